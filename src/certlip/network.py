@@ -1,0 +1,267 @@
+"""The network whose Lipschitz constant is bounded: a chain of layers in NumPy float64, without torch.
+
+A `Network` is the mathematical object of every bound here: its float64 weights are taken as exact. Batch
+normalisation, average pooling and dropout do not appear; `certlip.export` writes them as convolutions or drops them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certlip.errors import DataError, UnsupportedLayer
+from certlip.files import write_atomically
+
+Array = NDArray[np.float64]
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """2-D convolution (cross-correlation) with zero padding.
+
+    weight: (c_out, c_in / groups, k_h, k_w); bias: (c_out,); stride, dilation: (rows, columns);
+    padding: (top, bottom, left, right).
+    """
+
+    name: str
+    weight: Array
+    bias: Array
+    stride: Pair = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def kernel_extent(self) -> Pair:
+        """Rows and columns that the dilated kernel spans."""
+        k_h, k_w = self.weight.shape[2:]
+        return self.dilation[0] * (k_h - 1) + 1, self.dilation[1] * (k_w - 1) + 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _expect(len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}")
+        c_in, height, width = shape
+        _expect(
+            c_in == self.weight.shape[1] * self.groups,
+            self.name,
+            f"expects {self.weight.shape[1] * self.groups} channels, gets {c_in}",
+        )
+        top, bottom, left, right = self.padding
+        rows = (height + top + bottom - self.kernel_extent[0]) // self.stride[0] + 1
+        columns = (width + left + right - self.kernel_extent[1]) // self.stride[1] + 1
+        _expect(rows > 0 and columns > 0, self.name, f"the kernel is larger than its padded input {shape}")
+        return self.weight.shape[0], rows, columns
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Fully connected layer; weight: (n_out, n_in), bias: (n_out,)."""
+
+    name: str
+    weight: Array
+    bias: Array
+
+    def output_shape(self, shape: Shape) -> Shape:
+        n_in = self.weight.shape[1]
+        _expect(shape == (n_in,), self.name, f"expects a flat input of {n_in}, gets {shape}")
+        return (self.weight.shape[0],)
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """Elementwise function whose difference quotients all lie in [slope_min, slope_max].
+
+    kind: a key of `ACTIVATIONS`; negative_slope is read by leaky_relu only.
+    """
+
+    name: str
+    kind: str
+    negative_slope: float = 0.01
+
+    @property
+    def slopes(self) -> tuple[float, float]:
+        """(smallest, largest) slope of the function."""
+        if self.kind == "leaky_relu":
+            return min(self.negative_slope, 1.0), max(self.negative_slope, 1.0)
+        return ACTIVATIONS[self.kind]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if self.kind not in ACTIVATIONS:
+            raise UnsupportedLayer(f"{self.name}: no bound for activation {self.kind}")
+        return shape
+
+
+ACTIVATIONS: dict[str, tuple[float, float]] = {
+    "relu": (0.0, 1.0),
+    "leaky_relu": (0.0, 1.0),
+    "tanh": (0.0, 1.0),
+    "sigmoid": (0.0, 0.25),
+    "abs": (-1.0, 1.0),
+    "identity": (1.0, 1.0),
+}
+"""Activation kind -> (smallest, largest) slope; leaky_relu's depend on its negative_slope."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Maximum over windows; kernel, stride: (rows, columns); padding: (rows, columns), never a maximum itself."""
+
+    name: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _expect(len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}")
+        sides = [
+            (n + 2 * p - k) // s + 1
+            for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
+        ]
+        _expect(min(sides) > 0, self.name, f"the window is larger than its input {shape}")
+        return shape[0], sides[0], sides[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten:
+    """(channels, rows, columns) -> (channels * rows * columns,), row-major."""
+
+    name: str
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape),)
+
+
+Layer = Conv | Dense | Activation | MaxPool | Flatten
+LINEAR = (Conv, Dense)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A chain of layers.
+
+    input_shape: (channels, rows, columns) or (n,), without a batch axis.
+
+    Raises DataError where shapes do not fit or a weight is not finite, naming the layer.
+    """
+
+    layers: tuple[Layer, ...]
+    input_shape: Shape
+
+    _KINDS: ClassVar[dict[str, type]] = {c.__name__: c for c in (Conv, Dense, Activation, MaxPool, Flatten)}
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            if isinstance(layer, LINEAR) and not (
+                np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()
+            ):
+                raise DataError(
+                    f"{layer.name}: the weights hold NaN or infinite values; train or export them again"
+                )
+        _ = self.shapes
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shape before each layer, and after the last: n_layers + 1 entries."""
+        shapes = [self.input_shape]
+        for layer in self.layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        return tuple(shapes)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of layer kinds, options, weights and input shape; the same on every machine."""
+        digest = hashlib.sha256()
+        header, arrays = self.to_arrays()
+        digest.update(json.dumps(header, sort_keys=True).encode())
+        for key in sorted(arrays):
+            digest.update(key.encode() + np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """A JSON-ready header and the weight arrays, keyed ``0.weight``, ``0.bias``, ..."""
+        arrays: dict[str, Array] = {}
+        described = []
+        for index, layer in enumerate(self.layers):
+            entry: dict[str, Any] = {"layer": type(layer).__name__}
+            for field in fields(layer):
+                value = getattr(layer, field.name)
+                if isinstance(value, np.ndarray):
+                    arrays[f"{index}.{field.name}"] = value
+                else:
+                    entry[field.name] = value
+            described.append(entry)
+        return {"input_shape": list(self.input_shape), "layers": described}, arrays
+
+    @classmethod
+    def from_arrays(cls, header: dict[str, Any], arrays: dict[str, Array]) -> Network:
+        """Inverse of `to_arrays`; raises DataError on anything malformed."""
+        try:
+            layers = []
+            for index, described in enumerate(header["layers"]):
+                entry = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
+                kind = cls._KINDS[entry.pop("layer")]
+                for field in ("weight", "bias"):
+                    if f"{index}.{field}" in arrays:
+                        entry[field] = np.asarray(arrays[f"{index}.{field}"], dtype=np.float64)
+                layers.append(kind(**entry))
+            return cls(tuple(layers), tuple(header["input_shape"]))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError(f"not a network description: {error!r}; export the network again") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file (arrays and a JSON header), readable without pickle."""
+        header, arrays = self.to_arrays()
+        header["sha256"] = self.sha256
+        write_npz(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Network:
+        """Read a file written by `save` and check its hash.
+
+        Raises UnsupportedLayer if `save_refusal` wrote the file, DataError if it is missing or corrupt.
+        """
+        header, arrays = read_npz(path)
+        if "refused" in header:
+            raise UnsupportedLayer(header["refused"])
+        network = cls.from_arrays(header, arrays)
+        if network.sha256 != header.get("sha256"):
+            raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
+        return network
+
+
+def save_refusal(path: str | Path, reason: str) -> None:
+    """Write a network file that says why the network cannot be represented; `Network.load` raises the reason."""
+    write_npz(path, {"refused": reason}, {})
+
+
+def write_npz(path: str | Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Write arrays and a JSON header (kept as bytes under ``header``) to one .npz file, atomically."""
+    encoded = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    with write_atomically(path) as handle:
+        np.savez_compressed(handle, header=encoded, **cast(dict[str, Any], arrays))
+
+
+def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return json.loads(arrays.pop("header").tobytes()), arrays
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
+        raise DataError(f"{path} is damaged or not a certlip file ({error}); delete it and run again") from error
+
+
+def _expect(condition: bool, name: str, complaint: str) -> None:
+    if not condition:
+        raise DataError(f"{name}: {complaint}")

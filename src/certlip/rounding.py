@@ -1,0 +1,53 @@
+"""Scalar arithmetic rounded outwards: a result is never below (``up``) or above (``down``) the exact one.
+
+IEEE 754 operations are correct to half a unit in the last place, so one step to the next double is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+UNIT = 2.0**-53
+"""Unit roundoff of float64, round to nearest."""
+
+
+def up(x: float) -> float:
+    """The next double above x."""
+    return math.nextafter(x, math.inf)
+
+
+def down(x: float) -> float:
+    """The next double below x, and never below zero for x >= 0."""
+    return math.nextafter(x, 0.0 if x >= 0 else -math.inf)
+
+
+def multiply_up(factors: Iterable[float]) -> float:
+    """Product of nonnegative factors, rounded up; exact ones and zeros stay exact."""
+    product = 1.0
+    for factor in factors:
+        if product == 1.0:
+            product = factor
+        elif factor != 1.0:
+            product = up(product * factor) if product and factor else 0.0
+    return product
+
+
+def add_up(terms: Iterable[float]) -> float:
+    """Sum of nonnegative terms, rounded up."""
+    total = 0.0
+    for term in terms:
+        total = up(total + term) if total else term
+    return total
+
+
+def sqrt_up(x: float) -> float:
+    """Square root, rounded up."""
+    return up(math.sqrt(x)) if x else 0.0
+
+
+def gamma(n: float) -> float:
+    """gamma_n = n u / (1 - n u): the relative error of n roundings (Higham, Accuracy and Stability, 3.4)."""
+    if n * UNIT >= 0.5:
+        raise OverflowError(f"no error bound for {n} roundings in double precision")
+    return up(n * UNIT / (1 - n * UNIT)) * (1 + 4 * UNIT)

@@ -1,0 +1,124 @@
+"""LipSDP: from weight matrices to a certified bound. Reduce, propose (a solver), certify."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from certlip.chain import relu_chain
+from certlip.errors import DataError, LimitExceeded
+from certlip.network import Array
+from certlip.sdp import solvers
+from certlip.sdp.certify import Certified, NotCertified, certify, is_feasible, start
+from certlip.sdp.lmi import Lmi, Multipliers
+
+__all__ = ["Lmi", "Multipliers", "NotCertified", "Solution", "certify", "is_feasible", "solve", "solve_lmi", "start"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A certified solution of a LipSDP.
+
+    bound: certified upper bound sqrt(rho); multipliers: T_1..T_L that prove it; status: ``ok`` or ``time_limit``
+    (stopped early: certified all the same, only less tight); seconds: wall time, certification included.
+    """
+
+    bound: float
+    rho: float
+    multipliers: Multipliers
+    seconds: float
+    iterations: int | None
+    solver: str
+    solver_version: str
+    status: str
+    slack: float
+    margin: float
+    order: int
+
+
+def solve(
+    weights: Sequence[Array],
+    solver: str = "auto",
+    rtol: float = 1e-4,
+    threads: int = 1,
+    max_seconds: float | None = None,
+    **options: object,
+) -> Solution:
+    """Certified LipSDP-Neuron bound of x -> W_L relu(... relu(W_0 x)).
+
+    weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); solver: an adapter's name or ``auto``; rtol: relative gap asked of
+    the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified.
+    Raises DataError for weights that do not chain or are not finite, SolverUnavailable, LimitExceeded,
+    NotCertified.
+    """
+    chain = relu_chain(weights)
+    if not all(w.ndim == 2 and np.isfinite(w).all() for w in chain.weights):
+        raise DataError("the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes")
+    for i, (w, following) in enumerate(zip(chain.weights, chain.weights[1:], strict=False)):
+        if w.shape[0] != following.shape[1]:
+            raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")
+    return solve_lmi(Lmi.of(chain), solver, rtol, threads, max_seconds, **options)
+
+
+def solve_lmi(
+    lmi: Lmi,
+    solver: str = "auto",
+    rtol: float = 1e-4,
+    threads: int = 1,
+    max_seconds: float | None = None,
+    max_memory_mb: float | None = None,
+    **options: object,
+) -> Solution:
+    """Certified solution of an `Lmi` with any fixed metrics; see `solve`."""
+    begin = time.perf_counter()
+    reduced, factors = reduce(lmi)
+    name, adapter = solvers.choose(solver, reduced)
+    needed = adapter.memory_mb(reduced)
+    if max_memory_mb is not None and needed > max_memory_mb:
+        raise LimitExceeded(
+            "memory_limit",
+            f"solver {name} needs about {needed:.0f} MB for order {reduced.order}, the limit is {max_memory_mb:.0f} MB",
+        )
+    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=max_seconds, **options)
+    certified: Certified = certify(lmi, [t * f for t, f in zip(proposal.multipliers, factors, strict=True)])
+    return Solution(
+        bound=certified.bound,
+        rho=certified.rho,
+        multipliers=certified.multipliers,
+        seconds=time.perf_counter() - begin,
+        iterations=proposal.iterations,
+        solver=name,
+        solver_version=adapter.INFO.version(),
+        status=proposal.status,
+        slack=certified.slack,
+        margin=certified.margin,
+        order=lmi.order,
+    )
+
+
+def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
+    """An equivalent smaller, well-scaled `Lmi` for the solver, and the factor of each T_i back to the given one.
+
+    Metrics move into W_0 and W_L, a wide W_0 and a tall W_L are replaced by their triangular QR factors, and each layer
+    is divided by a power of two near its norm: with c_i the product of the squared divisors of W_i..W_L,
+    T_i = c_i T_i(reduced) and rho = c_0 rho(reduced). Nothing here needs to be exact: `certify` sees the given `Lmi`.
+    """
+    weights = list(lmi.weights)
+    if lmi.input_metric is not None:
+        weights[0] = weights[0] / np.sqrt(lmi.input_metric)
+    if lmi.output_metric is not None:
+        weights[-1] = np.sqrt(lmi.output_metric)[:, None] * weights[-1]
+    if weights[0].shape[1] > weights[0].shape[0]:
+        weights[0] = np.linalg.qr(weights[0].T, mode="r").T
+    if weights[-1].shape[0] > weights[-1].shape[1]:
+        weights[-1] = np.linalg.qr(weights[-1], mode="r")
+    divisors = []
+    for i, weight in enumerate(weights):
+        norm = float(np.linalg.norm(weight, 2))
+        divisors.append(2.0 ** round(np.log2(norm)) if norm > 0 else 1.0)
+        weights[i] = weight / divisors[-1]
+    factors = np.cumprod(np.square(divisors[::-1]))[::-1]
+    return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors[1:])

@@ -1,0 +1,81 @@
+"""Solver adapters, one file each. A solver only proposes multipliers; `certlip.sdp.certify` decides.
+
+An adapter defines
+
+    INFO = SolverInfo(...)
+    def unavailable() -> str | None            why it cannot run here, None if it can
+    def memory_mb(lmi) -> float                predicted peak memory of `solve`
+    def solve(lmi, *, rtol, threads, max_seconds) -> Proposal
+
+and gets an `Lmi` without metrics, whose layers have norms near one (`certlip.sdp.solve` sees to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
+
+from certlip import plugins
+from certlip.errors import SolverUnavailable
+from certlip.sdp.lmi import Lmi, Multipliers
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """title: as printed; licence: SPDX or "commercial"; preference: of the solvers whose `max_order` admits the problem,
+    ``auto`` takes the available one with the smallest; version: of the installed package, a function so that nothing is imported."""
+
+    title: str
+    licence: str
+    preference: int
+    max_order: int
+    version: Callable[[], str]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What a solver returns.
+
+    multipliers: T_1..T_L, feasible or not; iterations: None where the solver does not say; message: its own last word;
+    status: ``ok`` or ``time_limit`` (stopped early, the multipliers are the best so far); rho: the solver's own
+    objective, never a bound: the benchmark of solvers shows how far from feasible it is.
+    """
+
+    multipliers: Multipliers
+    iterations: int | None = None
+    message: str = ""
+    status: Literal["ok", "time_limit"] = "ok"
+    rho: float | None = None
+
+
+def names() -> list[str]:
+    """Names of all adapters, available or not."""
+    return plugins.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """The adapter module; an unknown name is a ConfigError."""
+    return plugins.load(__name__, name)
+
+
+def choose(name: str, lmi: Lmi) -> tuple[str, ModuleType]:
+    """The adapter called `name`, or for ``auto`` the preferred one that can run here and admits the order.
+
+    Raises SolverUnavailable with the reason.
+    """
+    if name != "auto":
+        adapter = load(name)
+        if reason := adapter.unavailable():
+            raise SolverUnavailable(f"solver {name}: {reason}")
+        return name, adapter
+    ranked = sorted((load(n).INFO.preference, n) for n in names())
+    for _, candidate in ranked:
+        adapter = load(candidate)
+        if lmi.order <= adapter.INFO.max_order and adapter.unavailable() is None:
+            return candidate, adapter
+    raise SolverUnavailable(
+        f"no installed solver takes a semidefinite program of order {lmi.order}; "
+        "use a finer grid, or install the extra solvers with: pip install 'certlip[gpl]'"
+    )
