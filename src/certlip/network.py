@@ -48,7 +48,9 @@ class Conv:
         return self.dilation[0] * (k_h - 1) + 1, self.dilation[1] * (k_w - 1) + 1
 
     def output_shape(self, shape: Shape) -> Shape:
-        _expect(len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}")
+        _expect(
+            len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}"
+        )
         c_in, height, width = shape
         _expect(
             c_in == self.weight.shape[1] * self.groups,
@@ -121,7 +123,9 @@ class MaxPool:
     padding: Pair = (0, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
-        _expect(len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}")
+        _expect(
+            len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}"
+        )
         sides = [
             (n + 2 * p - k) // s + 1
             for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
@@ -234,7 +238,9 @@ class Network:
             raise UnsupportedLayer(header["refused"])
         network = cls.from_arrays(header, arrays)
         if network.sha256 != header.get("sha256"):
-            raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
+            raise DataError(
+                f"{path}: the weights do not match their sha256; delete the file and export it again"
+            )
         return network
 
 
@@ -259,7 +265,9 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
-        raise DataError(f"{path} is damaged or not a certlip file ({error}); delete it and run again") from error
+        raise DataError(
+            f"{path} is damaged or not a certlip file ({error}); delete it and run again"
+        ) from error
 
 
 def _expect(condition: bool, name: str, complaint: str) -> None:

@@ -21,14 +21,20 @@ def matrix(layer: Conv | Dense, shape: Shape) -> sparse.csr_array:
     group_out, group_in = c_out // layer.groups, c_in // layer.groups
     # one entry a (output channel, input channel of its group, kernel row and column, output row and column)
     o, i, u, v, r, c = np.ix_(
-        np.arange(c_out), np.arange(group_in), *map(np.arange, layer.weight.shape[2:]), np.arange(rows), np.arange(columns)
+        np.arange(c_out),
+        np.arange(group_in),
+        *map(np.arange, layer.weight.shape[2:]),
+        np.arange(rows),
+        np.arange(columns),
     )
     y = r * layer.stride[0] + u * layer.dilation[0] - layer.padding[0]
     x = c * layer.stride[1] + v * layer.dilation[1] - layer.padding[2]
     source = ((o // group_out * group_in + i) * height + y) * width + x
     target = (o * rows + r) * columns + c
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    source, target, inside, values = np.broadcast_arrays(source, target, inside, layer.weight[..., None, None])
+    source, target, inside, values = np.broadcast_arrays(
+        source, target, inside, layer.weight[..., None, None]
+    )
     entries = (values[inside], (target[inside], source[inside]))
     return sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
 
@@ -63,7 +69,9 @@ def _convolve(layer: Conv, values: Array) -> Array:
     top, bottom, left, right = layer.padding
     padded = np.pad(values, [(0, 0), (0, 0), (top, bottom), (left, right)])
     windows = sliding_window_view(padded, layer.kernel_extent, axis=(2, 3))
-    windows = windows[:, :, :: layer.stride[0], :: layer.stride[1], :: layer.dilation[0], :: layer.dilation[1]]
+    windows = windows[
+        :, :, :: layer.stride[0], :: layer.stride[1], :: layer.dilation[0], :: layer.dilation[1]
+    ]
     grouped_windows = np.split(windows, layer.groups, axis=1)
     grouped_weights = np.split(layer.weight, layer.groups, axis=0)
     outputs = [

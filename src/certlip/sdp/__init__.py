@@ -15,7 +15,17 @@ from certlip.sdp import solvers
 from certlip.sdp.certify import Certified, NotCertified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
 
-__all__ = ["Lmi", "Multipliers", "NotCertified", "Solution", "certify", "is_feasible", "solve", "solve_lmi", "start"]
+__all__ = [
+    "Lmi",
+    "Multipliers",
+    "NotCertified",
+    "Solution",
+    "certify",
+    "is_feasible",
+    "solve",
+    "solve_lmi",
+    "start",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +66,9 @@ def solve(
     """
     chain = relu_chain(weights)
     if not all(w.ndim == 2 and np.isfinite(w).all() for w in chain.weights):
-        raise DataError("the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes")
+        raise DataError(
+            "the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes"
+        )
     for i, (w, following) in enumerate(zip(chain.weights, chain.weights[1:], strict=False)):
         if w.shape[0] != following.shape[1]:
             raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")

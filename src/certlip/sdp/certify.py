@@ -84,12 +84,13 @@ def certify(lmi: Lmi, multipliers: Sequence[Array]) -> Certified:
         raise NotCertified("the solver returned multipliers that are not finite")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
     anchor = start(lmi)
+    least = 2 * lmi.order**2 * UNIT
     for slack in SLACKS:
         mixed = tuple((1 - slack) * t + slack * t0 for t, t0 in zip(proposal, anchor, strict=True))
         lowest = smallest_rho(lmi, mixed)
         if lowest is None:
             continue
-        for inflation in (1e-10, 1e-8, 1e-6):
+        for inflation in (least, 64 * least, 4096 * least):
             rho = lowest * (1 + inflation)
             c = margin(lmi, rho, mixed)
             if c is not None:
@@ -112,7 +113,9 @@ def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
             return None
         n_1 = lmi.sizes[1]
         # the coupling lives in the first n_1 rows; of the triangular solve all rows are needed
-        reduced = linalg.solve_triangular(factor, np.eye(lmi.n_multipliers, n_1), lower=True, check_finite=False)
+        reduced = linalg.solve_triangular(
+            factor, np.eye(lmi.n_multipliers, n_1), lower=True, check_finite=False
+        )
         gram = reduced.T @ reduced
         head = coupling[:n_1].T @ gram @ coupling[:n_1] - head
     else:

@@ -1,0 +1,126 @@
+"""Certified Lipschitz constants of single layers (l2), and the check that a claimed one holds.
+
+Dense layers: spectral norm, verified by `certlip.sdp.certify` (an inequality without hidden layers). Convolutions: the
+largest spectral norm over the frequencies of `certlip.torus`. Max pooling: the square root of the largest number of
+windows that share a pixel. Activations: the steepest slope.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certlip import torus
+from certlip.errors import UnsupportedLayer
+from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
+from certlip.rounding import UNIT, gamma, sqrt_up, up
+from certlip.sdp.certify import NotCertified, certify, is_feasible
+from certlip.sdp.lmi import Lmi
+from certlip.torus import Spectrum
+
+
+def layer_constant(layer: Layer, shape: Shape) -> float:
+    """A certified l2 Lipschitz constant of one layer on inputs of `shape`.
+
+    Raises UnsupportedLayer by name where none is known, NotCertified where rounding defeats the verification.
+    """
+    match layer:
+        case Dense():
+            return certify(_dense_lmi(layer), ()).bound if layer.weight.any() else 0.0
+        case Conv():
+            return spectral_norm(*torus.frequency_matrices(layer, torus.size(layer, shape)))
+        case _:
+            return _closed_form(layer, shape)
+
+
+def layer_constants(network: Network) -> list[float]:
+    """`layer_constant` of each layer, in order."""
+    return [
+        layer_constant(layer, shape) for layer, shape in zip(network.layers, network.shapes, strict=False)
+    ]
+
+
+def holds(layer: Layer, shape: Shape, constant: float) -> bool:
+    """Whether the constant is proved to be at or above the layer's, rounding included."""
+    if not (np.isfinite(constant) and constant >= 0):
+        return False
+    match layer:
+        case Dense() | Conv() if not layer.weight.any():
+            return True
+        case Dense():
+            return is_feasible(_dense_lmi(layer), constant * constant * (1 - 4 * UNIT), ())
+        case Conv():
+            matrices, error = torus.frequency_matrices(layer, torus.size(layer, shape))
+            return constant > error and _dominates((constant - error) * (1 - 4 * UNIT), _gram(matrices))
+        case _:
+            return constant >= _closed_form(layer, shape)
+
+
+def spectral_norm(matrices: Spectrum, error: float = 0.0) -> float:
+    """Certified largest spectral norm over a batch (f, m, n) known up to `error` in spectral norm.
+
+    Raises NotCertified where rounding defeats the verification.
+    """
+    if not matrices.any() and not error:
+        return 0.0
+    gram = _gram(matrices)
+    largest = float(np.linalg.eigvalsh(gram[0]).max(initial=0.0))
+    for times in (2.0, 16.0, 1024.0, 2.0**20):
+        sigma = np.sqrt(largest + times * _margin(largest, gram))
+        if _dominates(float(sigma), gram):
+            return up(up(float(sigma)) + error) if error else up(float(sigma))
+    raise NotCertified("the spectral norm of a layer could not be verified")
+
+
+def _gram(matrices: Spectrum) -> tuple[Spectrum, float]:
+    """A A* or A* A, whichever is smaller, and a bound on the spectral norm of its rounding error."""
+    adjoint = matrices.conj().swapaxes(-1, -2)
+    wide = matrices.shape[-1] >= matrices.shape[-2]
+    gram = matrices @ adjoint if wide else adjoint @ matrices
+    inner = matrices.shape[-1] if wide else matrices.shape[-2]
+    # | |A| |A|* |_F <= |A|_F^2; complex inner products round at most like real ones four times as long (Higham, 3.6)
+    square = float((np.abs(matrices) ** 2).sum(axis=(-1, -2)).max(initial=0.0))
+    return gram, 1.01 * gamma(4 * inner + 16) * square
+
+
+def _dominates(sigma: float, gram: tuple[Spectrum, float]) -> bool:
+    """Whether sigma^2 I - G is proved positive semidefinite for each G (Rump 2006, as in `certlip.sdp.certify`)."""
+    matrices = gram[0]
+    n = matrices.shape[-1]
+    rho = sigma * sigma
+    c = _margin(rho, gram)
+    if not (np.isfinite(c) and rho > 1e-280):
+        return False
+    shifted = -matrices
+    shifted[:, np.arange(n), np.arange(n)] += rho - c
+    try:
+        np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _margin(rho: float, gram: tuple[Spectrum, float]) -> float:
+    """What rounding can hide in rho I - G and its complex Cholesky factorisation."""
+    matrices, forming = gram
+    n = matrices.shape[-1]
+    return 1.01 * (forming + gamma(4 * n + 16) * 2 * n * rho) + 8 * UNIT * rho
+
+
+def _closed_form(layer: Layer, shape: Shape) -> float:
+    match layer:
+        case Activation():
+            layer.output_shape(shape)
+            return max(map(abs, layer.slopes))
+        case Flatten():
+            return 1.0
+        case MaxPool():
+            windows = layer.output_shape(shape)[1:]
+            shared = [min(-(-k // s), n) for k, s, n in zip(layer.kernel, layer.stride, windows, strict=True)]
+            return 1.0 if shared == [1, 1] else sqrt_up(float(shared[0] * shared[1]))
+        case _:
+            raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__}")
+
+
+def _dense_lmi(layer: Dense) -> Lmi:
+    weight = layer.weight if layer.weight.shape[0] >= layer.weight.shape[1] else layer.weight.T
+    return Lmi((np.ascontiguousarray(weight),), ())
