@@ -47,9 +47,7 @@ class Chain:
         slopes: list[Slopes] = []
         pending: Slopes | None = None
         scale = 1.0
-        for layer, shape, output_shape in zip(
-            network.layers, network.shapes, network.shapes[1:], strict=False
-        ):
+        for layer, shape, output_shape in zip(network.layers, network.shapes, network.shapes[1:], strict=False):
             match layer:
                 case Flatten():
                     pass

@@ -48,9 +48,7 @@ class Conv:
         return self.dilation[0] * (k_h - 1) + 1, self.dilation[1] * (k_w - 1) + 1
 
     def output_shape(self, shape: Shape) -> Shape:
-        _expect(
-            len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}"
-        )
+        _expect(len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}")
         c_in, height, width = shape
         _expect(
             c_in == self.weight.shape[1] * self.groups,
@@ -123,9 +121,7 @@ class MaxPool:
     padding: Pair = (0, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
-        _expect(
-            len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}"
-        )
+        _expect(len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}")
         sides = [
             (n + 2 * p - k) // s + 1
             for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
@@ -164,12 +160,8 @@ class Network:
 
     def __post_init__(self) -> None:
         for layer in self.layers:
-            if isinstance(layer, LINEAR) and not (
-                np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()
-            ):
-                raise DataError(
-                    f"{layer.name}: the weights hold NaN or infinite values; train or export them again"
-                )
+            if isinstance(layer, LINEAR) and not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+                raise DataError(f"{layer.name}: the weights hold NaN or infinite values; train or export them again")
         _ = self.shapes
 
     @cached_property
@@ -212,7 +204,7 @@ class Network:
             layers = []
             for index, described in enumerate(header["layers"]):
                 entry = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
-                kind = cls._KINDS[entry.pop("layer")]
+                kind = cls._KINDS[str(entry.pop("layer"))]
                 for field in ("weight", "bias"):
                     if f"{index}.{field}" in arrays:
                         entry[field] = np.asarray(arrays[f"{index}.{field}"], dtype=np.float64)
@@ -238,9 +230,7 @@ class Network:
             raise UnsupportedLayer(header["refused"])
         network = cls.from_arrays(header, arrays)
         if network.sha256 != header.get("sha256"):
-            raise DataError(
-                f"{path}: the weights do not match their sha256; delete the file and export it again"
-            )
+            raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
         return network
 
 
@@ -265,9 +255,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
-        raise DataError(
-            f"{path} is damaged or not a certlip file ({error}); delete it and run again"
-        ) from error
+        raise DataError(f"{path} is damaged or not a certlip file ({error}); delete it and run again") from error
 
 
 def _expect(condition: bool, name: str, complaint: str) -> None:

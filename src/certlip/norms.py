@@ -34,9 +34,7 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
 
 def layer_constants(network: Network) -> list[float]:
     """`layer_constant` of each layer, in order."""
-    return [
-        layer_constant(layer, shape) for layer, shape in zip(network.layers, network.shapes, strict=False)
-    ]
+    return [layer_constant(layer, shape) for layer, shape in zip(network.layers, network.shapes, strict=False)]
 
 
 def holds(layer: Layer, shape: Shape, constant: float) -> bool:

@@ -32,9 +32,7 @@ def matrix(layer: Conv | Dense, shape: Shape) -> sparse.csr_array:
     source = ((o // group_out * group_in + i) * height + y) * width + x
     target = (o * rows + r) * columns + c
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    source, target, inside, values = np.broadcast_arrays(
-        source, target, inside, layer.weight[..., None, None]
-    )
+    source, target, inside, values = np.broadcast_arrays(source, target, inside, layer.weight[..., None, None])
     entries = (values[inside], (target[inside], source[inside]))
     return sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
 
@@ -69,9 +67,7 @@ def _convolve(layer: Conv, values: Array) -> Array:
     top, bottom, left, right = layer.padding
     padded = np.pad(values, [(0, 0), (0, 0), (top, bottom), (left, right)])
     windows = sliding_window_view(padded, layer.kernel_extent, axis=(2, 3))
-    windows = windows[
-        :, :, :: layer.stride[0], :: layer.stride[1], :: layer.dilation[0], :: layer.dilation[1]
-    ]
+    windows = windows[:, :, :: layer.stride[0], :: layer.stride[1], :: layer.dilation[0], :: layer.dilation[1]]
     grouped_windows = np.split(windows, layer.groups, axis=1)
     grouped_weights = np.split(layer.weight, layer.groups, axis=0)
     outputs = [

@@ -2,8 +2,8 @@
 
 An unpadded convolution on n pixels is a set of rows of the circular one on any N >= max(n, kernel). Zero padding adds
 pixels that are zero: one gap of max(top, bottom) zeros serves both ends of the torus, so N = n + max(top, bottom) is
-enough, and padding beyond kernel - 1 only adds zero outputs. With stride s (N a multiple of s) the outputs of frequency w
-see the s aliases of w, side by side and divided by sqrt(s). Sedghi, Gupta & Long 2019 (arXiv 1805.10408) is the case
+enough, and padding beyond kernel - 1 only adds zero outputs. With stride s (N a multiple of s) the outputs of frequency
+w see the s aliases of w, side by side and divided by sqrt(s). Sedghi, Gupta & Long 2019 (arXiv 1805.10408) is the case
 without padding and stride.
 """
 

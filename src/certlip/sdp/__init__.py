@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from certlip.chain import relu_chain
 from certlip.errors import DataError, LimitExceeded
@@ -55,24 +56,24 @@ def solve(
     rtol: float = 1e-4,
     threads: int = 1,
     max_seconds: float | None = None,
+    max_memory_mb: float | None = None,
     **options: object,
 ) -> Solution:
     """Certified LipSDP-Neuron bound of x -> W_L relu(... relu(W_0 x)).
 
     weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); solver: an adapter's name or ``auto``; rtol: relative gap asked of
-    the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified.
+    the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified; max_memory_mb: refuse a problem
+    whose predicted memory is above it; options: the adapter's own (``device="cuda"``, ...).
     Raises DataError for weights that do not chain or are not finite, SolverUnavailable, LimitExceeded,
     NotCertified.
     """
     chain = relu_chain(weights)
     if not all(w.ndim == 2 and np.isfinite(w).all() for w in chain.weights):
-        raise DataError(
-            "the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes"
-        )
+        raise DataError("the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes")
     for i, (w, following) in enumerate(zip(chain.weights, chain.weights[1:], strict=False)):
         if w.shape[0] != following.shape[1]:
             raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")
-    return solve_lmi(Lmi.of(chain), solver, rtol, threads, max_seconds, **options)
+    return solve_lmi(Lmi.of(chain), solver, rtol, threads, max_seconds, max_memory_mb, **options)
 
 
 def solve_lmi(
@@ -124,9 +125,9 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     if lmi.output_metric is not None:
         weights[-1] = np.sqrt(lmi.output_metric)[:, None] * weights[-1]
     if weights[0].shape[1] > weights[0].shape[0]:
-        weights[0] = np.linalg.qr(weights[0].T, mode="r").T
+        weights[0] = linalg.qr(weights[0].T, mode="r")[0][: weights[0].shape[0]].T
     if weights[-1].shape[0] > weights[-1].shape[1]:
-        weights[-1] = np.linalg.qr(weights[-1], mode="r")
+        weights[-1] = linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
     divisors = []
     for i, weight in enumerate(weights):
         norm = float(np.linalg.norm(weight, 2))

@@ -99,7 +99,7 @@ def certify(lmi: Lmi, multipliers: Sequence[Array]) -> Certified:
 
 
 def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
-    """Smallest rho with P(rho, T) >= 0 by Schur complement, up to rounding; None if the activation block is not definite.
+    """Smallest rho with P(rho, T) >= 0 by Schur complement, up to rounding; None if S is not definite.
 
     Unverified: a proposal for `margin`.
     """
@@ -113,9 +113,7 @@ def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
             return None
         n_1 = lmi.sizes[1]
         # the coupling lives in the first n_1 rows; of the triangular solve all rows are needed
-        reduced = linalg.solve_triangular(
-            factor, np.eye(lmi.n_multipliers, n_1), lower=True, check_finite=False
-        )
+        reduced = linalg.solve_triangular(factor, np.eye(lmi.n_multipliers, n_1), lower=True, check_finite=False)
         gram = reduced.T @ reduced
         head = coupling[:n_1].T @ gram @ coupling[:n_1] - head
     else:

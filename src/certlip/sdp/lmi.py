@@ -72,9 +72,7 @@ class Lmi:
         p = np.zeros((self.order, self.order))
         m = np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
         self._block(p, 0, 0)[...] = np.diag(rho * m)
-        for i, (t, (a, b), w) in enumerate(
-            zip(multipliers, self.slopes, self.weights, strict=False), start=1
-        ):
+        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False), start=1):
             tw = t[:, None] * w
             if a * b:
                 self._block(p, i - 1, i - 1)[...] += 2 * a * b * (w.T @ tw)
@@ -125,8 +123,4 @@ def _magnitudes(weight: Array, radius: Array | None, rounding: float) -> tuple[A
 def _square_error(magnitude: Array, distance: Array, t: Array, d: Array, rounding: float) -> Array:
     """Row sums of the error of W' diag(t) W, weighted by d."""
     forward = t * (magnitude @ d)
-    return (
-        2 * (distance.T @ forward)
-        + 2 * (magnitude.T @ (t * (distance @ d)))
-        + rounding * (magnitude.T @ forward)
-    )
+    return 2 * (distance.T @ forward) + 2 * (magnitude.T @ (t * (distance @ d))) + rounding * (magnitude.T @ forward)

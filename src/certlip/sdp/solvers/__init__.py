@@ -24,8 +24,11 @@ from certlip.sdp.lmi import Lmi, Multipliers
 
 @dataclass(frozen=True)
 class SolverInfo:
-    """title: as printed; licence: SPDX or "commercial"; preference: of the solvers whose `max_order` admits the problem,
-    ``auto`` takes the available one with the smallest; version: of the installed package, a function so that nothing is imported."""
+    """What an adapter says of its solver.
+
+    title: as printed; licence: SPDX or "commercial"; preference: ``auto`` takes the available solver with the smallest,
+    of those whose max_order admits the problem; version: of the installed package, asked for only when it ran.
+    """
 
     title: str
     licence: str

@@ -1,0 +1,120 @@
+"""Methods, one file each: a file knows mathematics, and nothing of files, clocks or clusters.
+
+A method defines `INFO` and one of
+
+    def bound(network, *, option=default, ...) -> Bound       every method whose work is one piece
+    def plan(network, *, option=default, ...) -> Plan         methods made of independent semidefinite programs
+
+Options are keyword-only and annotated: an unknown or ill-typed one is refused by name before anything runs. Four names
+are not options but filled in where a method declares them: ``data`` (images (n, *input_shape) of the network's data
+set, or None), ``max_seconds``, ``threads`` and ``seed``. A layer without a bound: raise `UnsupportedLayer` naming it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from certlip import plugins
+from certlip.errors import ConfigError
+from certlip.record import Kind
+
+FILLED_IN = ("data", "max_seconds", "threads", "seed")
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a method says of itself.
+
+    title: as printed; kind: of its results, unless a `Bound` says otherwise; reference: authors, year, identifier;
+    takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode).
+    """
+
+    title: str
+    kind: Kind
+    reference: str
+    takes: Literal["network", "module"] = "network"
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """What a method returns.
+
+    value: of the Lipschitz constant of the whole network; certificate: an `UpperCertificate` or `LowerCertificate`,
+    which every certified or lower bound must bring; kind: where it depends on the options; details: further fields of
+    the `Record` (n_sdps, solver, ...) or anything else JSON can hold, kept under ``details``.
+    """
+
+    value: float
+    certificate: Any = None
+    kind: Kind | None = None
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """Names of the methods of this package."""
+    return plugins.names(__name__)
+
+
+def load(name: str, module: str | None = None) -> ModuleType:
+    """The method's module: a file of this package, or any importable `module`.
+
+    Raises ConfigError for an unknown name, or a module that is missing or is not a method.
+    """
+    if module is None:
+        return plugins.load(__name__, name)
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({error})") from error
+    if not isinstance(getattr(found, "INFO", None), MethodInfo) or not (is_planned(found) or hasattr(found, "bound")):
+        raise ConfigError(f"method {name!r}: module {module!r} must define INFO = MethodInfo(...) and bound or plan")
+    return found
+
+
+def methods() -> dict[str, MethodInfo]:
+    """Names of the methods of this package to what they say of themselves."""
+    return {name: load(name).INFO for name in names()}
+
+
+def is_planned(method: ModuleType) -> bool:
+    """Whether the method is made of independent semidefinite programs."""
+    return hasattr(method, "plan")
+
+
+def entry_point(method: ModuleType) -> Any:
+    """The method's `plan` or `bound`."""
+    return method.plan if is_planned(method) else method.bound
+
+
+def check_options(name: str, method: ModuleType, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, typed and complete with defaults; raises ConfigError naming an unknown or ill-typed one."""
+    model = _options_model(method)
+    known = list(model.model_fields)
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"method {name!r} has no option {key!r}{plugins.nearest(key, known)}")
+    try:
+        return {key: getattr(model(**options), key) for key in known}
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"method {name!r}, option {'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}"
+        ) from error
+
+
+def _options_model(method: ModuleType) -> type[BaseModel]:
+    parameters = inspect.signature(entry_point(method), eval_str=True).parameters.values()
+    options: dict[str, Any] = {
+        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in FILLED_IN
+    }
+    return create_model("Options", __config__=ConfigDict(extra="forbid"), **options)
