@@ -172,6 +172,10 @@ class Network:
             shapes.append(layer.output_shape(shapes[-1]))
         return tuple(shapes)
 
+    def segment(self, first: int, last: int) -> Network:
+        """Layers [first, last) as a network of their own."""
+        return Network(self.layers[first:last], self.shapes[first])
+
     @cached_property
     def sha256(self) -> str:
         """Hash of layer kinds, options, weights and input shape; the same on every machine."""

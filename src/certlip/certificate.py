@@ -1,0 +1,149 @@
+"""Stored proofs. A certificate carries the network itself, so that anyone can re-check it with nothing else at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from certlip.errors import DataError
+from certlip.network import Array, Network, read_npz, write_npz
+from certlip.partition.window import Window
+from certlip.rounding import multiply_up
+from certlip.sdp.certify import Certified
+
+Rule = Literal["constants", "sum", "cover", "recomputed"]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockProof:
+    """One verified point of a LipSDP: P(rho, T) >= 0 for the sub-network of each window (None: the whole map)."""
+
+    windows: tuple[Window | None, ...]
+    rho: float
+    multipliers: tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentProof:
+    """Why layers [first, last) have the Lipschitz constant `constant`.
+
+    rule ``constants``: each layer has its entry of `constants`; ``sum``, ``cover``: the merge of `blocks`;
+    ``recomputed``: `method` with `options`, which is deterministic and certified, gives it.
+    """
+
+    first: int
+    last: int
+    rule: Rule
+    constant: float
+    constants: tuple[float, ...] = ()
+    blocks: tuple[BlockProof, ...] = ()
+    method: str = ""
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class UpperCertificate:
+    """The network's Lipschitz constant is at most `value`, the product of its segments' constants rounded up."""
+
+    network: Network
+    segments: tuple[SegmentProof, ...]
+
+    @property
+    def value(self) -> float:
+        return multiply_up(s.constant for s in self.segments)
+
+    @classmethod
+    def from_constants(cls, network: Network, constants: Sequence[float]) -> UpperCertificate:
+        """One certified constant a layer, in order."""
+        return cls(network, (constants_proof(0, constants),))
+
+    @classmethod
+    def from_multipliers(cls, network: Network, scale: float, certified: Certified) -> UpperCertificate:
+        """One verified LipSDP point of the network's whole `Chain`, and the chain's scale."""
+        block = BlockProof((None,), certified.rho, certified.multipliers)
+        constant = multiply_up([scale, certified.bound])
+        return cls(network, (SegmentProof(0, len(network.layers), "sum", constant, blocks=(block,)),))
+
+    @classmethod
+    def recomputed(cls, network: Network, method: str, options: Mapping[str, Any], value: float) -> UpperCertificate:
+        """A value that verification computes again with a method of this package."""
+        segment = SegmentProof(0, len(network.layers), "recomputed", value, method=method, options=dict(options))
+        return cls(network, (segment,))
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        segments = []
+        for s, segment in enumerate(self.segments):
+            blocks = []
+            for b, block in enumerate(segment.blocks):
+                blocks.append({"windows": [w and list(w) for w in block.windows], "rho": block.rho})
+                for t, multiplier in enumerate(block.multipliers):
+                    arrays[f"multipliers.{s}.{b}.{t}"] = multiplier
+            entry = {key: getattr(segment, key) for key in _SEGMENT_FIELDS}
+            segments.append({**entry, "constants": list(segment.constants), "blocks": blocks})
+        header = {"certificate": "upper", "network": described, "sha256": self.network.sha256, "segments": segments}
+        write_npz(path, header, arrays)
+
+
+_SEGMENT_FIELDS = ("first", "last", "rule", "constant", "method", "options")
+
+
+@dataclass(frozen=True, eq=False)
+class LowerCertificate:
+    """The network's Lipschitz constant is at least `value`: its directional derivative at a point.
+
+    point, direction: of the network's input shape.
+    """
+
+    network: Network
+    point: Array
+    direction: Array
+    value: float
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "lower", "network": described, "sha256": self.network.sha256, "value": self.value}
+        write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
+
+
+Certificate = UpperCertificate | LowerCertificate
+
+
+def load(path: str | Path) -> Certificate:
+    """Read a certificate; raises DataError if the file is missing, damaged or not one."""
+    header, arrays = read_npz(path)
+    try:
+        network = Network.from_arrays(header["network"], arrays)
+        if network.sha256 != header["sha256"]:
+            raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        if header["certificate"] == "lower":
+            return LowerCertificate(network, arrays["point"], arrays["direction"], float(header["value"]))
+        return UpperCertificate(
+            network, tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a certlip certificate ({error!r})") from error
+
+
+def constants_proof(first: int, constants: Sequence[float]) -> SegmentProof:
+    """The proof of a stretch of layers that begins at `first`, by one constant a layer."""
+    values = tuple(float(c) for c in constants)
+    return SegmentProof(first, first + len(values), "constants", multiply_up(values), constants=values)
+
+
+def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> SegmentProof:
+    blocks = []
+    for b, block in enumerate(entry["blocks"]):
+        multipliers: list[Array] = []
+        while (key := f"multipliers.{s}.{b}.{len(multipliers)}") in arrays:
+            multipliers.append(np.asarray(arrays[key], dtype=np.float64))
+        windows = tuple(None if w is None else Window(*map(int, w)) for w in block["windows"])
+        blocks.append(BlockProof(windows, float(block["rho"]), tuple(multipliers)))
+    fields = {key: entry[key] for key in _SEGMENT_FIELDS}
+    return SegmentProof(**fields, constants=tuple(map(float, entry["constants"])), blocks=tuple(blocks))

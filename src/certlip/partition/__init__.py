@@ -1,0 +1,1 @@
+"""Cutting a network into sub-blocks: shapes only, no weights are read."""

@@ -1,0 +1,154 @@
+"""A plan: the segments of a network, the patches of each, and which of them are the same semidefinite program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from certlip.errors import ConfigError, DataError, UnsupportedLayer
+from certlip.files import write_atomically
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair
+from certlip.partition.window import Window, grid_windows, restrict
+from certlip.plugins import nearest
+
+Merge = Literal["sum", "cover"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BlockPlan(_Model):
+    """One semidefinite program and the patches it serves.
+
+    windows: output patches, equal in weights and geometry; None stands for the whole map; fields: the input patches
+    they read; order: of the matrix inequality.
+    """
+
+    windows: tuple[Window | None, ...]
+    fields: tuple[Window | None, ...]
+    order: int
+
+
+class SegmentPlan(_Model):
+    """Layers [first, last) of the network; without blocks the segment is bounded by its layer constants."""
+
+    first: int
+    last: int
+    layers: tuple[str, ...]
+    grid: Pair = (1, 1)
+    blocks: tuple[BlockPlan, ...] = ()
+
+
+class Plan(_Model):
+    """What is solved, how, and how the results are merged.
+
+    fallback: where semidefinite programs give no better bound of a segment (or none), take its product of layer
+    constants; otherwise a failed block fails the plan.
+    """
+
+    segments: tuple[SegmentPlan, ...]
+    merge: Merge = "sum"
+    fallback: bool = True
+    solver: str = "auto"
+    rtol: float = 1e-4
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """(segment, block) of each distinct semidefinite program, the largest first."""
+        pairs = [(s, b) for s, segment in enumerate(self.segments) for b in range(len(segment.blocks))]
+        return sorted(pairs, key=lambda sb: -self.segments[sb[0]].blocks[sb[1]].order)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as readable JSON."""
+        with write_atomically(path, "w") as handle:
+            handle.write(self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan; raises DataError if the file is missing or not one."""
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except FileNotFoundError as error:
+            raise DataError(f"{path} does not exist") from error
+        except ValidationError as error:
+            raise DataError(f"{path} is not a certlip plan; delete it and run again") from error
+
+
+def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
+    """Layer indices where segments begin, the end included.
+
+    after: names of the layers that end a segment; None cuts before the first flattening and around max pooling.
+    """
+    layers = network.layers
+    if after is None:
+        cuts = {i for i, layer in enumerate(layers) if isinstance(layer, Flatten)}
+        cuts |= {i + k for i, layer in enumerate(layers) if isinstance(layer, MaxPool) for k in (0, 1)}
+    else:
+        names = [layer.name for layer in layers]
+        for name in after:
+            if name not in names:
+                raise ConfigError(f"cuts: the network has no layer {name!r}{nearest(name, names)}")
+        cuts = {names.index(name) + 1 for name in after}
+    return sorted(cuts | {0, len(layers)})
+
+
+def make_segment(network: Network, first: int, last: int, grid: Pair) -> SegmentPlan:
+    """Layers [first, last) with the grid on its output map, equal patches collected.
+
+    A segment without a convolution is not cut. One without a semidefinite bound (max pooling), or where it cannot gain
+    (fewer than two linear layers), is left to its layer constants.
+    """
+    segment = network.segment(first, last)
+    names = tuple(layer.name for layer in segment.layers)
+    shape = segment.shapes[-1]
+    flat = len(shape) == 1 or not any(isinstance(layer, Conv) for layer in segment.layers)
+    plan = SegmentPlan(first=first, last=last, layers=names, grid=(1, 1) if flat else grid)
+    if not _gains(segment):
+        return plan
+    if plan.grid == (1, 1):
+        block = BlockPlan(windows=(None,), fields=(None,), order=lmi_order(segment))
+        return plan.model_copy(update={"blocks": (block,)})
+    if grid[0] > shape[1] or grid[1] > shape[2]:
+        raise ConfigError(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
+    classes: dict[tuple, list[tuple[Window, Window]]] = {}
+    orders = {}
+    for window in grid_windows(shape[1], shape[2], grid):
+        block_network, field = restrict(segment, window)
+        key = geometry(block_network)
+        classes.setdefault(key, []).append((window, cast(Window, field)))
+        orders[key] = lmi_order(block_network)
+    blocks = tuple(
+        BlockPlan(windows=tuple(w for w, _ in pairs), fields=tuple(f for _, f in pairs), order=orders[key])
+        for key, pairs in classes.items()
+    )
+    return plan.model_copy(update={"blocks": blocks})
+
+
+def geometry(block: Network) -> tuple:
+    """What two sub-networks of one segment must share to be the same semidefinite program."""
+    return block.input_shape, tuple(layer.padding for layer in block.layers if isinstance(layer, Conv))
+
+
+def lmi_order(network: Network) -> int:
+    """Order of the network's matrix inequality: its input and every neuron that feeds a later linear layer."""
+    order, pending = 0, math.prod(network.input_shape)
+    for layer, shape in zip(network.layers, network.shapes, strict=False):
+        if isinstance(layer, LINEAR):
+            order += pending
+            pending = 0
+        elif isinstance(layer, Activation) and order and layer.slopes != (1.0, 1.0):
+            pending = math.prod(shape)
+        elif isinstance(layer, MaxPool):
+            raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")
+    return order
+
+
+def _gains(segment: Network) -> bool:
+    kinds = [type(layer) for layer in segment.layers if not isinstance(layer, Flatten)]
+    linear = [i for i, kind in enumerate(kinds) if kind in (Conv, Dense)]
+    return MaxPool not in kinds and len(linear) >= 2
