@@ -27,3 +27,7 @@ class LimitExceeded(CertlipError):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class ExportError(CertlipError):
+    """A torch module and the network exported from it do not compute the same function."""
