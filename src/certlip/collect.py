@@ -1,0 +1,103 @@
+"""The comparison as one tidy table: a row a (network, method), the input of every table, figure and check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from certlip.errors import DataError
+from certlip.files import write_atomically
+from certlip.record import Kind, Record
+
+_DTYPES: dict[Any, str] = {float: "float64", float | None: "float64", int: "Int64", int | None: "Int64"}
+_FIELDS = {name: field.annotation for name, field in Record.model_fields.items() if not field.exclude}
+COLUMNS: dict[str, str] = {
+    **{name: _DTYPES.get(annotation, "str") for name, annotation in _FIELDS.items()},
+    "experiment": "str",
+    "x": "float64",
+    "test_accuracy": "float64",
+    "best_lower": "float64",
+    "ratio": "float64",
+    "below_lower": "bool",
+}
+"""Column -> dtype; the fields of `Record` (dictionaries as JSON text), then what only the comparison knows."""
+
+
+def collect(records: Iterable[Record], networks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a record, in the order given, with the columns of `COLUMNS`.
+
+    networks: name -> experiment (the sweep it belongs to), x (its abscissa there), test_accuracy in [0, 1]; each may
+    be left out. best_lower: largest lower value of the row's network; ratio: value / best_lower, missing where
+    best_lower is missing or zero; below_lower: an estimate under best_lower, hence below the Lipschitz constant.
+    """
+    rows = [_row(record, networks.get(record.network, {})) for record in records]
+    bounds = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    lower = bounds["value"].where(bounds["kind"] == Kind.LOWER)
+    best = lower.groupby(bounds["network"]).max()
+    bounds["best_lower"] = bounds["network"].map(best).astype("float64")
+    bounds["ratio"] = bounds["value"] / bounds["best_lower"].where(bounds["best_lower"] > 0)
+    bounds["below_lower"] = (bounds["kind"] == Kind.ESTIMATE) & (bounds["value"] < bounds["best_lower"])
+    return bounds
+
+
+def _row(record: Record, network: Mapping[str, Any]) -> dict[str, Any]:
+    row = record.model_dump(mode="json")
+    for name, dtype in COLUMNS.items():
+        if isinstance(row.get(name), dict):
+            row[name] = json.dumps(row[name], sort_keys=True)
+        elif dtype == "str" and row.get(name) is None:
+            row[name] = ""
+    return {
+        **row,
+        "experiment": network.get("experiment") or "",
+        "x": network.get("x", np.nan),
+        "test_accuracy": network.get("test_accuracy", np.nan),
+        "below_lower": False,
+    }
+
+
+def check(bounds: pd.DataFrame) -> list[str]:
+    """Soundness complaints, one sentence for each certified value below the best lower value of its network.
+
+    Nothing is tolerated: certified values are rounded up and lower values down.
+    """
+    unsound = bounds[(bounds["kind"] == Kind.CERTIFIED) & (bounds["value"] < bounds["best_lower"])]
+    complaints = []
+    for network, method, value, best in unsound[["network", "method", "value", "best_lower"]].itertuples(index=False):
+        attained = bounds[(bounds["network"] == network) & (bounds["kind"] == Kind.LOWER) & (bounds["value"] == best)]
+        complaints.append(
+            f"{network}: {method} certifies {value!r}, below the {best!r} attained by {attained['method'].iloc[0]}"
+        )
+    return complaints
+
+
+def save(bounds: pd.DataFrame, path: str | Path) -> None:
+    """Write the table as CSV; every float survives the round trip."""
+    with write_atomically(path) as handle:
+        handle.write(bounds.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a table of `save`; raises DataError if the file is missing or not one."""
+    # "nan" and "null" are fair names of networks: only an empty number is a missing one
+    numbers = [name for name, dtype in COLUMNS.items() if dtype not in ("str", "bool")]
+    try:
+        bounds = pd.read_csv(
+            path,
+            dtype=COLUMNS,
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+            float_precision="round_trip",
+        )
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; run the workflow or certlip.collect first") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is not a table of bounds; delete it and run again") from error
+    if list(bounds.columns) != list(COLUMNS):
+        raise DataError(f"{path} has the columns of another version; delete it and run again")
+    return bounds

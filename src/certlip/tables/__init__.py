@@ -1,0 +1,118 @@
+"""Tables of the comparison, one file each: a file turns the rows of `certlip.collect` into cells fit to print.
+
+A table defines ``INFO = TableInfo(...)`` and ``make(bounds) -> DataFrame`` of strings from what `collect` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from certlip import plugins
+from certlip.errors import ConfigError
+from certlip.files import write_atomically
+
+LEGEND = (
+    "≤ certified upper bound, ≥ lower bound, ~ estimate, which may lie on either side; a word says why none is there."
+)
+EMPTY = "No network of this configuration belongs to this table."
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What a table says of itself; title: a few words, caption: sentences in plain text."""
+
+    title: str
+    caption: str
+
+
+def names() -> list[str]:
+    """Names of the tables."""
+    return plugins.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """The table's module; an unknown name is a ConfigError that offers the nearest."""
+    return plugins.load(__name__, name)
+
+
+def write(name: str, bounds: pd.DataFrame, paths: Iterable[str | Path]) -> None:
+    """Write one table to each path, as its suffix says: .csv, .md or .tex; raises ConfigError for another suffix."""
+    table = load(name)
+    cells = table.make(bounds)
+    for path in map(Path, paths):
+        if path.suffix not in _WRITERS:
+            raise ConfigError(f"{path}: a table is written as {', '.join(_WRITERS)}, not as {path.suffix or 'that'}")
+        text = _WRITERS[path.suffix](name, table.INFO, cells)
+        with write_atomically(path) as handle:
+            handle.write(text.encode())
+
+
+def show(name: str, bounds: pd.DataFrame, console: Console | None = None) -> None:
+    """Print one table; where it is wider than the terminal, its columns go into several tables below each other."""
+    table, console = load(name), console or Console()
+    cells = table.make(bounds)
+    console.print(Text(table.INFO.title, style="bold"))
+    for part in _parts(cells, console.width):
+        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for column in part:
+            grid.add_column(Text(str(column), style="bold"), overflow="fold")
+        for row in part.itertuples(index=False):
+            grid.add_row(*map(Text, row))
+        console.print(grid, end="\n\n")
+    console.print(Text(LEGEND if len(cells) else EMPTY, style="dim"))
+
+
+def _parts(cells: pd.DataFrame, width: int) -> Iterator[pd.DataFrame]:
+    """Groups of columns that fit into `width`, the first column standing before each."""
+    widths = [max([len(str(column)), *cells[column].str.len()]) + 2 for column in cells]
+    group: list[int] = [0]
+    for index in range(1, cells.shape[1]):
+        if len(group) > 1 and sum(widths[i] for i in group) + widths[index] > width:
+            yield cells.iloc[:, group]
+            group = [0]
+        group.append(index)
+    yield cells.iloc[:, group]
+
+
+def _csv(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
+    return cells.to_csv(index=False, lineterminator="\n")
+
+
+def _markdown(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
+    rows = [list(cells.columns), ["---"] * cells.shape[1], *cells.to_numpy().tolist()]
+    lines = ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |" for row in rows]
+    return "\n".join([f"**{info.title}.** {info.caption} {LEGEND if len(cells) else EMPTY}", "", *lines, ""])
+
+
+_TEX = {"≤": r"$\leq$", "≥": r"$\geq$", r"\textasciitilde ": r"$\sim$", "–": "--", "<": "$<$", ">": "$>$"}
+
+
+def _tex(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
+    legend = LEGEND.replace("~", r"\textasciitilde ") if len(cells) else EMPTY
+    text = cells.to_latex(
+        index=False,
+        escape=True,
+        longtable=len(cells) > _PAGE,
+        caption=(f"{info.title}. {info.caption} {legend}", info.title),
+        label=f"tab:{name}",
+        column_format="".join("p{5cm}" if cells[c].str.len().max() > _PARAGRAPH else "l" for c in cells),
+    )
+    for character, command in _TEX.items():
+        text = text.replace(character, command)
+    return text
+
+
+_PAGE = 40
+"""Rows that fit on a page."""
+_PARAGRAPH = 30
+"""Characters a cell may have before it is broken into lines."""
+
+_WRITERS = {".csv": _csv, ".md": _markdown, ".tex": _tex}

@@ -1,0 +1,50 @@
+"""Every result with its cost: a row a (network, method)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from certlip.tables import TableInfo, _cells
+
+INFO = TableInfo(
+    title="Bounds and their cost",
+    caption="l2 Lipschitz bounds of each network by each method, the quotient of value and best lower bound, wall time "
+    "of the method (loading excluded), the time spent on choosing a partition, and peak memory of the process.",
+)
+
+
+def make(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Columns Network, Method, Value, Kind, Value / lower, Seconds, Calibration s, Peak MB, Status, Reason."""
+    rows = bounds.itertuples(index=False)
+    return pd.DataFrame([_row(row) for row in rows], columns=_COLUMNS, dtype="str")
+
+
+_COLUMNS = [
+    "Network",
+    "Method",
+    "Value",
+    "Kind",
+    "Value / lower",
+    "Seconds",
+    "Calibration s",
+    "Peak MB",
+    "Status",
+    "Reason",
+]
+
+
+def _row(row: Any) -> list[str]:
+    return [
+        row.network,
+        row.method,
+        _cells.bound(row),
+        row.kind,
+        _cells.number(row.ratio),
+        _cells.seconds(row.seconds),
+        _cells.seconds(row.calibration_seconds) if row.calibration_seconds else _cells.NONE,
+        _cells.NONE if pd.isna(row.peak_mb) else f"{row.peak_mb:.0f}",
+        row.status,
+        row.reason,
+    ]

@@ -1,0 +1,26 @@
+"""The comparison at a glance: networks down, methods across."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from certlip.tables import TableInfo, _cells
+
+INFO = TableInfo(
+    title="Lipschitz bounds",
+    caption="l2 Lipschitz constant of each network as each method bounds it; the smallest certified bound is the best.",
+)
+
+
+def make(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Column Network, then one a method, both in the order of the rows of `bounds`."""
+    methods = bounds["method"].unique().tolist()
+    cells = {(row.network, row.method): _cells.bound(row) for row in bounds.itertuples(index=False)}
+    return pd.DataFrame(
+        [
+            [network, *(cells.get((network, method), _cells.NONE) for method in methods)]
+            for network in bounds["network"].unique()
+        ],
+        columns=["Network", *methods],
+        dtype="str",
+    )
