@@ -1,0 +1,146 @@
+"""Newton's method along the central path of LipSDP: min rho - mu log det P(rho, T) for a falling mu."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from certlip.sdp.structured.barrier import Spectrum
+from certlip.sdp.structured.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+START = 0.25
+"""The first mu, in units of rho / order."""
+REDUCTION = 0.1
+"""mu falls by this factor each time the centre is near."""
+NEAR = 0.5
+"""Newton decrement under which the centre is near."""
+MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """x: the best feasible point (rho, T); lower: best dual bound on rho."""
+
+    x: Tensor
+    lower: float
+    iterations: int
+    status: Literal["ok", "time_limit"]
+    message: str
+
+    @property
+    def gap(self) -> float:
+        """(rho - lower) / rho."""
+        return (float(self.x[0]) - self.lower) / float(self.x[0])
+
+
+class Model:
+    """Second-order model of the barrier at a point, and the Newton steps of all mu at once.
+
+    The step to the centre of mu is v_1 - v_2 / mu with M v_1 = gradient, M v_2 = (1, 0, ..., 0).
+    """
+
+    def __init__(self, problem: Problem, x: Tensor) -> None:
+        import torch
+
+        self.problem, self.x = problem, x
+        self.p = problem.matrix(x)
+        factor = torch.linalg.cholesky(self.p)
+        gradient, m = problem.derivatives(torch.cholesky_inverse(factor), x)
+        target = torch.zeros_like(x)
+        target[0] = 1
+        solutions = torch.cholesky_solve(torch.stack([gradient, target], dim=1), torch.linalg.cholesky(m))
+        self.v_1, self.v_2 = solutions[:, 0], solutions[:, 1]
+        self.g_v1, self.g_v2 = float(gradient @ self.v_1), float(gradient @ self.v_2)
+        self.c_v2 = float(self.v_2[0])
+
+    @property
+    def nearest_mu(self) -> float:
+        """The mu whose centre is nearest."""
+        return self.c_v2 / self.g_v2
+
+    def step(self, mu: float) -> Tensor:
+        return self.v_1 - self.v_2 / mu
+
+    def decrement(self, mu: float) -> float:
+        """Distance to the centre of mu in the local norm."""
+        return math.sqrt(max(self.g_v1 - 2 * self.g_v2 / mu + self.c_v2 / mu**2, 0.0))
+
+    def lower(self, mu: float) -> float:
+        """Dual bound on rho: Z = mu (X - X dP X) satisfies all equations, so it is one if P - dP >= 0."""
+        import torch
+
+        step = self.step(mu)
+        guarded = self.problem.guarded and bool((step[1:] > self.x[1:]).any())
+        if guarded or int(torch.linalg.cholesky_ex(self.p - self.problem.linear(step)).info) > 0:
+            return -math.inf
+        return float(self.x[0]) - mu * (self.problem.barrier_degree - self.g_v1) - self.g_v2
+
+
+def follow(
+    problem: Problem, multipliers: Tensor, rtol: float, max_seconds: float | None, verbose: bool = False
+) -> Outcome:
+    """Follow the central path from strictly feasible multipliers until rho is within rtol of its dual bound."""
+    import torch
+
+    begin = time.perf_counter()
+    spectrum = Spectrum(problem, multipliers)
+    mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
+    x, lower = _joined(spectrum.minimise(mu)[0], multipliers), -math.inf
+    level = logging.INFO if verbose else logging.DEBUG
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        try:
+            model = Model(problem, x)
+        except torch.linalg.LinAlgError:
+            return Outcome(x, lower, iteration, "ok", "stopped: the system is singular to working precision")
+        nearest = model.nearest_mu
+        lower = max(lower, *(model.lower(m) for m in (mu, mu / 2, nearest, nearest / 2)))
+        outcome = Outcome(x, lower, iteration, "ok", "")
+        log.log(
+            level,
+            "%3d  rho %.9g  gap %.1e  mu %.1e  decrement %.2g",
+            iteration,
+            x[0],
+            outcome.gap,
+            mu,
+            model.decrement(mu),
+        )
+        if outcome.gap <= rtol:
+            return outcome
+        if max_seconds is not None and time.perf_counter() - begin > max_seconds:
+            return Outcome(x, lower, iteration, "time_limit", f"time limit at a gap of {outcome.gap:.1e}")
+        if model.decrement(mu) < NEAR:
+            mu *= REDUCTION
+        moved = _search(problem, x, model.step(mu), mu)
+        if torch.equal(moved, x):
+            return Outcome(x, lower, iteration, "ok", f"stopped: no progress at a gap of {outcome.gap:.1e}")
+        x = moved
+    return Outcome(x, lower, MAX_ITERATIONS, "ok", f"stopped: iteration limit at a gap of {outcome.gap:.1e}")
+
+
+def _search(problem: Problem, x: Tensor, step: Tensor, mu: float) -> Tensor:
+    """Halve the step in T until the barrier with rho eliminated falls; where it never does, only rho moves."""
+    rho, value = Spectrum(problem, x[1:]).minimise(mu)
+    length = 1.0
+    while length > 1e-8:
+        multipliers = x[1:] + length * step[1:]
+        spectrum = Spectrum(problem, multipliers)
+        if spectrum.feasible:
+            following_rho, following = spectrum.minimise(mu)
+            if following < value:
+                return _joined(following_rho, multipliers)
+        length /= 2
+    return _joined(rho, x[1:])
+
+
+def _joined(rho: float, multipliers: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([multipliers.new_tensor([rho]), multipliers])
