@@ -115,6 +115,14 @@ class LowerCertificate:
 Certificate = UpperCertificate | LowerCertificate
 
 
+def kind(path: str | Path) -> str:
+    """``upper``, ``lower`` or ``blocks`` (see `certlip.blocks.save_solved`); raises DataError for any other file."""
+    found = read_npz(path)[0].get("certificate")
+    if found not in ("upper", "lower", "blocks"):
+        raise DataError(f"{path} is not a certlip certificate")
+    return str(found)
+
+
 def load(path: str | Path) -> Certificate:
     """Read a certificate; raises DataError if the file is missing, damaged or not one."""
     header, arrays = read_npz(path)

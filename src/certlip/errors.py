@@ -13,20 +13,43 @@ class DataError(CertlipError):
     """A data set, weights file or certificate is missing, corrupt or not what it claims to be."""
 
 
-class UnsupportedLayer(CertlipError):
+class NoBound(CertlipError):
+    """A method gives no bound of a network: a row with a status and this reason, not a failed run."""
+
+    status = "unsupported"
+
+
+class UnsupportedLayer(NoBound):
     """No bound is known for a layer; the message is ``layer name: no bound for Type``."""
 
 
-class SolverUnavailable(CertlipError):
+class SolverUnavailable(NoBound):
     """A solver is not installed or has no licence."""
 
+    status = "solver_failed"
 
-class LimitExceeded(CertlipError):
-    """A limit of time or memory was hit, or is predicted to be hit."""
+
+class SolverFailed(NoBound):
+    """A solver ended without usable multipliers."""
+
+    status = "solver_failed"
+
+
+class NotCertified(NoBound):
+    """Nothing a method proposed could be verified."""
+
+    status = "not_certified"
+
+
+class LimitExceeded(NoBound):
+    """A limit of time or memory was hit, or is predicted to be hit; status: ``time_limit`` or ``memory_limit``."""
 
     def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(status, reason)
         self.status = status
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 class ExportError(CertlipError):

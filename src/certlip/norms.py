@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from certlip import torus
-from certlip.errors import UnsupportedLayer
+from certlip.errors import NotCertified, UnsupportedLayer
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 from certlip.rounding import UNIT, gamma, sqrt_up, up
-from certlip.sdp.certify import NotCertified, certify, is_feasible
+from certlip.sdp.certify import certify, is_feasible
 from certlip.sdp.lmi import Lmi
 from certlip.torus import Spectrum
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certlip import certificate as certificates
-from certlip import methods, norms
+from certlip import norms
+from certlip.blocks import load_solved
 from certlip.certificate import Certificate, LowerCertificate, SegmentProof, UpperCertificate
 from certlip.chain import Chain
 from certlip.errors import UnsupportedLayer
 from certlip.merge import merge_blocks
+from certlip.methods import check_options
+from certlip.methods import load as load_method
 from certlip.network import Network
 from certlip.partition.window import restrict, tiles
 from certlip.rounding import multiply_up
@@ -20,10 +23,11 @@ from certlip.sdp.lmi import Lmi
 
 @dataclass(frozen=True)
 class Verification:
-    """ok: whether the value is proved; value: what was claimed; reason: the first thing that does not hold."""
+    """ok: whether all that was claimed is proved; value: of the network's constant, None for a file of solved blocks;
+    reason: the first thing that does not hold."""
 
     ok: bool
-    value: float
+    value: float | None
     reason: str = ""
 
     def __bool__(self) -> bool:
@@ -36,9 +40,23 @@ def verify(certificate: Certificate | str | Path) -> Verification:
     Raises DataError if the file is missing, damaged or not a certificate.
     """
     if not isinstance(certificate, UpperCertificate | LowerCertificate):
+        if certificates.kind(certificate) == "blocks":
+            return _verify_blocks(certificate)
         certificate = certificates.load(certificate)
     reason = _lower_flaw(certificate) if isinstance(certificate, LowerCertificate) else _upper_flaw(certificate)
     return Verification(not reason, certificate.value, reason)
+
+
+def _verify_blocks(path: str | Path) -> Verification:
+    network, plan, solved = load_solved(path)
+    for s in solved:
+        if s.rho is None:
+            continue
+        segment = plan.segments[s.segment]
+        patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[s.block].windows[0])
+        if not is_feasible(Lmi.of(Chain.of(patch)), s.rho, s.multipliers):
+            return Verification(False, None, f"segment {s.segment}, block {s.block}: rho {s.rho:.6g} is not proved")
+    return Verification(True, None)
 
 
 def _lower_flaw(certificate: LowerCertificate) -> str:
@@ -86,8 +104,8 @@ def _constants_flaw(network: Network, segment: SegmentProof) -> str:
 
 
 def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
-    method = methods.load(segment.method)
-    options = methods.check_options(segment.method, method, segment.options or {})
+    method = load_method(segment.method)
+    options = check_options(segment.method, method, segment.options or {})
     result = method.bound(network, **options)
     if (result.kind or method.INFO.kind) != "certified":
         return f"{segment.method} does not certify"

@@ -33,13 +33,15 @@ class MethodInfo:
     """What a method says of itself.
 
     title: as printed; kind: of its results, unless a `Bound` says otherwise; reference: authors, year, identifier;
-    takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode).
+    takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then has
+    ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts.
     """
 
     title: str
     kind: Kind
     reference: str
     takes: Literal["network", "module"] = "network"
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,8 +100,9 @@ def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
 def make_segment(network: Network, first: int, last: int, grid: Pair) -> SegmentPlan:
     """Layers [first, last) with the grid on its output map, equal patches collected.
 
-    A segment without a convolution is not cut. One without a semidefinite bound (max pooling), or where it cannot gain
-    (fewer than two linear layers), is left to its layer constants.
+    A segment without a convolution is not cut. Max pooling on its own, and a segment where a semidefinite program
+    cannot gain (fewer than two linear layers), are left to their layer constants; max pooling among other layers
+    raises UnsupportedLayer.
     """
     segment = network.segment(first, last)
     names = tuple(layer.name for layer in segment.layers)
@@ -151,4 +152,4 @@ def lmi_order(network: Network) -> int:
 def _gains(segment: Network) -> bool:
     kinds = [type(layer) for layer in segment.layers if not isinstance(layer, Flatten)]
     linear = [i for i, kind in enumerate(kinds) if kind in (Conv, Dense)]
-    return MaxPool not in kinds and len(linear) >= 2
+    return len(linear) >= 2

@@ -10,10 +10,10 @@ import numpy as np
 from scipy import linalg
 
 from certlip.chain import relu_chain
-from certlip.errors import DataError, LimitExceeded
+from certlip.errors import DataError, LimitExceeded, NotCertified
 from certlip.network import Array
 from certlip.sdp import solvers
-from certlip.sdp.certify import Certified, NotCertified, certify, is_feasible, start
+from certlip.sdp.certify import Certified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
 
 __all__ = [
@@ -34,7 +34,8 @@ class Solution:
     """A certified solution of a LipSDP.
 
     bound: certified upper bound sqrt(rho); multipliers: T_1..T_L that prove it; status: ``ok`` or ``time_limit``
-    (stopped early: certified all the same, only less tight); seconds: wall time, certification included.
+    (stopped early: certified all the same, only less tight); seconds: wall time, certification included,
+    imports excluded.
     """
 
     bound: float
@@ -86,9 +87,9 @@ def solve_lmi(
     **options: object,
 ) -> Solution:
     """Certified solution of an `Lmi` with any fixed metrics; see `solve`."""
+    name, adapter = solvers.choose(solver, lmi.order)
     begin = time.perf_counter()
     reduced, factors = reduce(lmi)
-    name, adapter = solvers.choose(solver, reduced)
     needed = adapter.memory_mb(reduced)
     if max_memory_mb is not None and needed > max_memory_mb:
         raise LimitExceeded(

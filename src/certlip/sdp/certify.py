@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from certlip.errors import NotCertified
 from certlip.network import Array
 from certlip.rounding import UNIT, gamma, sqrt_up
 from certlip.sdp.lmi import Lmi, Multipliers
@@ -39,10 +40,6 @@ class Certified:
     @property
     def bound(self) -> float:
         return sqrt_up(self.rho)
-
-
-class NotCertified(Exception):
-    """No rho could be verified for the proposed multipliers."""
 
 
 def is_feasible(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:

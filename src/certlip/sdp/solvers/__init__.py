@@ -3,7 +3,7 @@
 An adapter defines
 
     INFO = SolverInfo(...)
-    def unavailable() -> str | None            why it cannot run here, None if it can
+    def unavailable() -> str | None            why it cannot run here, None if it can; imports what `solve` needs
     def memory_mb(lmi) -> float                predicted peak memory of `solve`
     def solve(lmi, *, rtol, threads, max_seconds) -> Proposal
 
@@ -19,7 +19,7 @@ from typing import Literal
 
 from certlip import plugins
 from certlip.errors import SolverUnavailable
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.lmi import Multipliers
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load(name: str) -> ModuleType:
     return plugins.load(__name__, name)
 
 
-def choose(name: str, lmi: Lmi) -> tuple[str, ModuleType]:
+def choose(name: str, order: int) -> tuple[str, ModuleType]:
     """The adapter called `name`, or for ``auto`` the preferred one that can run here and admits the order.
 
     Raises SolverUnavailable with the reason.
@@ -76,9 +76,9 @@ def choose(name: str, lmi: Lmi) -> tuple[str, ModuleType]:
     ranked = sorted((load(n).INFO.preference, n) for n in names())
     for _, candidate in ranked:
         adapter = load(candidate)
-        if lmi.order <= adapter.INFO.max_order and adapter.unavailable() is None:
+        if order <= adapter.INFO.max_order and adapter.unavailable() is None:
             return candidate, adapter
     raise SolverUnavailable(
-        f"no installed solver takes a semidefinite program of order {lmi.order}; "
+        f"no installed solver takes a semidefinite program of order {order}; "
         "use a finer grid, or install the extra solvers with: pip install 'certlip[gpl]'"
     )

@@ -1,0 +1,224 @@
+"""Solving the sub-blocks of a plan, each an independent semidefinite program, and putting the bound together."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from certlip import limits, norms, sdp
+from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
+from certlip.chain import Chain
+from certlip.errors import DataError, LimitExceeded, NoBound
+from certlip.merge import merge_blocks
+from certlip.methods import Bound
+from certlip.network import Array, Network, read_npz, write_npz
+from certlip.partition.plan import Plan
+from certlip.partition.window import restrict
+from certlip.provenance import fingerprint
+from certlip.record import Status
+from certlip.rounding import multiply_up
+
+Place = tuple[int, int]
+"""(segment, block) of a plan."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one semidefinite program may take; None is no limit."""
+
+    threads: int = 1
+    max_seconds: float | None = None
+    max_memory_mb: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedBlock:
+    """The outcome of one distinct semidefinite program of a plan.
+
+    segment, block: its place in the plan; rho, multipliers: None and empty unless status is ok; reason: why there is
+    none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
+    """
+
+    segment: int
+    block: int
+    status: str
+    reason: str = ""
+    rho: float | None = None
+    multipliers: tuple[Array, ...] = ()
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    order: int = 0
+    iterations: int | None = None
+    solver: str = ""
+    solver_version: str = ""
+    margin: float | None = None
+
+
+def solve_blocks(
+    network: Network,
+    plan: Plan,
+    places: Iterable[Place] | None = None,
+    *,
+    limit: Limits | None = None,
+    n_jobs: int = 1,
+    cache: str | Path | None = None,
+) -> list[SolvedBlock]:
+    """Solve distinct blocks of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
+
+    places: which blocks, all of the plan when None; cache: private folder of solved programs, keyed by their content
+    (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
+    """
+    if cache is not None:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        os.chmod(cache, 0o700)
+    memory = joblib.Memory(cache, verbose=0)
+    solve = memory.cache(_solve_content, ignore=["threads", "max_memory_mb"])
+    tasks = (
+        joblib.delayed(_solve_place)(solve, network, plan, place, limit or Limits())
+        for place in (plan.blocks if places is None else places)
+    )
+    return list(joblib.Parallel(n_jobs=n_jobs, prefer="threads")(tasks))
+
+
+def _solve_place(solve: Any, network: Network, plan: Plan, place: Place, limit: Limits) -> SolvedBlock:
+    segment = plan.segments[place[0]]
+    try:
+        patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[place[1]].windows[0])
+        chain = Chain.of(patch)
+        measured = solve(
+            sdp.Lmi.of(chain),
+            plan.solver,
+            plan.rtol,
+            limit.threads,
+            limit.max_seconds,
+            limit.max_memory_mb,
+            fingerprint("sdp", "chain"),
+        )
+    except NoBound as error:
+        return SolvedBlock(*place, status=error.status, reason=str(error))
+    solution: sdp.Solution = measured.value
+    early = "the solver was stopped at its time limit: certified, but not the tightest"
+    return SolvedBlock(
+        *place,
+        status=Status.OK,
+        reason=early if solution.status == "time_limit" else "",
+        peak_mb=measured.peak_mb,
+        **{f.name: getattr(solution, f.name) for f in fields(SolvedBlock)[4:] if f.name != "peak_mb"},
+    )
+
+
+def _solve_content(
+    lmi: sdp.Lmi,
+    solver: str,
+    rtol: float,
+    threads: int,
+    max_seconds: float | None,
+    max_memory_mb: float | None,
+    code: str,
+) -> limits.Measured:
+    arguments = (lmi, solver, rtol, threads, max_seconds, max_memory_mb)
+    return limits.call(sdp.solve_lmi, *arguments, threads=threads, max_seconds=max_seconds, max_memory_mb=max_memory_mb)
+
+
+def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], planning_seconds: float = 0.0) -> Bound:
+    """The certified bound of the network: the product over segments of the best proved constant of each.
+
+    planning_seconds: of making the plan, added to the cost.
+
+    Raises the NoBound of a failed block if the plan has no fallback.
+    """
+    begin = time.perf_counter()
+    by_place = {(s.segment, s.block): s for s in solved}
+    if missing := set(plan.blocks) - set(by_place):
+        raise DataError(f"{len(missing)} of {len(plan.blocks)} blocks are not solved; run solve_blocks again")
+    proofs, notes = [], [s.reason for s in solved if s.status == Status.OK and s.reason]
+    for index, segment in enumerate(plan.segments):
+        part = network.segment(segment.first, segment.last)
+        blocks = [by_place[index, b] for b in range(len(segment.blocks))]
+        failed = [s for s in blocks if s.rho is None]
+        if failed and not plan.fallback:
+            raise LimitExceeded(failed[0].status, failed[0].reason)
+        candidates = []
+        if plan.fallback or not blocks:
+            candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
+        if blocks and not failed:
+            candidates.append(_merged_proof(part, plan, index, blocks))
+        best = min(candidates, key=lambda proof: proof.constant)
+        if blocks and best.rule == "constants":
+            why = failed[0].reason if failed else "its programs give no better one"
+            notes.append(f"layers {segment.layers[0]} to {segment.layers[-1]} use the product of norms: {why}")
+        proofs.append(best)
+    certificate = UpperCertificate(network, tuple(proofs))
+    details = _details(plan, solved)
+    details["seconds"] += planning_seconds + time.perf_counter() - begin
+    return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
+
+
+def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedBlock]) -> SegmentProof:
+    segment = plan.segments[index]
+    planned = list(zip(segment.blocks, blocks, strict=True))
+    rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
+    windows = [field for block, _ in planned for field in block.fields]
+    side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
+    patch, _ = restrict(part, segment.blocks[0].windows[0])
+    constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
+    proofs = tuple(BlockProof(block.windows, solved.rho or 0.0, solved.multipliers) for block, solved in planned)
+    return SegmentProof(segment.first, segment.last, plan.merge, constant, blocks=proofs)
+
+
+def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
+    """What the programs cost, as fields of a `Record`."""
+    done = [s for s in solved if s.rho is not None]
+    margins = [s.margin for s in done if s.margin is not None]
+    iterations = [s.iterations for s in done if s.iterations is not None]
+    return {
+        "n_sdps": sum(len(b.windows) for segment in plan.segments for b in segment.blocks),
+        "n_distinct_sdps": len(plan.blocks),
+        "max_order": max((b.order for segment in plan.segments for b in segment.blocks), default=None),
+        "solver": ", ".join(sorted({s.solver for s in done})) or None,
+        "solver_version": ", ".join(sorted({s.solver_version for s in done})) or None,
+        "iterations": max(iterations, default=None),
+        "margin": max(margins, default=None),
+        "seconds": math.fsum(s.seconds for s in solved),
+        "peak_mb": max((s.peak_mb for s in solved), default=None),
+    }
+
+
+def save_solved(path: str | Path, network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
+    """Write solved blocks, the plan and the network's hash to one .npz file; `load_solved` reads it."""
+    arrays = {f"{i}.{t}": m for i, s in enumerate(solved) for t, m in enumerate(s.multipliers)}
+    entries = [{f.name: getattr(s, f.name) for f in fields(s) if f.name != "multipliers"} for s in solved]
+    header = {
+        "certificate": "blocks",
+        "sha256": network.sha256,
+        "plan": plan.model_dump(mode="json"),
+        "solved": entries,
+    }
+    described, weights = network.to_arrays()
+    write_npz(path, {**header, "network": described}, {**arrays, **{f"network.{k}": w for k, w in weights.items()}})
+
+
+def load_solved(path: str | Path) -> tuple[Network, Plan, list[SolvedBlock]]:
+    """Read a file of `save_solved`; raises DataError if it is missing, damaged or not one."""
+    header, arrays = read_npz(path)
+    try:
+        weights = {k.removeprefix("network."): a for k, a in arrays.items() if k.startswith("network.")}
+        network = Network.from_arrays(header["network"], weights)
+        if network.sha256 != header["sha256"]:
+            raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        solved = []
+        for i, entry in enumerate(header["solved"]):
+            n = sum(key.split(".")[0] == str(i) for key in arrays)
+            multipliers = tuple(np.asarray(arrays[f"{i}.{t}"], dtype=np.float64) for t in range(n))
+            solved.append(SolvedBlock(**entry, multipliers=multipliers))
+        return network, Plan.model_validate(header["plan"]), solved
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} does not hold solved blocks ({error!r}); delete it and run again") from error

@@ -1,0 +1,77 @@
+"""One clock, one memory gauge, one place where threads are fixed: a call in a child process that can be stopped."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from certlip.errors import LimitExceeded
+
+GRACE_SECONDS = 10.0
+"""How long a call that keeps its own time limit may overrun before it is killed (start-up and certification)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """value: what the call returned; seconds: its wall time, imports excluded; peak_mb: of the process it ran in."""
+
+    value: Any
+    seconds: float
+    peak_mb: float
+
+
+def call(
+    function: Callable[..., Any],
+    *arguments: Any,
+    threads: int = 1,
+    max_seconds: float | None = None,
+    max_memory_mb: float | None = None,
+) -> Measured:
+    """Run ``function(*arguments)`` with fixed threads; under a limit in a process of its own.
+
+    max_seconds: wall limit; max_memory_mb: private memory the process may add to what it starts with. Exceptions of the
+    function are raised here.
+    Raises LimitExceeded with status ``time_limit`` or ``memory_limit`` when a limit ended the process.
+    """
+    if max_seconds is None and max_memory_mb is None:
+        return _measure(function, arguments, threads, None)
+    environment = {key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    with ProcessPoolExecutor(max_workers=1, env=environment) as executor:
+        future = executor.submit(_measure, function, arguments, threads, max_memory_mb)
+        try:
+            return future.result(None if max_seconds is None else max_seconds + GRACE_SECONDS)
+        except FutureTimeoutError:
+            executor.shutdown(wait=True, kill_workers=True)
+            raise LimitExceeded("time_limit", f"no result within {max_seconds:g} s") from None
+        except MemoryError:
+            raise LimitExceeded("memory_limit", f"more than {max_memory_mb:.0f} MB were needed") from None
+        except TerminatedWorkerError:
+            reason = "the process was ended from outside, most likely for want of memory"
+            raise LimitExceeded("memory_limit", reason) from None
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _measure(function: Callable[..., Any], arguments: tuple, threads: int, max_memory_mb: float | None) -> Measured:
+    from threadpoolctl import threadpool_limits
+
+    if max_memory_mb is not None:
+        with open("/proc/self/statm") as statm:
+            held = int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+        limit = held + int(max_memory_mb * 2**20)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with threadpool_limits(threads):
+        begin = time.perf_counter()
+        value = function(*arguments)
+        return Measured(value, time.perf_counter() - begin, peak_mb())

@@ -1,0 +1,31 @@
+"""LipSDP-Neuron on the whole network (Fazlyab et al. 2019, arXiv 1906.04893, Theorem 2).
+
+    minimise rho  subject to  P(rho, T) >= 0,  T >= 0 diagonal          (`certlip.sdp.lmi`)
+
+One semidefinite program whose order is the number of inputs and hidden neurons: the tightest bound here, where it fits
+the limits. A network that does not fit becomes a row that says which limit it hit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from certlip.methods import MethodInfo
+from certlip.network import Network
+from certlip.partition.plan import Plan, make_segment
+from certlip.record import Kind
+
+INFO = MethodInfo(title="LipSDP-Neuron", kind=Kind.CERTIFIED, reference="Fazlyab et al. 2019, arXiv 1906.04893")
+
+
+def plan(
+    network: Network,
+    *,
+    solver: str = "auto",
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
+) -> Plan:
+    """One segment, one block: the whole network."""
+    whole = make_segment(network, 0, len(network.layers), (1, 1))
+    return Plan(segments=(whole,), fallback=False, solver=solver, rtol=rtol)
