@@ -1,0 +1,115 @@
+"""Small random networks over all layer options: seeded, or as a hypothesis strategy that shrinks their structure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from certlip.errors import DataError
+from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
+
+Choose = Callable[[Sequence[Any]], Any]
+LinearLayer = Conv | Dense
+
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "abs", "identity")
+
+
+def random_network(seed: int, **limits: Any) -> Network:
+    """A small network, a function of the seed alone; limits: of `build_network`."""
+    rng = np.random.default_rng(seed)
+    return build_network(lambda options: options[int(rng.integers(len(options)))], seed, **limits)
+
+
+@st.composite
+def networks(draw: Any, **limits: Any) -> Network:
+    """Hypothesis strategy; limits: of `build_network`."""
+    seed = draw(st.integers(0, 10**6))
+    return build_network(lambda options: draw(st.sampled_from(options)), seed, **limits)
+
+
+def build_network(
+    choose: Choose,
+    seed: int,
+    max_hidden: int = 8,
+    max_linear: int = 3,
+    kinds: Sequence[str] = PIECEWISE_LINEAR,
+    scales: Sequence[float] = (1.0, 1.0, 1.0, 1e-6, 1e6),
+) -> Network:
+    """Convolutions (kernels, strides, paddings, dilations, groups), then dense layers, activations between.
+
+    choose: picks one of a sequence; seed: of the weights; max_hidden: neurons over all activation layers; max_linear:
+    linear layers; kinds: of activations; scales: of the weights of a layer. Some neurons are dead.
+    """
+    rng = np.random.default_rng(seed)
+    input_shape: Shape = (choose((1, 2)), choose((1, 2, 3, 4)), choose((1, 2, 3)))
+    shape, layers = input_shape, list[Layer]()
+    n_linear, n_convs, room = choose(range(1, max_linear + 1)), choose(range(max_linear + 1)), max_hidden
+    for index in range(n_linear):
+        last = index == n_linear - 1
+        share = 16 if last else room - (n_linear - 2 - index)
+        convs = list(_convs(f"conv{index}", shape, share)) if len(shape) == 3 and index < n_convs else []
+        if not convs and len(shape) == 3:
+            layers.append(Flatten("flatten"))
+            shape = layers[-1].output_shape(shape)
+        linear: LinearLayer = (
+            choose(convs) if convs else _dense(f"dense{index}", shape, choose(range(1, min(5, share) + 1)))
+        )
+        kill = choose((False, False, False, True))
+        layers.append(_with_weights(linear, rng, choose(scales), kill))
+        shape = layers[-1].output_shape(shape)
+        if not last:
+            room -= math.prod(shape)
+            layers.append(Activation(f"act{index}", choose(tuple(kinds)), negative_slope=choose((0.1, 0.3))))
+    return Network(tuple(layers), input_shape)
+
+
+def random_pool(seed: int, shape: Shape) -> MaxPool:
+    """A max pooling layer that fits the input shape: overlapping, gapped or padded."""
+    rng = np.random.default_rng(seed)
+    while True:
+        kernel, stride = tuple(rng.integers(1, 4, 2).tolist()), tuple(rng.integers(1, 4, 2).tolist())
+        pool = MaxPool("pool", kernel, stride, tuple(int(rng.integers(k // 2 + 1)) for k in kernel))
+        try:
+            pool.output_shape(shape)
+        except DataError:
+            continue
+        return pool
+
+
+def _convs(name: str, shape: Shape, max_size: int) -> Iterator[Conv]:
+    """Convolutions, still without weights, whose output on `shape` has at most `max_size` entries."""
+    for kernel, stride, padding, dilation, groups, c_out in itertools.product(
+        ((1, 1), (2, 2), (3, 3), (1, 3)),
+        ((1, 1), (2, 2), (1, 2)),
+        ((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 0), (3, 3, 3, 3)),
+        ((1, 1), (2, 1)),
+        (1, 2),
+        (1, 2),
+    ):
+        if shape[0] % groups or c_out % groups:
+            continue
+        weight = np.zeros((c_out, shape[0] // groups, *kernel))
+        conv = Conv(name, weight, np.zeros(c_out), stride, padding, dilation, groups)
+        try:
+            size = math.prod(conv.output_shape(shape))
+        except DataError:
+            continue
+        if size <= max_size:
+            yield conv
+
+
+def _dense(name: str, shape: Shape, n_out: int) -> Dense:
+    return Dense(name, np.zeros((n_out, shape[0])), np.zeros(n_out))
+
+
+def _with_weights(layer: LinearLayer, rng: np.random.Generator, scale: float, kill: bool) -> LinearLayer:
+    weight = scale * rng.standard_normal(layer.weight.shape)
+    if kill:
+        weight[int(rng.integers(len(weight)))] = 0.0
+    return replace(layer, weight=weight, bias=rng.standard_normal(len(weight)))
