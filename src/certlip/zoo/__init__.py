@@ -50,7 +50,10 @@ def make(architecture: str, seed: int, /, **options: Any) -> torch.nn.Module:
 
 def input_shape(architecture: str, /, **options: Any) -> tuple[int, ...]:
     """(channels, rows, columns) or (n,) that the architecture takes with these options, without a batch axis."""
-    return _load(architecture, options).input_shape(**options)
+    try:
+        return _load(architecture, options).input_shape(**options)
+    except (TypeError, ValueError) as error:
+        raise _no_network(architecture, options, error) from error
 
 
 def from_factory(factory: str, seed: int = 0, /, **options: Any) -> torch.nn.Module:
@@ -83,6 +86,8 @@ def from_factory(factory: str, seed: int = 0, /, **options: Any) -> torch.nn.Mod
 
 
 def _load(architecture: str, options: Mapping[str, Any]) -> ModuleType:
+    if architecture not in names():
+        raise ConfigError(f"unknown architecture {architecture!r}{plugins.nearest(architecture, names())}")
     plugin = plugins.load(__name__, architecture)
     known = list(inspect.signature(plugin.make).parameters)
     for option in options:

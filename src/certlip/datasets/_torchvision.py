@@ -1,0 +1,75 @@
+"""The only place that imports torchvision: it takes seconds, and may need help beside a CPU-only torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from certlip.errors import DataError
+
+_declared: list[Any] = []  # a torch.library.Library undoes its definitions when it is collected
+
+
+def torchvision_datasets() -> ModuleType:
+    """The module ``torchvision.datasets``."""
+    if "torchvision" not in sys.modules:
+        _declare_missing_operators()
+    import torchvision.datasets
+
+    return torchvision.datasets
+
+
+def _declare_missing_operators() -> None:
+    """Let a torchvision built for CUDA import beside a torch without it.
+
+    Its compiled library cannot be loaded then, but its Python files register implementations of two operators of that
+    library; declaring those is all that reading data sets needs.
+    """
+    import torch
+
+    found = importlib.util.find_spec("torchvision")
+    if found is None or not found.submodule_search_locations:
+        return
+    for library in sorted(Path(found.submodule_search_locations[0]).glob("_C*.so")):
+        try:
+            torch.ops.load_library(str(library))
+        except OSError:
+            declared = torch.library.Library("torchvision", "DEF")
+            for operator in ("nms", "qnms"):
+                declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _declared.append(declared)
+            return
+
+
+def download(name: str, bases: Sequence[str], folder: Path, file: str, md5: str, together_with: Sequence[str]) -> None:
+    """Leave `file` with this checksum in `folder`: it is there already, or is fetched from one of the `bases`.
+
+    Raises DataError if none of these web folders has it, saying which files can be put there by hand.
+    """
+    torchvision_datasets()
+    from torchvision.datasets import utils
+
+    reason = ""
+    if utils.check_integrity(folder / file, md5):
+        return
+    if (folder / file).exists():
+        reason = f"the {file} that lies there has a wrong checksum; "
+    failure: Exception | None = None
+    for base in bases:
+        try:
+            return utils.download_url(f"{base.rstrip('/')}/{file}", str(folder), file, md5)
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+            failure = error
+    raise DataError(
+        f"data set {name!r} could not be downloaded from {' or '.join(bases)} ({reason}{_first_line(failure)}); put "
+        f"{', '.join(together_with)} into {folder} by hand, or use the data set 'digits', which needs no download"
+    ) from failure
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,379 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from certlip import operators
+from certlip.errors import DataError, ExportError, UnsupportedLayer
+from certlip.export import export_network
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
+from certlip.torch_network import to_torch
+
+IMAGE = (3, 9, 8)
+
+
+def outputs_of(module, inputs):
+    with torch.no_grad():
+        return copy.deepcopy(module).double().eval()(torch.tensor(inputs)).numpy()
+
+
+def exported(module, shape=IMAGE):
+    """The network, after comparing it with the module on inputs of this file's own."""
+    network = export_network(module, shape)
+    inputs = np.random.default_rng(7).uniform(-3, 3, (5, *shape))
+    expected = outputs_of(module, inputs)
+    actual = operators.forward(network, inputs)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    return network
+
+
+def with_statistics(norm):
+    """A batch normalisation as if trained: none of its numbers trivial, some weights negative."""
+    generator = torch.Generator().manual_seed(3)
+    norm.running_mean = torch.randn(norm.num_features, generator=generator)
+    norm.running_var = 0.1 + 4 * torch.rand(norm.num_features, generator=generator)
+    if norm.affine:
+        with torch.no_grad():
+            norm.weight.copy_(torch.randn(norm.num_features, generator=generator))
+            norm.bias.copy_(torch.randn(norm.num_features, generator=generator))
+    return norm
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False},
+        {"stride": 2},
+        {"stride": (2, 3)},
+        {"padding": (1, 2)},
+        {"padding": "valid"},
+        {"padding": "same"},
+        {"padding": "same", "dilation": (1, 2)},
+        {"dilation": 2},
+        {"dilation": (3, 1), "padding": 4, "stride": 2},
+        {"groups": 3},
+        {"groups": 3, "stride": 2, "padding": 1, "dilation": 2},
+    ],
+    ids=str,
+)
+def test_convolution_of_every_option_is_one_conv_of_the_same_weights(options):
+    module = nn.Conv2d(3, 6, (2, 4), **options)
+    (layer,) = exported(module).layers
+    assert isinstance(layer, Conv)
+    assert (layer.weight == module.weight.double().detach().numpy()).all()
+
+
+def test_layers_keep_their_qualified_names():
+    module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), nn.Flatten(), nn.Linear(2 * 9 * 8, 4))
+    assert [layer.name for layer in exported(module).layers] == ["0.0", "0.1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        (nn.ReLU(), "relu"),
+        (nn.ReLU(inplace=True), "relu"),
+        (nn.LeakyReLU(0.3), "leaky_relu"),
+        (nn.LeakyReLU(1.5), "leaky_relu"),
+        (nn.Tanh(), "tanh"),
+        (nn.Sigmoid(), "sigmoid"),
+    ],
+)
+def test_elementwise_layer_is_an_activation_of_its_kind(module, kind):
+    (layer,) = exported(module).layers
+    assert isinstance(layer, Activation)
+    assert layer.kind == kind
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_after_a_convolution_is_folded_into_it(affine):
+    norm = with_statistics(nn.BatchNorm2d(4, affine=affine, eps=1e-2))
+    network = exported(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), norm, nn.ReLU()))
+    assert [type(layer) for layer in network.layers] == [Conv, Activation]
+
+
+def test_batch_norm_after_a_grouped_convolution_without_bias_is_folded_into_it():
+    module = nn.Sequential(nn.Conv2d(3, 6, 2, groups=3, bias=False), with_statistics(nn.BatchNorm2d(6)))
+    assert len(exported(module).layers) == 1
+
+
+def test_batch_norm_after_a_dense_layer_is_folded_into_it():
+    module = nn.Sequential(nn.Linear(5, 7), with_statistics(nn.BatchNorm1d(7)))
+    assert [type(layer) for layer in exported(module, (5,)).layers] == [Dense]
+
+
+def test_batch_norm_after_anything_else_is_a_depthwise_or_diagonal_layer():
+    image = exported(nn.Sequential(nn.ReLU(), with_statistics(nn.BatchNorm2d(3))))
+    assert isinstance(image.layers[1], Conv)
+    assert image.layers[1].groups == 3
+    flat = exported(nn.Sequential(nn.ReLU(), with_statistics(nn.BatchNorm1d(5))), (5,))
+    assert isinstance(flat.layers[1], Dense)
+    assert np.count_nonzero(flat.layers[1].weight) == 5
+
+
+def test_batch_norm_after_flatten_is_not_folded_across_it():
+    module = nn.Sequential(nn.Conv2d(3, 2, 2), nn.Flatten(), with_statistics(nn.BatchNorm1d(2 * 8 * 7)))
+    assert [type(layer) for layer in exported(module).layers] == [Conv, Flatten, Dense]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.AvgPool2d(2),
+        nn.AvgPool2d((3, 2), stride=(1, 2)),
+        nn.AvgPool2d(3, padding=1),
+        nn.AvgPool2d(3, padding=1, count_include_pad=False, divisor_override=5),
+        nn.AdaptiveAvgPool2d((3, 4)),
+        nn.AdaptiveAvgPool2d((1, None)),
+    ],
+    ids=str,
+)
+def test_average_pool_is_a_depthwise_convolution(module):
+    (layer,) = exported(module).layers
+    assert isinstance(layer, Conv)
+    assert layer.groups == 3
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.MaxPool2d(2), nn.MaxPool2d((3, 2), stride=(1, 2)), nn.MaxPool2d(3, padding=1), nn.MaxPool2d(2, stride=1)],
+    ids=str,
+)
+def test_max_pool_is_a_max_pool(module):
+    (layer,) = exported(module).layers
+    assert isinstance(layer, MaxPool)
+
+
+def test_pool_that_rounds_up_is_exported_only_where_rounding_changes_nothing():
+    assert len(exported(nn.MaxPool2d(2, ceil_mode=True), (1, 8, 8)).layers) == 1
+    for pool in nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(2, ceil_mode=True):
+        with pytest.raises(UnsupportedLayer, match=r"no bound for (Max|Avg)Pool2d"):
+            export_network(nn.Sequential(pool), (1, 9, 9))
+
+
+def test_dropout_identity_and_training_mode_leave_no_trace():
+    module = nn.Sequential(nn.Dropout(), nn.Conv2d(3, 2, 3), nn.Dropout2d(), nn.Identity(), nn.Flatten(), nn.Flatten())
+    assert [type(layer) for layer in exported(module.train()).layers] == [Conv, Flatten]
+
+
+class Functional(nn.Module):
+    """Written as third parties write them."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(4, 6, 2)
+        self.fc1 = nn.Linear(6, 8)
+        self.fc2 = nn.Linear(8, 5)
+        self.flatten = flatten
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x))
+        x = F.max_pool2d(F.leaky_relu(self.conv2(x), 0.2), 2, stride=1)
+        x = F.dropout(F.adaptive_avg_pool2d(x, 1), 0.3, training=self.training)
+        x = self.flatten(x)
+        x = torch.tanh(self.fc1(x)).abs()
+        return abs(self.fc2(x).sigmoid())
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: torch.flatten(x, 1),
+        lambda x: x.flatten(1),
+        lambda x: x.view(-1, 6),
+        lambda x: x.view(x.size(0), -1),
+        lambda x: x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3]),
+        lambda x: x.contiguous().view(x.size()[0], x.size(1)),
+        lambda x: x.squeeze(),
+        nn.Flatten(),
+    ],
+)
+def test_forward_of_functions_and_methods_is_traced(flatten):
+    kinds = [layer.kind for layer in exported(Functional(flatten)).layers if isinstance(layer, Activation)]
+    assert kinds == ["relu", "leaky_relu", "tanh", "abs", "sigmoid", "abs"]
+
+
+class WeightsFromFormula(nn.Conv2d):
+    def forward(self, inputs):
+        weight = self.weight / self.weight.square().sum().sqrt()
+        return F.linear(
+            F.conv2d(inputs, weight, self.bias, padding="same").flatten(1), torch.ones(2, 144, dtype=inputs.dtype)
+        )
+
+
+def test_weights_that_forward_computes_are_exported_as_computed():
+    conv, _, dense = exported(WeightsFromFormula(3, 2, 3)).layers
+    assert math.isclose(np.linalg.norm(conv.weight), 1.0)
+    assert (dense.weight == 1).all()
+
+
+class Residual(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+class Branch(nn.Module):
+    def __init__(self, merge):
+        super().__init__()
+        self.left, self.right, self.merge = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), merge
+
+    def forward(self, x):
+        return self.merge(self.left(x), self.right(x))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(24, 2)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.attn(x, x, x)[0]
+
+
+class ValueDependent(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Batch(nn.Module):
+    def forward(self, x):
+        return x.reshape(1, -1)
+
+
+@pytest.mark.parametrize(
+    ("inner", "sentence"),
+    [
+        (Attention(), "block3.attn: no bound for MultiheadAttention"),
+        (nn.Sequential(nn.ReLU(), nn.Softmax(dim=1)), "block3.1: no bound for Softmax"),
+        (nn.GELU(), "block3: no bound for GELU"),
+        (nn.ConvTranspose2d(3, 3, 1), "block3: no bound for ConvTranspose2d"),
+        (
+            nn.Conv2d(3, 3, (1, 3), padding=(0, 1), padding_mode="circular"),
+            "block3: no bound for Conv2d with circular padding",
+        ),
+        (nn.BatchNorm2d(3, track_running_stats=False), "block3: no bound for BatchNorm2d without running statistics"),
+        (nn.Linear(8, 3), "block3: no bound for Linear along the last axis of an input of shape (3, 1, 8)"),
+        (nn.MaxPool2d(1, dilation=2), "block3: no bound for MaxPool2d with dilation or indices"),
+        (nn.AdaptiveAvgPool2d((1, 3)), "does not divide evenly"),
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), "leaves its padding out of the count"),
+        (nn.Unflatten(1, (3, 1)), "block3: no bound for Unflatten"),
+        (Residual(nn.Conv2d(3, 3, 1)), "block3.add: no bound for add"),
+        (Residual(nn.Identity()), "block3.add: no bound for add"),
+        (Branch(torch.add), "block3.add: no bound for add"),
+        (Branch(lambda a, b: torch.cat([a, b], 1)), "block3.cat: no bound for cat"),
+        (Branch(lambda a, b: (a, b)), "output: no bound for anything but one tensor"),
+        (Branch(lambda a, b: F.dropout(a)), "block3.dropout: no bound for dropout"),
+        (Branch(lambda a, b: 2 * a), "block3.mul: no bound for mul"),
+        (Branch(lambda a, b: a.transpose(2, 3)), "block3.transpose: no bound for transpose"),
+        (ValueDependent(), "block3: no bound for ValueDependent"),
+        (Batch(), "block3.reshape: no bound for Flatten of (3, 1, 8) to (48,)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_layer_without_bound_is_refused_by_its_qualified_name(inner, sentence):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 3, 1)
+            self.block3 = inner
+
+        def forward(self, x):
+            return self.block3(self.stem(x))
+
+    with pytest.raises(UnsupportedLayer) as refusal:
+        export_network(Net(), (3, 1, 8))
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_forward_that_cannot_be_traced_at_the_top_is_refused_by_type():
+    with pytest.raises(UnsupportedLayer, match="ValueDependent: no bound for a forward"):
+        export_network(ValueDependent(), (3,))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_an_error_naming_the_layer(bad):
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Sequential(nn.BatchNorm2d(2)))
+    module[1][0].running_mean[1] = bad
+    with pytest.raises(DataError, match=r"^1\.0: its running_mean holds NaN or infinite values"):
+        export_network(module, IMAGE)
+
+
+def test_input_shape_that_does_not_fit_is_one_sentence():
+    with pytest.raises(DataError, match=r"^Conv2d does not take an input of shape \(1, 9, 8\): ") as error:
+        export_network(nn.Conv2d(3, 2, 3), (1, 9, 8))
+    assert "\n" not in str(error.value)
+
+
+def test_module_that_is_more_than_its_layers_fails_the_export():
+    module = nn.Sequential(nn.Conv2d(3, 2, 3))
+    module[0].register_forward_hook(lambda module, inputs, output: output * (1 + 1e-9))
+    with pytest.raises(ExportError, match="differs from the module"):
+        export_network(module, IMAGE)
+
+
+@pytest.mark.parametrize("first", [nn.Flatten(), nn.Conv2d(3, 2, 3)], ids=["input", "feature map"])
+def test_change_in_place_that_the_trace_loses_fails_the_export(first):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = first
+
+        def forward(self, x):
+            y = self.first(x)
+            torch.relu_(y)
+            return y
+
+    with pytest.raises(ExportError, match="in place"):
+        export_network(InPlace(), IMAGE)
+
+
+def test_export_changes_neither_the_module_nor_the_global_random_state():
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout()).train()
+    functional = WeightsFromFormula(3, 2, 3)
+    before, random_state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    export_network(module, IMAGE)
+    export_network(functional, IMAGE)
+    after = module.state_dict()
+    assert all(before[key].dtype == after[key].dtype and before[key].equal(after[key]) for key in before)
+    assert all(part.training for part in module.modules())
+    assert random_state.equal(torch.get_rng_state())
+
+
+def test_network_back_to_torch_computes_the_same_function():
+    rng = np.random.default_rng(0)
+    layers = (
+        Conv("a", rng.normal(size=(4, 1, 2, 3)), rng.normal(size=4), (2, 1), (0, 1, 2, 1), (1, 2), groups=2),
+        Activation("b", "leaky_relu", 0.3),
+        Conv("c", rng.normal(size=(2, 4, 1, 2)), rng.normal(size=2), padding=(1, 1, 0, 0)),
+        MaxPool("d", (2, 2), (2, 1), (1, 0)),
+        *(Activation(kind, kind) for kind in ("abs", "tanh", "identity", "relu")),
+        Flatten("e"),
+        Dense("f", rng.normal(size=(3, 16)), rng.normal(size=3)),
+        Activation("g", "sigmoid"),
+    )
+    network = Network(layers, (2, 7, 5))
+    inputs = rng.normal(size=(6, 2, 7, 5))
+    module = to_torch(network)
+    outputs = module(torch.from_numpy(inputs)).detach().numpy()
+    np.testing.assert_allclose(outputs, operators.forward(network, inputs), rtol=1e-12)
+    assert not module.training
+
+
+def test_export_is_the_inverse_of_to_torch():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1, groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+    network = export_network(module, IMAGE)
+    again = export_network(to_torch(network), IMAGE)
+    assert again.sha256 == network.sha256
