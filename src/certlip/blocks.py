@@ -17,6 +17,7 @@ from certlip import limits, norms, sdp
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
 from certlip.chain import Chain
 from certlip.errors import DataError, LimitExceeded, NoBound
+from certlip.limits import Limits
 from certlip.merge import merge_blocks
 from certlip.methods import Bound
 from certlip.network import Array, Network, read_npz, write_npz
@@ -28,15 +29,6 @@ from certlip.rounding import multiply_up
 
 Place = tuple[int, int]
 """(segment, block) of a plan."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one semidefinite program may take; None is no limit."""
-
-    threads: int = 1
-    max_seconds: float | None = None
-    max_memory_mb: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +72,7 @@ def solve_blocks(
         Path(cache).mkdir(parents=True, exist_ok=True)
         os.chmod(cache, 0o700)
     memory = joblib.Memory(cache, verbose=0)
-    solve = memory.cache(_solve_content, ignore=["threads", "max_memory_mb"])
+    solve = memory.cache(_solve_content, ignore=["limit"])
     tasks = (
         joblib.delayed(_solve_place)(solve, network, plan, place, limit or Limits())
         for place in (plan.blocks if places is None else places)
@@ -97,10 +89,9 @@ def _solve_place(solve: Any, network: Network, plan: Plan, place: Place, limit: 
             sdp.Lmi.of(chain),
             plan.solver,
             plan.rtol,
-            limit.threads,
             limit.max_seconds,
-            limit.max_memory_mb,
-            fingerprint("sdp", "chain"),
+            fingerprint("certlip.sdp", *plan.solver_modules),
+            limit,
         )
     except NoBound as error:
         return SolvedBlock(*place, status=error.status, reason=str(error))
@@ -116,16 +107,11 @@ def _solve_place(solve: Any, network: Network, plan: Plan, place: Place, limit: 
 
 
 def _solve_content(
-    lmi: sdp.Lmi,
-    solver: str,
-    rtol: float,
-    threads: int,
-    max_seconds: float | None,
-    max_memory_mb: float | None,
-    code: str,
+    lmi: sdp.Lmi, solver: str, rtol: float, max_seconds: float | None, code: str, limit: Limits
 ) -> limits.Measured:
-    arguments = (lmi, solver, rtol, threads, max_seconds, max_memory_mb)
-    return limits.call(sdp.solve_lmi, *arguments, threads=threads, max_seconds=max_seconds, max_memory_mb=max_memory_mb)
+    """One program, cached by every argument but the last."""
+    arguments = (lmi, solver, rtol, limit.threads, max_seconds, limit.max_memory_mb)
+    return limits.call(sdp.solve_lmi, *arguments, limit=limit)
 
 
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], planning_seconds: float = 0.0) -> Bound:
@@ -133,7 +119,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], plan
 
     planning_seconds: of making the plan, added to the cost.
 
-    Raises the NoBound of a failed block if the plan has no fallback.
+    Raises NoBound for a block that failed if the plan has no fallback, or if its solver does not work here.
     """
     begin = time.perf_counter()
     by_place = {(s.segment, s.block): s for s in solved}
@@ -144,7 +130,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], plan
         part = network.segment(segment.first, segment.last)
         blocks = [by_place[index, b] for b in range(len(segment.blocks))]
         failed = [s for s in blocks if s.rho is None]
-        if failed and not plan.fallback:
+        if failed and (not plan.fallback or failed[0].status == Status.SOLVER_FAILED):
             raise LimitExceeded(failed[0].status, failed[0].reason)
         candidates = []
         if plan.fallback or not blocks:

@@ -20,6 +20,15 @@ GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What one call may take; None is no limit. max_memory_mb: private memory beyond what the process starts with."""
+
+    threads: int = 1
+    max_seconds: float | None = None
+    max_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
     """value: what the call returned; seconds: its wall time, imports excluded; peak_mb: of the process it ran in."""
 
@@ -28,31 +37,24 @@ class Measured:
     peak_mb: float
 
 
-def call(
-    function: Callable[..., Any],
-    *arguments: Any,
-    threads: int = 1,
-    max_seconds: float | None = None,
-    max_memory_mb: float | None = None,
-) -> Measured:
-    """Run ``function(*arguments)`` with fixed threads; under a limit in a process of its own.
+def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measured:
+    """Run ``function(*arguments)`` with fixed threads; under a limit of time or memory in a process of its own.
 
-    max_seconds: wall limit; max_memory_mb: private memory the process may add to what it starts with. Exceptions of the
-    function are raised here.
+    Exceptions of the function are raised here.
     Raises LimitExceeded with status ``time_limit`` or ``memory_limit`` when a limit ended the process.
     """
-    if max_seconds is None and max_memory_mb is None:
-        return _measure(function, arguments, threads, None)
-    environment = {key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    if limit.max_seconds is None and limit.max_memory_mb is None:
+        return _measure(function, arguments, limit)
+    environment = {key: str(limit.threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     with ProcessPoolExecutor(max_workers=1, env=environment) as executor:
-        future = executor.submit(_measure, function, arguments, threads, max_memory_mb)
+        future = executor.submit(_measure, function, arguments, limit)
         try:
-            return future.result(None if max_seconds is None else max_seconds + GRACE_SECONDS)
+            return future.result(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
         except FutureTimeoutError:
             executor.shutdown(wait=True, kill_workers=True)
-            raise LimitExceeded("time_limit", f"no result within {max_seconds:g} s") from None
+            raise LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s") from None
         except MemoryError:
-            raise LimitExceeded("memory_limit", f"more than {max_memory_mb:.0f} MB were needed") from None
+            raise LimitExceeded("memory_limit", f"more than {limit.max_memory_mb:.0f} MB were needed") from None
         except TerminatedWorkerError:
             reason = "the process was ended from outside, most likely for want of memory"
             raise LimitExceeded("memory_limit", reason) from None
@@ -63,15 +65,15 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _measure(function: Callable[..., Any], arguments: tuple, threads: int, max_memory_mb: float | None) -> Measured:
+def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
     from threadpoolctl import threadpool_limits
 
-    if max_memory_mb is not None:
+    if limit.max_memory_mb is not None:
         with open("/proc/self/statm") as statm:
             held = int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-        limit = held + int(max_memory_mb * 2**20)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    with threadpool_limits(threads):
+        allowed = held + int(limit.max_memory_mb * 2**20)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+    with threadpool_limits(limit.threads):
         begin = time.perf_counter()
         value = function(*arguments)
         return Measured(value, time.perf_counter() - begin, peak_mb())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import platform
 from datetime import UTC, datetime
 from functools import cache
@@ -12,45 +13,64 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("certlip", "numpy", "scipy", "torch", "cvxpy")
-ROOT = Path(__file__).parent
 
 
 @cache
-def fingerprint(*parts: str) -> str:
-    """Hash of the syntax trees, without comments and docstrings, of modules or subpackages of certlip.
+def fingerprint(*modules: str) -> str:
+    """Hash of the code of modules and of all certlip modules they import, directly or not.
 
-    parts: ``"sdp"``, ``"partition"``, ``"norms"``, ...; none stands for the whole package.
+    Comments, docstrings and layout do not count. Plug-ins loaded by name are not seen: name them. The package's own
+    __init__ is left out, since it imports everything.
     """
     digest = hashlib.sha256()
-    for part in sorted(parts) or ["."]:
-        folder = ROOT / part
-        files = sorted(folder.rglob("*.py")) if folder.is_dir() else [ROOT / f"{part}.py"]
-        for file in files:
-            digest.update(file.relative_to(ROOT).as_posix().encode() + _canonical(file.read_text()).encode())
+    for name, source in sorted(_closure(modules).items()):
+        digest.update(name.encode() + b"\0" + ast.dump(_without_docstrings(ast.parse(source))).encode())
     return digest.hexdigest()[:16]
 
 
-def _canonical(source: str) -> str:
-    tree = ast.parse(source)
+def _closure(modules: tuple[str, ...]) -> dict[str, str]:
+    """Module name -> source, following imports within certlip."""
+    sources: dict[str, str] = {}
+    pending = list(modules)
+    while pending:
+        name = pending.pop()
+        if name in sources or name == "certlip" or (source := _source(name)) is None:
+            continue
+        sources[name] = source
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                pending += [alias.name for alias in node.names if alias.name.startswith("certlip.")]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "certlip":
+                pending += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sources
+
+
+@cache
+def _source(module: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # a name imported from a module, not a module
+        return None
+    return None if spec is None or not spec.origin else Path(spec.origin).read_text()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [s for s in body if not _is_docstring(s)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
+            node.body = [s for s in body if not _is_string(s)]  # type: ignore[attr-defined]
+    return tree
 
 
-def _is_docstring(statement: ast.AST) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+def _is_string(statement: ast.AST) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def provenance() -> dict[str, Any]:
-    """The fields of a `Record` that say where it was made."""
+def provenance(*modules: str) -> dict[str, Any]:
+    """The fields of a `Record` that say where it was made; modules: see `fingerprint`."""
     return {
-        "code": fingerprint(),
+        "code": fingerprint(*modules),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "host": platform.node(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),

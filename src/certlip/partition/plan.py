@@ -14,6 +14,7 @@ from certlip.files import write_atomically
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair
 from certlip.partition.window import Window, grid_windows, restrict
 from certlip.plugins import nearest
+from certlip.sdp import solvers
 
 Merge = Literal["sum", "cover"]
 
@@ -62,6 +63,11 @@ class Plan(_Model):
         """(segment, block) of each distinct semidefinite program, the largest first."""
         pairs = [(s, b) for s, segment in enumerate(self.segments) for b in range(len(segment.blocks))]
         return sorted(pairs, key=lambda sb: -self.segments[sb[0]].blocks[sb[1]].order)
+
+    @property
+    def solver_modules(self) -> list[str]:
+        """Modules of the solver, or of each that ``auto`` may take."""
+        return [f"{solvers.__name__}.{name}" for name in (solvers.names() if self.solver == "auto" else [self.solver])]
 
     def save(self, path: str | Path) -> None:
         """Write the plan as readable JSON."""

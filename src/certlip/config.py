@@ -1,0 +1,245 @@
+"""The configuration, typed: what config/*.yaml may say. Imports neither torch nor cvxpy, since every job reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from certlip import plugins
+from certlip.errors import ConfigError
+from certlip.methods import check_options, is_planned
+from certlip.methods import load as load_method
+from certlip.plugins import nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(_Model):
+    """An entry of datasets.yaml. dataset: a file of certlip/datasets; options: that file's."""
+
+    dataset: str
+    options: dict[str, Any] = {}
+
+
+class Training(_Model):
+    """How a network is trained; dataset: an entry of datasets.yaml."""
+
+    dataset: str
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    optimizer: Literal["adam", "sgd"] = "adam"
+
+
+class Weights(_Model):
+    """Trained weights to fetch; url: https:// or file://; sha256: of the file; key: of the state_dict inside it."""
+
+    url: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    key: str | None = None
+
+
+class Experiment(_Model):
+    """The sweep a network belongs to, and its place on the axis."""
+
+    name: str
+    x: float
+
+
+class Network(_Model):
+    """An entry of networks.yaml.
+
+    architecture: a file of certlip/zoo, or factory: ``package.module:function``, whose code is run; options: of either;
+    input_shape: needed with a factory; seed: of the random weights, and of training; train or weights: where trained
+    weights come from, random ones without; dataset: whose images the lower bound starts from, by default the one
+    trained on.
+    """
+
+    architecture: str | None = None
+    factory: str | None = None
+    options: dict[str, Any] = {}
+    input_shape: tuple[int, ...] | None = None
+    seed: int = Field(default=0, ge=0)
+    train: Training | None = None
+    weights: Weights | None = None
+    dataset: str | None = None
+    experiment: Experiment | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Network:
+        if (self.architecture is None) == (self.factory is None):
+            raise ValueError("give either an architecture or a factory")
+        if self.factory is not None and self.input_shape is None:
+            raise ValueError("a factory needs input_shape")
+        if self.train is not None and self.weights is not None:
+            raise ValueError("give either train or weights")
+        return self
+
+    @property
+    def images(self) -> str | None:
+        """The data set whose images methods may use."""
+        return self.dataset or (self.train.dataset if self.train else None)
+
+
+class Method(BaseModel):
+    """An entry of ``methods:``.
+
+    method: a file of certlip/methods, by default the entry's own name; module: a module of one's own instead; every
+    other key is an option of the method.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str | None = None
+    module: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Limits(_Model):
+    """What a method, or each semidefinite program, may take; threads: of each."""
+
+    seconds: float = Field(default=300.0, gt=0)
+    memory_mb: float = Field(default=4000.0, gt=0)
+    threads: int = Field(default=1, ge=1)
+
+
+class Config(_Model):
+    """A configuration file with the networks and data sets it names resolved."""
+
+    networks: dict[str, Network]
+    methods: dict[str, Method]
+    datasets: dict[str, Dataset]
+    tables: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    main_table: str = "bounds_wide"
+    limits: Limits = Limits()
+    data_folder: str = "data"
+    cache_folder: str = ".cache/blocks"
+    seed: int = Field(default=0, ge=0)
+
+    def plugin(self, method: str) -> ModuleType:
+        """The module of a method's entry."""
+        entry = self.methods[method]
+        return load_method(entry.method or method, entry.module)
+
+    def options(self, method: str) -> dict[str, Any]:
+        """The checked options of a method's entry."""
+        return check_options(method, self.plugin(method), self.methods[method].options)
+
+    def planned(self) -> list[str]:
+        """Methods made of semidefinite programs, which go through plan, solve and merge."""
+        return [name for name in self.methods if is_planned(self.plugin(name))]
+
+    def used_datasets(self) -> list[str]:
+        """Data sets that some network is trained on or takes its images from."""
+        return list(dict.fromkeys(n.images for n in self.networks.values() if n.images))
+
+
+class _File(_Model):
+    """config.yaml or quick.yaml as written."""
+
+    networks: list[str] = Field(min_length=1)
+    methods: dict[str, Method | None] = Field(min_length=1)
+    tables: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    main_table: str = "bounds_wide"
+    limits: Limits = Limits()
+    networks_file: str = "config/networks.yaml"
+    datasets_file: str = "config/datasets.yaml"
+    data_folder: str = "data"
+    cache_folder: str = ".cache/blocks"
+    seed: int = Field(default=0, ge=0)
+
+
+def resolve(raw: Mapping[str, Any]) -> Config:
+    """The configuration from its raw form; relative files are found from the working directory.
+
+    Raises ConfigError: one sentence naming the key or name that is wrong, and the nearest right one.
+    """
+    file = _validate(_File, raw, "config")
+    networks = _entries(file.networks_file, Network)
+    datasets = _entries(file.datasets_file, Dataset)
+    for name in file.networks:
+        if name not in networks:
+            raise ConfigError(f"networks: {file.networks_file} has no {name!r}{nearest(name, networks)}")
+        images = networks[name].images
+        if images is not None and images not in datasets:
+            raise ConfigError(f"network {name!r}: {file.datasets_file} has no {images!r}{nearest(images, datasets)}")
+    for kind in ("tables", "figures"):
+        known = plugins.names(f"certlip.{kind}")
+        for name in getattr(file, kind):
+            if name not in known:
+                raise ConfigError(f"{kind}: there is no {name!r}{nearest(name, known)}")
+    config = Config(
+        networks={name: networks[name] for name in dict.fromkeys(file.networks)},
+        methods={name: method or Method() for name, method in file.methods.items()},
+        datasets=datasets,
+        **file.model_dump(include=_COMMON),
+    )
+    for name in config.methods:
+        config.options(name)
+    return config
+
+
+_COMMON = {"tables", "figures", "main_table", "limits", "data_folder", "cache_folder", "seed"}
+
+
+def load(path: str | Path) -> Config:
+    """`resolve` of a YAML file."""
+    return resolve(_read(path))
+
+
+def _entries(path: str, model: type[M]) -> dict[str, M]:
+    return {name: _validate(model, entry, f"{path}, {name!r}") for name, entry in _read(path).items()}
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must be a mapping of names to entries")
+    return content
+
+
+def _validate(model: type[M], raw: Any, where: str) -> M:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            known = _fields(model, place[:-1])
+            raise ConfigError(f"{where}: unknown key {'.'.join(place)!r}{nearest(place[-1], known)}") from error
+        at = f", {'.'.join(place)}" if place else ""
+        raise ConfigError(
+            f"{where}{at}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
+        ) from error
+
+
+def _fields(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Keys that the model nested at `place` knows."""
+    for part in place:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+    return list(model.model_fields)

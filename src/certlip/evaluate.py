@@ -1,0 +1,97 @@
+"""Running one method of one piece: options filled in, limits kept, the outcome written as a `Record`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from certlip import limits
+from certlip.errors import NoBound
+from certlip.limits import Limits
+from certlip.methods import Bound
+from certlip.network import Array, Network, Shape
+from certlip.provenance import provenance
+from certlip.record import Kind, Record, Status
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is bounded, loaded only in the form that a method takes.
+
+    network, module: functions that return it as a `Network` or as a float64 torch module; the first may raise
+    UnsupportedLayer.
+    """
+
+    name: str
+    input_shape: Shape
+    network: Callable[[], Network]
+    module: Callable[[], nn.Module]
+
+
+def evaluate(
+    subject: Subject, plugin: ModuleType, options: Mapping[str, Any], limit: Limits, data: Array | None, seed: int
+) -> Bound:
+    """The method's bound under the limits; its cost is added to the details. Raises what the method raises."""
+    fill = {"data": data, "max_seconds": limit.max_seconds, "threads": limit.threads, "seed": seed}
+    measured = limits.call(_evaluate, subject, plugin.__name__, {**fill, **options}, limit=limit)
+    result, seconds = measured.value
+    return replace(result, details={**result.details, "seconds": seconds, "peak_mb": measured.peak_mb})
+
+
+def record_of(
+    network: str,
+    method: str,
+    plugin: ModuleType,
+    options: Mapping[str, Any],
+    threads: int,
+    outcome: Callable[[], Bound],
+) -> Record:
+    """The record of a method's outcome: its bound, or the status and reason of the `NoBound` it raised."""
+    common = {
+        "network": network,
+        "method": method,
+        "options": dict(options),
+        "threads": threads,
+        **provenance(__name__, plugin.__name__),
+    }
+    begin = time.perf_counter()
+    try:
+        result = outcome()
+    except NoBound as error:
+        status, seconds = Status(error.status), time.perf_counter() - begin
+        return Record(kind=plugin.INFO.kind, status=status, reason=str(error), seconds=seconds, **common)
+    kind = result.kind or plugin.INFO.kind
+    if kind is not Kind.ESTIMATE and result.certificate is None:
+        raise TypeError(f"method {method!r} calls its result {kind} but brings no certificate")
+    known = {key: value for key, value in result.details.items() if key in Record.model_fields}
+    return Record(
+        kind=kind,
+        value=result.value,
+        reason=result.reason,
+        certificate=result.certificate,
+        details={key: value for key, value in result.details.items() if key not in known},
+        weights_sha256=None if result.certificate is None else result.certificate.network.sha256,
+        **{**common, **known},
+    )
+
+
+def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) -> tuple[Bound, float]:
+    """The method's bound and its seconds, imports and loading excluded."""
+    plugin = importlib.import_module(plugin_name)
+    for heavy in plugin.INFO.imports:
+        importlib.import_module(heavy)
+    accepted = inspect.signature(plugin.bound).parameters
+    keywords = {key: value for key, value in options.items() if key in accepted}
+    takes_module = plugin.INFO.takes == "module"
+    arguments = (subject.module(), subject.input_shape) if takes_module else (subject.network(),)
+    begin = time.perf_counter()
+    result = plugin.bound(*arguments, **keywords)
+    return result, time.perf_counter() - begin
