@@ -1,0 +1,58 @@
+"""How far every value is from the best lower bound, network by network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from certlip.figures import FigureInfo, style
+from certlip.figures._palette import styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INFO = FigureInfo(
+    title="Tightness",
+    caption="Value divided by the best lower bound of the network: the true constant lies between 1 and the leftmost "
+    "filled marker. An estimate left of 1 is below the true constant. A method without a value on a network has no "
+    "marker there; networks of a sweep are in the figure of their sweep.",
+)
+
+
+def draw(bounds: pd.DataFrame) -> Figure:
+    """A row a network, a marker a method, on a logarithmic axis."""
+    rows = style.outside_sweeps(bounds)
+    drawn = rows[rows["ratio"] > 0]
+    if drawn.empty:
+        return style.message("No network has a positive lower bound to compare with.")
+    networks = rows["network"].unique().tolist()
+    methods = drawn["method"].unique().tolist()
+    found = styles(bounds["method"])
+    row_height = max(0.26, 0.16 + 0.014 * len(methods))
+    legend_height = 0.2 + 0.15 * -(-len(methods) // 3)
+    figure = style.new_figure(0.45 + row_height * len(networks) + legend_height)
+    axes = figure.add_subplot()
+    _rows(axes, networks, set(drawn["network"]))
+    lane = (drawn["method"].map(methods.index) + 0.5) / len(methods) - 0.5
+    drawn = drawn.assign(y=drawn["network"].map(networks.index) + 0.8 * lane)
+    style.draw_points(axes, drawn, "ratio", "y", found)
+    style.logarithmic(axes, "x", [*drawn["ratio"], 1.0])
+    axes.set_xlabel("value / best lower bound")
+    style.legend(figure, drawn, found)
+    return figure
+
+
+def _rows(axes: Axes, networks: list[str], comparable: set[str]) -> None:
+    axes.set_yticks(range(len(networks)), [style.wrapped(name) for name in networks])
+    axes.set_ylim(len(networks) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.axvline(1.0, color="#595959", linewidth=0.8, zorder=1)
+    for index, network in enumerate(networks):
+        if index % 2:
+            axes.axhspan(index - 0.5, index + 0.5, color="#F4F4F4", zorder=0)
+        if network not in comparable:
+            where = axes.get_yaxis_transform()
+            axes.text(0.5, index, "no positive lower bound", transform=where, ha="center", va="center", style="italic")

@@ -1,0 +1,62 @@
+"""What a tighter bound costs: time against value over best lower bound, a panel a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from certlip.figures import FigureInfo, style
+from certlip.figures._palette import styles
+from certlip.record import Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INFO = FigureInfo(
+    title="Time against bound",
+    caption="Wall time of each method, calibration included, against its value divided by the best lower bound of the "
+    "network. The grey line joins the certified bounds that no other certified bound beats in both; lower bounds are "
+    "left out.",
+)
+
+
+def draw(bounds: pd.DataFrame) -> Figure:
+    """Small multiples with common logarithmic axes."""
+    rows = style.outside_sweeps(bounds)
+    drawn = rows[(rows["ratio"] > 0) & (rows["kind"] != Kind.LOWER)]
+    if drawn.empty:
+        return style.message("No network has both an upper value and a positive lower bound.")
+    drawn = drawn.assign(time=style.total_seconds(drawn))
+    found = styles(bounds["method"])
+    networks = drawn["network"].unique().tolist()
+    n_columns = min(len(networks), 2 if len(networks) <= 4 else 3)
+    n_rows = -(-len(networks) // n_columns)
+    panel_height = 2.0 if n_columns == 1 else 1.35 if n_columns == 2 else 1.15
+    n_methods = drawn["method"].nunique()
+    figure = style.new_figure(0.35 + panel_height * n_rows + 0.2 + 0.15 * -(-n_methods // 3))
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flatten()
+    style.logarithmic(panels[0], "x", drawn["time"], n_ticks=4 if n_columns == 3 else 6)
+    style.logarithmic(panels[0], "y", [*drawn["ratio"], 1.0])
+    for axes, network in zip(panels, networks, strict=False):
+        _panel(axes, drawn[drawn["network"] == network], found)
+        axes.set_title(style.wrapped(network))
+    for axes in panels[len(networks) :]:
+        axes.remove()
+    for axes in panels[len(networks) - n_columns : len(networks)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("seconds")
+    for axes in panels[: len(networks) : n_columns]:
+        axes.set_ylabel("value / lower")
+    style.legend(figure, drawn, found)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, found: dict[str, style.Style]) -> None:
+    axes.grid()
+    axes.set_axisbelow(True)
+    axes.axhline(1.0, color="#595959", linewidth=0.8, zorder=1)
+    certified = rows[rows["kind"] == Kind.CERTIFIED].sort_values(["time", "ratio"])
+    frontier = certified[certified["ratio"] < certified["ratio"].cummin().shift(fill_value=float("inf"))]
+    axes.step(frontier["time"], frontier["ratio"], where="post", color="#AAAAAA", linewidth=0.8, zorder=1)
+    style.draw_points(axes, rows, "time", "ratio", found, size=3.6)
