@@ -9,13 +9,19 @@ without padding and stride.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.network import Conv, Pair, Shape
+from certlip.network import Array, Conv, Pair, Shape
 from certlip.rounding import UNIT, gamma
 
 Spectrum = NDArray[np.complex128]
+
+CHUNK = 2**17
+"""Entries of the spectrum held at once by `chunks`: they fit the cache of one core."""
 
 
 def size(layer: Conv, shape: Shape) -> Pair:
@@ -30,30 +36,62 @@ def size(layer: Conv, shape: Shape) -> Pair:
 
 
 def frequency_matrices(layer: Conv, torus: Pair) -> tuple[Spectrum, float]:
-    """Matrices (n_frequencies * groups, c_out / groups, c_in / groups * strides) of the layer on a torus.
+    """Matrices (n_frequencies * groups, c_out / groups, strides * c_in / groups) of the layer on a torus.
 
-    Half of the frequencies: the others are complex conjugates, with the same norms. The second value bounds the
-    spectral norm of the rounding error of each matrix.
+    One of each pair of conjugate frequencies: the other has the same norm. The second value bounds the spectral norm
+    of the rounding error of each matrix.
     """
+    parts = list(chunks(layer, torus))
+    real, imaginary = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return real + 1j * imaginary, rounding_error(layer)
+
+
+def chunks(layer: Conv, torus: Pair) -> Iterator[tuple[Array, Array]]:
+    """Real and imaginary parts of `frequency_matrices`, about `CHUNK` entries at a time."""
     c_out, group_in, k_h, k_w = layer.weight.shape
     s_h, s_w = layer.stride
-    output_side = torus[0] // s_h, torus[1] // s_w
-    rows = np.arange(output_side[0])[:, None] + output_side[0] * np.arange(s_h)
-    columns = np.arange(output_side[1] // 2 + 1)[:, None] + output_side[1] * np.arange(s_w)
-    row_phase = _phases(rows, np.arange(k_h) * layer.dilation[0], torus[0])
-    column_phase = _phases(columns, np.arange(k_w) * layer.dilation[1], torus[1])
-    # (r, a): frequency and alias of the rows, (c, b) of the columns
-    half = np.einsum("oiuv,cbv->oiucb", layer.weight, column_phase, optimize=True)
-    spectrum = np.einsum("oiucb,rau->rcoiab", half, row_phase, optimize=True) / np.sqrt(s_h * s_w)
-    group_out = c_out // layer.groups
-    matrices = spectrum.reshape(-1, layer.groups, group_out, group_in * s_h * s_w)
-    total = np.abs(layer.weight).sum(axis=(2, 3)).reshape(layer.groups, group_out, group_in)
-    # each phase is off by at most 32 u, each complex product and sum by the usual gamma (Higham, 3.6)
-    relative = 64 * UNIT + gamma(8 * (k_h + k_w + 8))
-    error = 1.01 * relative * float(np.sqrt((total**2).sum(axis=(1, 2)).max()))
-    return matrices.reshape(-1, group_out, group_in * s_h * s_w), error
+    n_aliases, group_out = s_h * s_w, c_out // layer.groups
+    taps = np.ascontiguousarray(layer.weight.reshape(c_out * group_in, k_h * k_w).T)
+    rows, columns = _frequencies((torus[0] // s_h, torus[1] // s_w))
+    step = max(1, CHUNK // (taps.shape[1] * n_aliases))
+    for first in range(0, len(rows), step):
+        row_frequencies = rows[first : first + step, None] + torus[0] // s_h * np.arange(s_h)
+        column_frequencies = columns[first : first + step, None] + torus[1] // s_w * np.arange(s_w)
+        row_phase = _phases(row_frequencies, np.arange(k_h) * layer.dilation[0], torus[0])
+        column_phase = _phases(column_frequencies, np.arange(k_w) * layer.dilation[1], torus[1])
+        # frequency f, aliases a and b, taps u and v
+        phases = np.einsum("fau,fbv->fabuv", row_phase, column_phase).reshape(-1, k_h * k_w) / math.sqrt(n_aliases)
+        yield (
+            _by_group(phases.real @ taps, n_aliases, layer.groups, group_out),
+            _by_group(phases.imag @ taps, n_aliases, layer.groups, group_out),
+        )
+
+
+def rounding_error(layer: Conv) -> float:
+    """A bound on the spectral norm of the error of each matrix of `frequency_matrices`."""
+    c_out, group_in, k_h, k_w = layer.weight.shape
+    total = np.abs(layer.weight).sum(axis=(2, 3)).reshape(layer.groups, c_out // layer.groups, group_in)
+    # each phase is off by at most 32 u, a product of two by 80 u with its scaling; real and imaginary sums are real
+    # inner products of k_h k_w terms (Higham, Accuracy and Stability, 3.1); the s aliases share the factor 1 / sqrt(s)
+    relative = 2 * (80 * UNIT + gamma(k_h * k_w + 8))
+    return 1.01 * relative * float(np.sqrt((total**2).sum(axis=(1, 2)).max()))
+
+
+def _frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of one of each pair of conjugate frequencies (r, c) and (-r, -c) of a torus."""
+    rows, columns = (i.ravel() for i in np.indices((side[0], side[1] // 2 + 1)))
+    own_mirror = (columns == 0) | (2 * columns == side[1])
+    wanted = ~own_mirror | (2 * rows <= side[0])
+    return rows[wanted], columns[wanted]
 
 
 def _phases(frequencies: NDArray[np.int64], taps: NDArray[np.int64], side: int) -> Spectrum:
     """exp(-2 pi i frequency tap / side), the product reduced modulo the side in integers."""
     return np.exp(-2j * np.pi * ((frequencies[..., None] * taps) % side) / side)
+
+
+def _by_group(products: Array, n_aliases: int, groups: int, group_out: int) -> Array:
+    """(frequencies * aliases, c_out * group_in) -> (frequencies * groups, group_out, aliases * group_in)."""
+    apart = products.reshape(-1, n_aliases, groups, group_out, products.shape[1] // (groups * group_out))
+    together = np.moveaxis(apart, 1, 3)
+    return np.ascontiguousarray(together).reshape(-1, group_out, n_aliases * together.shape[-1])
