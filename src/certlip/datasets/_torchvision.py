@@ -46,29 +46,27 @@ def _declare_missing_operators() -> None:
             return
 
 
-def download(name: str, bases: Sequence[str], folder: Path, file: str, md5: str, together_with: Sequence[str]) -> None:
-    """Leave `file` with this checksum in `folder`: it is there already, or is fetched from one of the `bases`.
+def download(name: str, urls: Sequence[str], folder: Path, file: str, md5: str, by_hand: Sequence[str]) -> None:
+    """Leave `file` with this checksum in `folder`: it is there already, or is fetched from the first url that has it.
 
-    Raises DataError if none of these web folders has it, saying which files can be put there by hand.
+    Raises DataError if none has, saying that the files `by_hand` can be put there.
     """
     torchvision_datasets()
     from torchvision.datasets import utils
 
-    reason = ""
     if utils.check_integrity(folder / file, md5):
         return
-    if (folder / file).exists():
-        reason = f"the {file} that lies there has a wrong checksum; "
-    failure: Exception | None = None
-    for base in bases:
+    reasons = [f"the {file} that lies there has a wrong checksum"] if (folder / file).exists() else []
+    for url in urls:
         try:
-            return utils.download_url(f"{base.rstrip('/')}/{file}", str(folder), file, md5)
+            utils.download_url(url, str(folder), file, md5)
+            return
         except (OSError, RuntimeError, ValueError, HTTPException) as error:
-            failure = error
+            reasons.append(_first_line(error))
     raise DataError(
-        f"data set {name!r} could not be downloaded from {' or '.join(bases)} ({reason}{_first_line(failure)}); put "
-        f"{', '.join(together_with)} into {folder} by hand, or use the data set 'digits', which needs no download"
-    ) from failure
+        f"data set {name!r} could not be downloaded from {' or '.join(urls)} ({'; '.join(reasons)}); put "
+        f"{', '.join(by_hand)} into {folder} by hand, or use the data set 'digits', which needs no download"
+    )
 
 
 def _first_line(error: object) -> str:

@@ -21,14 +21,16 @@ INFO = DatasetInfo(
 def fetch(folder: Path, /, *, url: str | None = None) -> Dataset:
     """50000 and 10000 images 3x32x32.
 
-    ``cifar-10-python.tar.gz`` in `folder` is used if its checksum is torchvision's, else it is downloaded there from
-    `url`, or by default from torchvision's; the unpacked files are verified again.
+    The unpacked batches below `folder`, or ``cifar-10-python.tar.gz`` in it, are used if their checksums are
+    torchvision's; else the archive is downloaded there from `url`, or by default from torchvision's.
     """
     source = torchvision_datasets().CIFAR10
-    base, _, _ = (url or source.url).rpartition("/")
-    download("cifar10", [base], folder, source.filename, source.tgz_md5, together_with=[source.filename])
-    train, test = (source(str(folder), train=train, download=True) for train in (True, False))
-    return Dataset(*_arrays(train), *_arrays(test), n_classes=10)
+    try:
+        train = source(str(folder), train=True)
+    except RuntimeError:  # not there, or damaged
+        download("cifar10", [url or source.url], folder, source.filename, source.tgz_md5, by_hand=[source.filename])
+        train = source(str(folder), train=True, download=True)
+    return Dataset(*_arrays(train), *_arrays(source(str(folder), train=False)), n_classes=10)
 
 
 def _arrays(part: Any) -> tuple[Images, Labels]:

@@ -42,8 +42,8 @@ def _read(root: Path, size: Sequence[int], grey: bool) -> tuple[Images, Labels, 
     pixels = np.empty((len(listing.samples), *size, 1 if grey else 3), dtype=np.uint8)
     for index, (file, _) in enumerate(listing.samples):
         try:
-            with Image.open(file) as picture:
-                picture = picture.convert("L" if grey else "RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            with Image.open(file) as opened:
+                picture = opened.convert("L" if grey else "RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
         except (OSError, ValueError) as error:
             raise DataError(f"{file} is not a picture that can be read ({error}); repair or remove it") from error
         pixels[index] = np.asarray(picture).reshape(*size, -1)

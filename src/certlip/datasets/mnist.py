@@ -24,15 +24,15 @@ INFO = DatasetInfo(
 def fetch(folder: Path, /, *, mirrors: Sequence[str] = ()) -> Dataset:
     """60000 and 10000 images 1x28x28.
 
-    The four files are those in ``folder/MNIST/raw`` if their checksums are torchvision's, else they are downloaded there
-    from `mirrors` (web addresses of folders, http or https), or by default from torchvision's.
+    The four files in ``folder/MNIST/raw`` are used if their checksums are torchvision's, else they are downloaded
+    there from `mirrors` (web addresses of folders, http or https), or by default from torchvision's.
     """
     source = torchvision_datasets().MNIST
     raw = folder / "MNIST" / "raw"
-    bases = [base.rstrip("/") for base in mirrors or source.mirrors]
     checksums = dict(source.resources)
     for file, md5 in checksums.items():
-        download("mnist", bases, raw, file, md5, together_with=list(checksums))
+        urls = [f"{mirror.rstrip('/')}/{file}" for mirror in mirrors or source.mirrors]
+        download("mnist", urls, raw, file, md5, by_hand=list(checksums))
     return Dataset(
         images_of(read_idx(raw / "train-images-idx3-ubyte.gz")[:, None], 255),
         read_idx(raw / "train-labels-idx1-ubyte.gz").astype(np.int64),

@@ -1,0 +1,116 @@
+"""Weights files: written by certlip or fetched by checksum, read without running the code that a pickle may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from certlip.errors import ConfigError, DataError
+from certlip.files import write_atomically
+
+StateDict = dict[str, torch.Tensor]
+
+_SECONDS_WITHOUT_AN_ANSWER = 60
+
+
+def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write weights, and what is to be known of them (JSON-ready), to one file."""
+    with write_atomically(path) as handle:
+        torch.save({"state_dict": dict(state_dict), "metadata": dict(metadata)}, handle)
+
+
+def load_weights(path: str | Path, key: str | None = None) -> StateDict:
+    """The state_dict in a file, on the CPU.
+
+    key: the entry that holds it; by default ``state_dict`` if there is such an entry, else the file is the state_dict.
+    Raises DataError if the file is missing, damaged, holds more than tensors and plain values, or has no such entry.
+    """
+    content = _read(path)
+    if key is not None and key not in content:
+        known = ", ".join(map(repr, list(content)[:5]))
+        raise DataError(f"{path} has no entry {key!r}; it has {known or 'none'}")
+    weights = content.get("state_dict", content) if key is None else content[key]
+    if not isinstance(weights, Mapping) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
+        raise DataError(
+            f"{path} is not a state_dict of tensors; name the entry that is one, or save module.state_dict()"
+        )
+    return dict(weights)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What `save_weights` was told of the weights; empty for a file from elsewhere."""
+    return dict(_read(path).get("metadata", {}))
+
+
+def fetch_weights(url: str, sha256: str, path: str | Path) -> None:
+    """Copy a file from an ``https://`` or ``file://`` address to `path`, which appears only once its sha256 is right.
+
+    Raises ConfigError for another kind of address or a malformed sha256, DataError if the file cannot be had or is
+    another.
+    """
+    if not url.startswith(("https://", "file://")):
+        raise ConfigError(f"weights are fetched from https:// or file:// addresses only, not from {url!r}")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ConfigError(f"the sha256 of {url} must be 64 hexadecimal digits, not {sha256!r}")
+    digest = hashlib.sha256()
+    with write_atomically(path) as handle:
+        try:
+            with urllib.request.urlopen(url, timeout=_SECONDS_WITHOUT_AN_ANSWER) as response:
+                while chunk := response.read(1 << 20):
+                    digest.update(chunk)
+                    handle.write(chunk)
+        except (OSError, ValueError, HTTPException) as error:
+            raise DataError(
+                f"weights could not be fetched from {url} ({error}); check the address, or fetch them by hand and give "
+                "a file:// address"
+            ) from error
+        if digest.hexdigest() != sha256.lower():
+            raise DataError(
+                f"{url} has sha256 {digest.hexdigest()}, not the expected {sha256}; nothing was kept: check the "
+                "address and the checksum"
+            )
+
+
+def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Give `module` these weights; raises DataError unless names and shapes are its own and all values finite."""
+    own = module.state_dict()
+    complaints = [f"it lacks {key!r}" for key in own if key not in state_dict]
+    complaints += [f"{key!r} is not the network's" for key in state_dict if key not in own]
+    complaints += [
+        f"{key!r} is {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+        for key, value in state_dict.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if complaints:
+        more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise DataError(
+            f"the weights do not fit {type(module).__name__}: {', '.join(complaints[:3])}{more}; use the architecture "
+            "and options that they were trained with"
+        )
+    for key, value in state_dict.items():
+        if not torch.isfinite(value).all():
+            raise DataError(f"the weights {key!r} hold NaN or infinite values; train or fetch them again")
+    module.load_state_dict(dict(state_dict))
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise DataError(f"weights file {path} does not exist; check the path, or fetch or train the weights") from error
+    except Exception as error:  # a damaged file can raise almost anything from zipfile, pickle and torch
+        raise DataError(
+            f"{path} is damaged or holds more than tensors and plain values, and code in a weights file is never run; "
+            "save module.state_dict() with torch.save"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path} holds a {type(content).__name__}, not a state_dict; save module.state_dict()")
+    return content
