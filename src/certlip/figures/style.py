@@ -59,11 +59,18 @@ def applied() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float) -> Figure:
-    """An empty figure one column wide; height in inches."""
+def new_figure(height: float, methods: Iterable[str] = ()) -> Figure:
+    """An empty figure one column wide; height in inches, to which the room for a `legend` of the methods is added."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
+    methods = set(methods)
+    legend_height = 0.2 + 0.15 * math.ceil(len(methods) / _legend_columns(methods)) if methods else 0.0
+    return Figure(figsize=(COLUMN_WIDTH, height + legend_height), layout="constrained")
+
+
+def _legend_columns(methods: Iterable[str]) -> int:
+    longest = max(map(len, methods))
+    return 3 if longest <= 17 else 2 if longest <= 26 else 1
 
 
 def message(text: str) -> Figure:
@@ -102,6 +109,13 @@ def point(style: Style, kind: str, size: float) -> dict[str, Any]:
     }
 
 
+_KIND_WORDS = {
+    Kind.CERTIFIED: "filled: certified",
+    Kind.ESTIMATE: "hollow: estimate",
+    Kind.LOWER: "triangle: lower bound",
+}
+
+
 def legend(figure: Figure, drawn: pd.DataFrame, found: dict[str, Style], *, lines: bool = False) -> None:
     """One entry a method below the figure, in the order of the rows, under a title that says how kinds are marked."""
     from matplotlib.lines import Line2D
@@ -111,31 +125,31 @@ def legend(figure: Figure, drawn: pd.DataFrame, found: dict[str, Style], *, line
     for method, kind in zip(kinds.index.astype(str), kinds, strict=True):
         dash: Any = found[method].dash if lines else ""
         handles.append(Line2D([], [], label=method, linestyle=dash, **point(found[method], kind, 4.5)))
-    longest = kinds.index.str.len().max()
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=3 if longest <= 17 else 2,
+        ncols=_legend_columns(kinds.index),
         frameon=False,
         handlelength=2.6 if lines else 1.0,
         handletextpad=0.4,
         columnspacing=1.0,
         labelspacing=0.3,
         borderpad=0.1,
-        title="filled: certified   hollow: estimate   triangle: lower bound",
+        title="   ".join(words for kind, words in _KIND_WORDS.items() if kind in set(kinds)),
     )
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"], values: Iterable[float], n_ticks: int = 8) -> None:
     """Make an axis logarithmic for positive values, with at least two plain numbers on it, however short it is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     values = list(values)
     decades = math.log10(max(values) / min(values))
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=n_ticks))
+    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    few = MaxNLocator(5) if decades < 0.4 else LogLocator(subs=subs, numticks=n_ticks)
+    axis.set_major_locator(few)
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_formatter(NullFormatter())
     if decades <= 0.9:

@@ -29,11 +29,12 @@ def draw(bounds: pd.DataFrame) -> Figure:
     networks = rows["network"].unique().tolist()
     methods = drawn["method"].unique().tolist()
     found = styles(bounds["method"])
-    row_height = max(0.26, 0.16 + 0.014 * len(methods))
-    legend_height = 0.2 + 0.15 * -(-len(methods) // 3)
-    figure = style.new_figure(0.45 + row_height * len(networks) + legend_height)
+    labels = [style.wrapped(name) for name in networks]
+    row_height = max(0.16 + 0.014 * len(methods), 0.12 + 0.12 * max(label.count("\n") + 1 for label in labels))
+    figure = style.new_figure(0.45 + row_height * len(networks), methods)
     axes = figure.add_subplot()
-    _rows(axes, networks, set(drawn["network"]))
+    axes.set_yticks(range(len(networks)), labels)
+    _rows(axes, [network in set(drawn["network"]) for network in networks])
     lane = (drawn["method"].map(methods.index) + 0.5) / len(methods) - 0.5
     drawn = drawn.assign(y=drawn["network"].map(networks.index) + 0.8 * lane)
     style.draw_points(axes, drawn, "ratio", "y", found)
@@ -43,16 +44,15 @@ def draw(bounds: pd.DataFrame) -> Figure:
     return figure
 
 
-def _rows(axes: Axes, networks: list[str], comparable: set[str]) -> None:
-    axes.set_yticks(range(len(networks)), [style.wrapped(name) for name in networks])
-    axes.set_ylim(len(networks) - 0.5, -0.5)
+def _rows(axes: Axes, comparable: list[bool]) -> None:
+    axes.set_ylim(len(comparable) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.axvline(1.0, color="#595959", linewidth=0.8, zorder=1)
-    for index, network in enumerate(networks):
+    for index, has_lower in enumerate(comparable):
         if index % 2:
             axes.axhspan(index - 0.5, index + 0.5, color="#F4F4F4", zorder=0)
-        if network not in comparable:
+        if not has_lower:
             where = axes.get_yaxis_transform()
             axes.text(0.5, index, "no positive lower bound", transform=where, ha="center", va="center", style="italic")

@@ -33,8 +33,7 @@ def draw(bounds: pd.DataFrame) -> Figure:
     n_columns = min(len(networks), 2 if len(networks) <= 4 else 3)
     n_rows = -(-len(networks) // n_columns)
     panel_height = 2.0 if n_columns == 1 else 1.35 if n_columns == 2 else 1.15
-    n_methods = drawn["method"].nunique()
-    figure = style.new_figure(0.35 + panel_height * n_rows + 0.2 + 0.15 * -(-n_methods // 3))
+    figure = style.new_figure(0.35 + panel_height * n_rows, drawn["method"])
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flatten()
     style.logarithmic(panels[0], "x", drawn["time"], n_ticks=4 if n_columns == 3 else 6)
     style.logarithmic(panels[0], "y", [*drawn["ratio"], 1.0])

@@ -31,14 +31,14 @@ def draw(bounds: pd.DataFrame) -> Figure:
         value=sweep["value"].where(sweep["value"] > 0),
         time=style.total_seconds(sweep).where(sweep["value"] > 0),
     )
-    n_methods = drawn["method"].nunique()
-    figure = style.new_figure(3.6 + 0.15 * -(-n_methods // 3))
+    figure = style.new_figure(3.4, drawn["method"])
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, column, label in ((above, "value", "bound on the constant"), (below, "time", "seconds")):
         _panel(axes, sweep, column, found)
         axes.set_ylabel(label)
     below.set_xlabel("channels")
-    below.xaxis.get_major_locator().set_params(integer=True)
+    channels = sorted(sweep["x"].unique())
+    below.set_xticks(channels[:: -(-len(channels) // 8)])
     style.legend(figure, drawn, found, lines=True)
     return figure
 

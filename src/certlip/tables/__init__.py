@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from certlip import plugins
 from certlip.errors import ConfigError
 from certlip.files import write_atomically
+
+if TYPE_CHECKING:  # the Snakefile asks for names and captions in every job
+    import pandas as pd
+    from rich.console import Console
 
 LEGEND = (
     "≤ certified upper bound, ≥ lower bound, ~ estimate, which may lie on either side; a word says why none is there."
@@ -57,6 +57,10 @@ def write(name: str, bounds: pd.DataFrame, paths: Iterable[str | Path]) -> None:
 
 def show(name: str, bounds: pd.DataFrame, console: Console | None = None) -> None:
     """Print one table; where it is wider than the terminal, its columns go into several tables below each other."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table, console = load(name), console or Console()
     cells = table.make(bounds)
     console.print(Text(table.INFO.title, style="bold"))
