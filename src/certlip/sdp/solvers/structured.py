@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +16,12 @@ from certlip.sdp.certify import start
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.structured.neurons import Neurons
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from certlip.sdp.structured.outcome import Outcome
+    from certlip.sdp.structured.problem import Problem
 
 INFO = SolverInfo(
     title="structured (certlip)",
@@ -21,6 +33,9 @@ INFO = SolverInfo(
 
 N_MATRICES = 14
 """Dense matrices of the LMI's order alive at the peak of an iteration."""
+
+WARM_SHARE = 0.01
+"""Share of the start in the point that Newton's method begins with."""
 
 
 def unavailable() -> str | None:
@@ -48,7 +63,6 @@ def solve(
     """
     import torch
 
-    from certlip.sdp.structured.newton import follow
     from certlip.sdp.structured.problem import Problem
 
     if not lmi.slopes:
@@ -60,10 +74,51 @@ def solve(
     torch.set_num_threads(threads)
     try:
         problem = Problem(neurons.weights, neurons.slopes, device)
-        first = start(Lmi(neurons.weights, neurons.slopes))
-        multipliers = torch.tensor(np.concatenate(first), dtype=torch.float64, device=device)
-        outcome = follow(problem, multipliers, rtol, max_seconds, verbose)
+        first = problem.cost.new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
+        with _logged(verbose):
+            outcome = _solve(problem, first, rtol, max_seconds)
     finally:
         torch.set_num_threads(n_threads)
-    multipliers = neurons.restore(outcome.x[1:].cpu().numpy())
-    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, float(outcome.x[0]))
+    multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
+    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, outcome.rho)
+
+
+def _solve(problem: Problem, first: Tensor, rtol: float, max_seconds: float | None) -> Outcome:
+    """Ascent, and Newton's method from where the ascent stalls."""
+    from certlip.sdp.structured.ascent import ascend
+    from certlip.sdp.structured.newton import follow
+
+    begin = time.perf_counter()
+    ascended = ascend(problem, first, rtol, max_seconds)
+    message = f"{ascended.iterations} rounds of ascent"
+    if ascended.status == "time_limit" or ascended.gap <= rtol:
+        return replace(ascended, message=f"{message}, gap {ascended.gap:.1e}")
+    left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
+    share = WARM_SHARE
+    warm = (1 - share) * ascended.multipliers + share * first
+    mu = min(ascended.gap, 0.1) * ascended.lower / problem.barrier_degree
+    newton = follow(problem, warm, rtol, left, ascended.lower, mu)
+    best = newton if newton.rho < ascended.rho else replace(newton, multipliers=ascended.multipliers, rho=ascended.rho)
+    message = f"{message}, {newton.iterations} Newton steps, gap {best.gap:.1e}"
+    if newton.message:
+        message = f"{message} ({newton.message})"
+    return replace(best, iterations=ascended.iterations + newton.iterations, message=message)
+
+
+@contextmanager
+def _logged(verbose: bool) -> Iterator[None]:
+    """A line an iteration on the terminal while the block runs."""
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("certlip.sdp.structured")
+    level, handler = logger.level, RichHandler(show_path=False)
+    if not verbose:
+        yield
+        return
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from certlip.sdp.structured.barrier import Spectrum
+from certlip.sdp.structured.outcome import Outcome
 from certlip.sdp.structured.problem import Problem
 
 if TYPE_CHECKING:
@@ -23,22 +24,6 @@ REDUCTION = 0.1
 NEAR = 0.5
 """Newton decrement under which the centre is near."""
 MAX_ITERATIONS = 200
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """x: the best feasible point (rho, T); lower: best dual bound on rho."""
-
-    x: Tensor
-    lower: float
-    iterations: int
-    status: Literal["ok", "time_limit"]
-    message: str
-
-    @property
-    def gap(self) -> float:
-        """(rho - lower) / rho."""
-        return (float(self.x[0]) - self.lower) / float(self.x[0])
 
 
 class Model:
@@ -85,44 +70,51 @@ class Model:
 
 
 def follow(
-    problem: Problem, multipliers: Tensor, rtol: float, max_seconds: float | None, verbose: bool = False
+    problem: Problem,
+    multipliers: Tensor,
+    rtol: float,
+    max_seconds: float | None = None,
+    lower: float = -math.inf,
+    mu: float | None = None,
 ) -> Outcome:
-    """Follow the central path from strictly feasible multipliers until rho is within rtol of its dual bound."""
+    """Follow the central path from strictly feasible multipliers, (m,), until rho is within rtol of its dual bound.
+
+    lower: a bound already known; mu: where on the path to begin.
+    """
     import torch
 
     begin = time.perf_counter()
     spectrum = Spectrum(problem, multipliers)
-    mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
-    x, lower = _joined(spectrum.minimise(mu)[0], multipliers), -math.inf
-    level = logging.INFO if verbose else logging.DEBUG
+    if mu is None:
+        mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
+    x = _joined(spectrum.minimise(mu)[0], multipliers)
     for iteration in range(1, MAX_ITERATIONS + 1):
+        outcome = Outcome(x[1:], float(x[0]), lower, iteration)
         try:
             model = Model(problem, x)
         except torch.linalg.LinAlgError:
-            return Outcome(x, lower, iteration, "ok", "stopped: the system is singular to working precision")
-        nearest = model.nearest_mu
-        lower = max(lower, *(model.lower(m) for m in (mu, mu / 2, nearest, nearest / 2)))
-        outcome = Outcome(x, lower, iteration, "ok", "")
-        log.log(
-            level,
-            "%3d  rho %.9g  gap %.1e  mu %.1e  decrement %.2g",
+            return replace(outcome, message="the system is singular to working precision")
+        lower = max(lower, *(model.lower(m) for m in (mu, mu / 2, model.nearest_mu, model.nearest_mu / 2)))
+        outcome, decrement = replace(outcome, lower=lower), model.decrement(mu)
+        log.info(
+            "step %3d  rho %.9g  gap %.1e  mu %.1e  decrement %.2g",
             iteration,
             x[0],
             outcome.gap,
             mu,
-            model.decrement(mu),
+            decrement,
         )
         if outcome.gap <= rtol:
             return outcome
         if max_seconds is not None and time.perf_counter() - begin > max_seconds:
-            return Outcome(x, lower, iteration, "time_limit", f"time limit at a gap of {outcome.gap:.1e}")
-        if model.decrement(mu) < NEAR:
+            return replace(outcome, status="time_limit")
+        if decrement < NEAR:
             mu *= REDUCTION
         moved = _search(problem, x, model.step(mu), mu)
         if torch.equal(moved, x):
-            return Outcome(x, lower, iteration, "ok", f"stopped: no progress at a gap of {outcome.gap:.1e}")
+            return replace(outcome, message="no further progress in working precision")
         x = moved
-    return Outcome(x, lower, MAX_ITERATIONS, "ok", f"stopped: iteration limit at a gap of {outcome.gap:.1e}")
+    return replace(outcome, message="iteration limit")
 
 
 def _search(problem: Problem, x: Tensor, step: Tensor, mu: float) -> Tensor:

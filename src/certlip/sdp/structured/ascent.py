@@ -1,0 +1,211 @@
+"""Ascent on the dual of LipSDP in low-rank form: as cheap as power iteration, and its multipliers are closed formulas.
+
+Dual of min rho s.t. P(rho, T) >= 0: maximise |W_L z_L|^2 over Z = V V' with rows x (input) and z_k (neurons) of V in
+R^r, |x| = 1 and, for neuron k with input y_k and slopes [a, b], (z_k - a y_k)'(b y_k - z_k) = 0: z_k lies on the sphere
+with diameter from a y_k to b y_k, so with a unit vector s_k
+
+    z_k = m y_k + h |y_k| s_k,    m = (a + b) / 2,  h = (b - a) / 2.
+
+Every choice of x and s_k is feasible: its value is a lower bound on rho. Stationarity P V = 0 read row by row gives,
+with u_k the gradient of the value in z_k, s_k = u_k / |u_k|, t_k = |u_k| / (2 h |y_k|), and backwards
+u_{i-1} = W' (m u + h |u| y / |y|). A sweep computes the rows forwards, then s and T backwards; sweeps are extrapolated
+(Nesterov) and the extrapolation restarts when the value falls. At the optimum T solves the primal.
+
+The rank-r factor instead of Z is Burer and Monteiro's (Math. Program. 95, 2003): no spurious maxima once
+r (r + 1) / 2 exceeds the number of neurons, in practice for r a little above the rank of Z, which is below ten here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from certlip.sdp.structured.barrier import Spectrum
+from certlip.sdp.structured.outcome import Outcome
+from certlip.sdp.structured.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+RANK = 16
+FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
+"""Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
+MIXTURES = (0.0, 1e-9, 1e-7, 1e-5, 1e-3)
+"""Shares of the start tried in turn until the multipliers are strictly feasible: optimal ones need not be."""
+DENSE = 0.3
+"""A layer with a larger share of nonzeros is multiplied densely."""
+PLAIN_SWEEPS = 5
+TINY = 1e-300
+VANISHED = 1e-10
+"""A neuron whose input is smaller than this times its layer's keeps its multiplier: the quotient is noise."""
+
+
+class Ascent:
+    """State of the ascent.
+
+    inputs: x, (n_0, r); directions: s of each hidden layer, (n_i, r), rows of norm one; multipliers: T_1..T_L of the
+    last `settle`; lower: largest value so far, a lower bound on rho up to rounding.
+    """
+
+    def __init__(self, problem: Problem, rank: int = RANK) -> None:
+        self._random = np.random.default_rng(0)
+        self._like = problem.cost
+        self.slopes = problem.slopes
+        self._layers = [(_thin(w), _thin(w.T)) for w in problem.weights]
+        self.inputs = self._sample(problem.n_0, rank)
+        self.inputs /= self.inputs.norm()
+        self.directions = [_unit(self._sample(s.stop - s.start, rank)) for s in problem.blocks[1:]]
+        self.multipliers = [self._like.new_ones(len(s)) for s in self.directions]
+        self.lower = 0.0
+        self._age, self._last_value = 0, -math.inf
+        self._last_inputs, self._last_directions = self.inputs, self.directions
+        self.settle()
+
+    @property
+    def rank(self) -> int:
+        return self.inputs.shape[1]
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the factor uses all its columns: then a lower rank than the optimum's may hold the value down."""
+        singular_values = np.linalg.svd(self.inputs.cpu().numpy(), compute_uv=False)
+        return len(singular_values) == self.rank and bool(singular_values[-1] > 1e-3 * singular_values[0])
+
+    def sweep(self) -> None:
+        """One improvement of all rows, extrapolated."""
+        value, inputs, directions, _ = self._improve(self.inputs, self.directions)
+        if value < self._last_value:
+            self._restart()
+        self._last_value = value
+        self.lower = max(self.lower, value)
+        momentum = self._age / (self._age + 3)
+        self._age += 1
+        self.inputs = inputs + momentum * (inputs - self._last_inputs)
+        self.inputs /= self.inputs.norm()
+        pairs = zip(directions, self._last_directions, strict=True)
+        self.directions = [_unit(new + momentum * (new - old)) for new, old in pairs]
+        self._last_inputs, self._last_directions = inputs, directions
+
+    def settle(self) -> None:
+        """Read the multipliers off a few plain sweeps from here; the state of the ascent stays.
+
+        Extrapolation makes what dies out swing through zero, and the quotients of those neurons meaningless.
+        """
+        inputs, directions = self.inputs, self.directions
+        for _ in range(PLAIN_SWEEPS):
+            value, inputs, directions, quotients = self._improve(inputs, directions)
+            self.lower = max(self.lower, value)
+        self.multipliers = [
+            t.where(present, old) for (t, present), old in zip(quotients, self.multipliers, strict=True)
+        ]
+
+    def widen(self) -> None:
+        """Double the rank, the new columns small and random: a way out of a maximum that only low rank makes."""
+        self.inputs = self._widened(self.inputs)
+        self.inputs /= self.inputs.norm()
+        self.directions = [_unit(self._widened(s)) for s in self.directions]
+        self._restart()
+
+    def _restart(self) -> None:
+        self._age, self._last_value = 0, -math.inf
+        self._last_inputs, self._last_directions = self.inputs, self.directions
+
+    def _improve(
+        self, inputs: Tensor, directions: list[Tensor]
+    ) -> tuple[float, Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Value, better x and s, and for each layer the multipliers with a mask of those that mean something."""
+        z, forward = inputs, []
+        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
+            y = weight @ z
+            norms = y.norm(dim=1, keepdim=True)
+            forward.append((y, norms))
+            z = (a + b) / 2 * y + (b - a) / 2 * norms * s
+        weight, transposed = self._layers[-1]
+        output = weight @ z
+        u = transposed @ output
+        improved, quotients = [], []
+        for i in reversed(range(len(forward))):
+            (y, norms), (a, b) = forward[i], self.slopes[i]
+            m, h = (a + b) / 2, (b - a) / 2
+            sizes, divisors = u.norm(dim=1, keepdim=True), norms.clamp_min(TINY)
+            improved.append(u / sizes.clamp_min(TINY))
+            quotients.append(((sizes / divisors / (2 * h))[:, 0], (norms > VANISHED * norms.max())[:, 0]))
+            u = self._layers[i][1] @ (m * u + h * sizes * (y / divisors))
+        return float(output.square().sum()), u / u.norm(), improved[::-1], quotients[::-1]
+
+    def _sample(self, rows: int, columns: int) -> Tensor:
+        return self._like.new_tensor(self._random.standard_normal((rows, columns)))
+
+    def _widened(self, rows: Tensor) -> Tensor:
+        import torch
+
+        noise = 0.01 * self._sample(*rows.shape)
+        return torch.cat([rows, noise * rows.norm(dim=1, keepdim=True)], dim=1)
+
+
+def ascend(
+    problem: Problem,
+    start: Tensor,
+    rtol: float,
+    max_seconds: float | None = None,
+    max_rounds: int = MAX_ROUNDS,
+) -> Outcome:
+    """Rounds of sweeps, each followed by a comparison of both bounds, until they are within rtol.
+
+    start: strictly feasible multipliers, (m,). Outcome.iterations counts rounds.
+    """
+    begin = time.perf_counter()
+    ascent = Ascent(problem)
+    best, rho = start, math.inf
+    for n_rounds in range(1, max_rounds + 1):
+        before = ascent.lower
+        for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
+            ascent.sweep()
+            late = max_seconds is not None and time.perf_counter() - begin > max_seconds
+            if late:
+                break
+        ascent.settle()
+        progress = (ascent.lower - before) / ascent.lower
+        if progress <= rtol or late or n_rounds == max_rounds:
+            multipliers, top = _strictly_feasible(problem, ascent.multipliers, start)
+            best, rho = (multipliers, top) if top < rho else (best, rho)
+        outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
+        log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, outcome.gap, ascent.rank)
+        if late or outcome.gap <= rtol:
+            return outcome
+        if progress <= rtol and ascent.saturated:
+            ascent.widen()
+    return outcome
+
+
+def _strictly_feasible(problem: Problem, blocks: list[Tensor], start: Tensor) -> tuple[Tensor, float]:
+    """The multipliers, moved towards the start as far as needed, and their smallest rho."""
+    import torch
+
+    multipliers = torch.cat(blocks)
+    for share in MIXTURES:
+        mixed = (1 - share) * multipliers + share * start
+        spectrum = Spectrum(problem, mixed)
+        if spectrum.feasible:
+            return mixed, float(spectrum.eigenvalues[-1])
+    return start, math.inf
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
+
+
+def _thin(weight: Tensor) -> Tensor:
+    """The fastest form for products with a few columns."""
+    if int(weight.count_nonzero()) > DENSE * weight.numel():
+        return weight.contiguous()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return weight.to_sparse_csr()
