@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from certlip.network import Network
+from certlip.torch_layers import Abs
 from certlip.torch_network import to_torch
 
-_ELEMENTWISE = ("ReLU", "LeakyReLU", "Abs", "Tanh", "Sigmoid")
+_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, Abs, nn.Tanh, nn.Sigmoid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def _derivative(module: nn.Module, points: Tensor, temperature: float) -> Callab
                 points.detach(), module.kernel_size, module.stride, module.padding, return_indices=True
             )[1]
             return lambda v: v.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
-        case _ if type(module).__name__ in _ELEMENTWISE:
+        case _ if isinstance(module, _ELEMENTWISE):
             slopes = _slopes(module, points, temperature)
             return lambda v: slopes * v
         case _:  # flatten, zero padding, identity: linear
@@ -95,15 +96,11 @@ def _derivative(module: nn.Module, points: Tensor, temperature: float) -> Callab
 
 
 def _slopes(module: nn.Module, z: Tensor, temperature: float) -> Tensor:
-    match type(module).__name__:
-        case "Tanh":
-            return 1 - torch.tanh(z) ** 2
-        case "Sigmoid":
-            return torch.sigmoid(z) * (1 - torch.sigmoid(z))
-        case "LeakyReLU":
-            left = module.negative_slope
-        case kind:
-            left = -1.0 if kind == "Abs" else 0.0
+    if isinstance(module, nn.Tanh):
+        return 1 - torch.tanh(z) ** 2
+    if isinstance(module, nn.Sigmoid):
+        return torch.sigmoid(z) * (1 - torch.sigmoid(z))
+    left = -1.0 if isinstance(module, Abs) else float(getattr(module, "negative_slope", 0.0))
     if temperature == 0:
         return torch.where(z > 0, 1.0, left).to(z.dtype)
     width = temperature * z.detach().std().clamp(min=1e-300)

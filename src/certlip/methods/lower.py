@@ -19,7 +19,9 @@ from certlip.tangent import lower_at
 if TYPE_CHECKING:
     from torch import Tensor
 
-INFO = MethodInfo("Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219")
+INFO = MethodInfo(
+    "Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219", imports=("certlip.jacobian",)
+)
 
 _SCALES = (0.1, 1.0, 10.0, 100.0)
 _BATCH = 64

@@ -1,0 +1,93 @@
+"""The computation graph of a torch module, walked with one Lipschitz constant a node.
+
+Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1: L_k = sum_i max ||d_i g_k|| L_i over the inputs i of node k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from certlip.errors import UnsupportedLayer
+from certlip.export import _METADATA, _module_of, _name, _operation, _run, _trace
+from certlip.network import Layer, Shape
+from certlip.rounding import add_up, multiply_up
+from certlip.torch_layers import convert, refused
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One step of a forward pass, as a function of those of its inputs that depend on the network's input.
+
+    name: qualified, as in error messages; operation: kind of module, or name of the function or method;
+    inputs, output: example values, with a batch axis of one; call: the function of such inputs; repeated: whether an
+    input stands in the call more than once; options: its keyword arguments.
+    """
+
+    name: str
+    operation: str
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    call: Callable[..., Tensor]
+    repeated: bool
+    options: Mapping[str, Any]
+    _module: Callable[[], nn.Module]
+
+    def layers(self) -> list[Layer]:
+        """The step as layers of a `Network`; raises UnsupportedLayer where there are none."""
+        if len(self.inputs) != 1:
+            raise self.refused()
+        return convert(self.name, self._module(), tuple(self.inputs[0].shape[1:]), tuple(self.output.shape[1:]))
+
+    def refused(self) -> UnsupportedLayer:
+        return refused(self.name, self.operation)
+
+
+def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
+    """L of the output, rounded up.
+
+    module: float64, in eval mode; constants: one for each input of a node; seed: of the example input.
+    Raises UnsupportedLayer naming what cannot be traced or what `constants` refuses.
+    """
+    traced = _trace(module)
+    interpreter = fx.Interpreter(traced)
+    example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    interpreter.args_iter = iter([example])
+    reached: dict[fx.Node, float] = {}
+    for node in traced.graph.nodes:
+        sources = [n for n in node.all_input_nodes if n in reached]
+        if node.op == "output":
+            break
+        with torch.no_grad():
+            value = interpreter.env[node] = _run(interpreter, node)
+        if node.op == "placeholder" and not reached:
+            reached[node] = 1.0
+        elif sources and not isinstance(value, _METADATA):
+            step = _step(node, interpreter, sources)
+            reached[node] = add_up(multiply_up([c, reached[n]]) for c, n in zip(constants(step), sources, strict=True))
+    if not sources or node.args != (sources[0],):
+        raise refused("output", "anything but one tensor that depends on the input")
+    return reached[sources[0]]
+
+
+def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]) -> Node:
+    values = (*(interpreter.env[n] for n in sources), interpreter.env[node])
+    if not all(isinstance(v, Tensor) for v in values):
+        raise refused(_name(node), f"{_operation(node)}, which is more than one tensor")
+
+    def call(*inputs: Tensor) -> Tensor:
+        replaced = dict(zip(sources, (v.clone() for v in inputs), strict=True))  # a step may work in place
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: replaced.get(n, interpreter.env.get(n)))
+        result: Any = getattr(interpreter, node.op)(node.target, args, kwargs)
+        return result
+
+    uses: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), uses.append)
+    repeated = any(uses.count(n) > 1 for n in sources)
+    module = partial(_module_of, node, interpreter)
+    return Node(_name(node), _operation(node), values[:-1], values[-1], call, repeated, node.kwargs, module)

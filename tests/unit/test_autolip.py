@@ -1,0 +1,190 @@
+"""AutoLip on graphs whose constants are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import certlip
+from certlip import operators
+from certlip.errors import UnsupportedLayer
+from certlip.export import export_network
+from certlip.methods import autolip
+from certlip.network import LINEAR
+from certlip.record import Kind
+from certlip.verify import verify
+
+
+def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return module.double().eval()
+
+
+def product_of_true_norms(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    network = export_network(module, input_shape)
+    dense = [operators.matrix(a, s).toarray() for a, s in zip(network.layers, network.shapes, strict=False)
+             if isinstance(a, LINEAR)]  # fmt: skip
+    return math.prod(float(np.linalg.norm(w, 2)) for w in dense)
+
+
+class Graph(nn.Module):
+    """Calls a function of the input and of two layers."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self, x)
+
+
+def estimate_of(function, seed: int = 0) -> tuple[float, float, float]:
+    """AutoLip's value, and the norms of the two layers."""
+    module = seeded(Graph(function), seed)
+    norms = [float(torch.linalg.matrix_norm(m.weight.detach(), 2)) for m in (module.a, module.b)]
+    return autolip.bound(module, (4,), n_iter=400).value, *norms
+
+
+CHAINS = {
+    "dense": (nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)), (5,)),
+    "conv": (
+        nn.Sequential(
+            nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.Conv2d(3, 4, 2, groups=1), nn.Flatten(), nn.Linear(16, 2)
+        ),
+        (2, 6, 6),
+    ),
+    "groups and dilation": (nn.Sequential(nn.Conv2d(4, 4, 3, 1, 2, 2, 2), nn.Tanh(), nn.AvgPool2d(2)), (4, 6, 6)),
+    "one pixel": (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(3, 1, 1)), (3, 1, 1)),
+    "batch normalisation": (nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, eps=0.5), nn.ReLU()), (1, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_estimate_of_a_chain_approaches_the_product_of_true_norms_from_below(chain: str, scale: float) -> None:
+    module, shape = CHAINS[chain]
+    module = seeded(module, 1)
+    with torch.no_grad():
+        next(module.parameters()).mul_(scale)
+    # the product of an unfolded batch normalisation is above that of the exported layer
+    true = product_of_true_norms(module, shape)
+    value = autolip.bound(module, shape, n_iter=500).value
+    assert value >= true * (1 - 1e-3)
+    if chain != "batch normalisation":
+        assert value <= true * (1 + 1e-12)
+
+
+def test_few_iterations_stay_below_the_true_norm() -> None:
+    """Why it is an estimate: the power method has not arrived."""
+    module = seeded(nn.Sequential(nn.Linear(40, 40)))
+    assert autolip.bound(module, (40,), n_iter=2).value < 0.98 * product_of_true_norms(module, (40,))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda m, x: x + m.a(x), lambda a, b: 1 + a),
+        (lambda m, x: m.b(F.relu(x + m.a(x))), lambda a, b: b * (1 + a)),
+        (lambda m, x: m.a(x) - m.b(x), lambda a, b: a + b),
+        (lambda m, x: torch.cat([m.a(x), m.b(x), x], dim=1), lambda a, b: a + b + 1),
+        (lambda m, x: x + x, lambda a, b: 2.0),
+        (lambda m, x: torch.cat([x, x], dim=1), lambda a, b: math.sqrt(2)),
+        (lambda m, x: torch.add(x, m.a(x), alpha=3), lambda a, b: 1 + 3 * a),
+        (lambda m, x: 0.5 * m.a(x), lambda a, b: 0.5 * a),
+        (lambda m, x: m.a(x).view(x.size(0), 2, 2).permute(0, 2, 1).reshape(x.size(0), -1), lambda a, b: a),
+        (lambda m, x: m.a(x).mean(dim=1, keepdim=True) + x, lambda a, b: a / 2 * 2 + 1),
+        (lambda m, x: F.gelu(m.a(x)), lambda a, b: 1.1289043 * a),
+        (lambda m, x: m.a(x).relu_(), lambda a, b: a),
+    ],
+)
+def test_constant_of_a_graph_sums_over_the_inputs_of_each_node(function, expected) -> None:
+    value, a, b = estimate_of(function)
+    assert value == pytest.approx(expected(a, b), rel=1e-3)
+
+
+def test_overlapping_max_pooling_counts_the_windows_that_share_a_pixel() -> None:
+    assert autolip.bound(nn.MaxPool2d(2, 1).double().eval(), (1, 5, 5)).value == pytest.approx(2.0)
+    assert autolip.bound(nn.MaxPool2d(2, 2).double().eval(), (1, 6, 6)).value == 1.0
+
+
+def test_slope_of_an_unknown_activation_is_sampled_and_recorded() -> None:
+    result = autolip.bound(nn.Sequential(nn.SiLU(), nn.PReLU(3, init=2.5)).double().eval(), (3,))
+    assert result.details["sampled_slopes"]["0"] == pytest.approx(1.0998, abs=1e-3)
+    assert result.details["sampled_slopes"]["1"] == 2.5
+
+
+def test_number_of_iterations_and_seed_are_recorded() -> None:
+    record = certlip.bound(seeded(nn.Linear(3, 2)), (3,), "autolip", n_iter=7, seed=5)
+    assert record.kind is Kind.ESTIMATE
+    assert record.details["n_iter"] == 7
+    assert record.details["seed"] == 5
+
+
+@pytest.mark.parametrize("certified", [False, True])
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda m, x: x.abs().sqrt(), "sqrt"),
+        (lambda m, x: m.a(x) * m.b(x), "mul"),
+        (lambda m, x: x * x, "mul"),
+        (lambda m, x: torch.softmax(m.a(x), dim=1), "softmax"),
+        (lambda m, x: torch.exp(x), "exp"),
+        (lambda m, x: 1.0 / x, "truediv"),
+        (lambda m, x: m.a(x).chunk(2, dim=1)[0], "chunk"),
+    ],
+)
+def test_a_node_without_bound_is_refused_by_name(function, name: str, certified: bool) -> None:
+    with pytest.raises(UnsupportedLayer, match=f"{name}.*: no bound for"):
+        autolip.bound(seeded(Graph(function)), (4,), certified=certified)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_certified_variant_of_a_chain_is_never_below_the_true_norms_and_verifies(chain: str) -> None:
+    module, shape = CHAINS[chain]
+    module = seeded(module, 2)
+    result = autolip.bound(module, shape, certified=True)
+    assert result.kind is Kind.CERTIFIED
+    assert result.value >= product_of_true_norms(module, shape)
+    assert verify(result.certificate)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda m, x: m.b(F.relu(x + 2.0 * m.a(x))), lambda a, b: b * (1 + 2 * a)),
+        (lambda m, x: torch.cat([m.a(x), m.b(x)], dim=1), lambda a, b: a + b),
+        (lambda m, x: m.a(x) - m.b(x).tanh(), lambda a, b: a + b),
+    ],
+)
+def test_certified_variant_of_a_graph_is_never_below_its_formula(function, expected) -> None:
+    module = seeded(Graph(function), 4)
+    result = autolip.bound(module, (4,), certified=True)
+    norms = [float(np.linalg.norm(m.weight.detach().numpy(), 2)) for m in (module.a, module.b)]
+    assert expected(*norms) <= result.value <= expected(*norms) * (1 + 1e-9)
+    assert result.kind is Kind.ESTIMATE
+    assert result.certificate is None
+    assert "not a chain" in result.reason
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: torch.add(x, m.a(x), alpha=3),
+        lambda m, x: x + x,
+        lambda m, x: torch.cat([x, x], dim=1),
+        lambda m, x: m.a(x).mean(dim=1, keepdim=True) + x,
+    ],
+)
+def test_certified_variant_refuses_sums_that_scale_or_repeat(function) -> None:
+    with pytest.raises(UnsupportedLayer):
+        autolip.bound(seeded(Graph(function)), (4,), certified=True)
