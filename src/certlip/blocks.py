@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import joblib
@@ -52,6 +53,17 @@ class SolvedBlock:
     solver: str = ""
     solver_version: str = ""
     margin: float | None = None
+
+
+def make_plan(network: Callable[[], Network], method: ModuleType, options: Mapping[str, Any]) -> Plan:
+    """The method's plan of the network, timed; where it refuses the network, a plan that says so."""
+    try:
+        loaded = network()
+        begin = time.perf_counter()
+        plan: Plan = method.plan(loaded, **options)
+    except NoBound as error:
+        return Plan(segments=(), refusal=(error.status, str(error)))
+    return plan.model_copy(update={"seconds": time.perf_counter() - begin})
 
 
 def solve_blocks(
@@ -114,13 +126,13 @@ def _solve_content(
     return limits.call(sdp.solve_lmi, *arguments, limit=limit)
 
 
-def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], planning_seconds: float = 0.0) -> Bound:
+def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
     """The certified bound of the network: the product over segments of the best proved constant of each.
-
-    planning_seconds: of making the plan, added to the cost.
 
     Raises NoBound for a block that failed if the plan has no fallback, or if its solver does not work here.
     """
+    if plan.refusal is not None:
+        raise LimitExceeded(*plan.refusal)
     begin = time.perf_counter()
     by_place = {(s.segment, s.block): s for s in solved}
     if missing := set(plan.blocks) - set(by_place):
@@ -144,7 +156,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock], plan
         proofs.append(best)
     certificate = UpperCertificate(network, tuple(proofs))
     details = _details(plan, solved)
-    details["seconds"] += planning_seconds + time.perf_counter() - begin
+    details["seconds"] += plan.seconds + time.perf_counter() - begin
     return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
 
 
@@ -178,33 +190,41 @@ def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
     }
 
 
-def save_solved(path: str | Path, network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
-    """Write solved blocks, the plan and the network's hash to one .npz file; `load_solved` reads it."""
-    arrays = {f"{i}.{t}": m for i, s in enumerate(solved) for t, m in enumerate(s.multipliers)}
+def save_solved(path: str | Path, network: Network | None, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
+    """Write solved blocks with their plan and network to one .npz file; without blocks the network may be None."""
+    described, arrays = network.to_arrays() if network else ({}, {})
+    for i, s in enumerate(solved):
+        arrays.update({f"multipliers.{i}.{t}": multiplier for t, multiplier in enumerate(s.multipliers)})
     entries = [{f.name: getattr(s, f.name) for f in fields(s) if f.name != "multipliers"} for s in solved]
-    header = {
-        "certificate": "blocks",
-        "sha256": network.sha256,
-        "plan": plan.model_dump(mode="json"),
-        "solved": entries,
-    }
-    described, weights = network.to_arrays()
-    write_npz(path, {**header, "network": described}, {**arrays, **{f"network.{k}": w for k, w in weights.items()}})
+    header = {"network": described, "sha256": network.sha256 if network else None, "plan": plan.model_dump(mode="json")}
+    write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays)
 
 
-def load_solved(path: str | Path) -> tuple[Network, Plan, list[SolvedBlock]]:
+def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBlock]]:
     """Read a file of `save_solved`; raises DataError if it is missing, damaged or not one."""
     header, arrays = read_npz(path)
     try:
-        weights = {k.removeprefix("network."): a for k, a in arrays.items() if k.startswith("network.")}
-        network = Network.from_arrays(header["network"], weights)
-        if network.sha256 != header["sha256"]:
+        network = Network.from_arrays(header["network"], arrays) if header["network"] else None
+        if network is not None and network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
         solved = []
         for i, entry in enumerate(header["solved"]):
-            n = sum(key.split(".")[0] == str(i) for key in arrays)
-            multipliers = tuple(np.asarray(arrays[f"{i}.{t}"], dtype=np.float64) for t in range(n))
+            n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
+            multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
             solved.append(SolvedBlock(**entry, multipliers=multipliers))
         return network, Plan.model_validate(header["plan"]), solved
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} does not hold solved blocks ({error!r}); delete it and run again") from error
+
+
+def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:
+    """`merge_plan` of files; raises DataError where solved blocks belong to another network or plan."""
+    planned = Plan.load(plan)
+    blocks: list[SolvedBlock] = []
+    loaded = Network.load(network)
+    for path in solved:
+        of_network, of_plan, found = load_solved(path)
+        if of_plan != planned or (of_network is not None and of_network.sha256 != loaded.sha256):
+            raise DataError(f"{path} belongs to another network or plan; delete it and run again")
+        blocks += found
+    return merge_plan(loaded, planned, blocks)

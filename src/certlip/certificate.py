@@ -116,9 +116,9 @@ Certificate = UpperCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``lower`` or ``blocks`` (see `certlip.blocks.save_solved`); raises DataError for any other file."""
+    """``upper``, ``lower``, ``blocks`` (`certlip.blocks.save_solved`) or ``none``; raises DataError for other files."""
     found = read_npz(path)[0].get("certificate")
-    if found not in ("upper", "lower", "blocks"):
+    if found not in ("upper", "lower", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
@@ -126,6 +126,8 @@ def kind(path: str | Path) -> str:
 def load(path: str | Path) -> Certificate:
     """Read a certificate; raises DataError if the file is missing, damaged or not one."""
     header, arrays = read_npz(path)
+    if header.get("certificate") == "none":
+        raise DataError(f"{path} holds no certificate: {header['reason']}")
     try:
         network = Network.from_arrays(header["network"], arrays)
         if network.sha256 != header["sha256"]:
@@ -137,6 +139,11 @@ def load(path: str | Path) -> Certificate:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r})") from error
+
+
+def save_none(path: str | Path, reason: str) -> None:
+    """Write a file that says why there is no certificate; `load` raises the reason."""
+    write_npz(path, {"certificate": "none", "reason": reason}, {})
 
 
 def constants_proof(first: int, constants: Sequence[float]) -> SegmentProof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from certlip import plugins
 from certlip.errors import ConfigError
-from certlip.methods import check_options, is_planned
+from certlip.methods import check_options, entry_point, is_planned
 from certlip.methods import load as load_method
 from certlip.plugins import nearest
 
@@ -86,6 +87,11 @@ class Network(_Model):
         return self
 
     @property
+    def module_name(self) -> str:
+        """The Python module that builds the network."""
+        return self.factory.partition(":")[0] if self.factory else f"certlip.zoo.{self.architecture}"
+
+    @property
     def images(self) -> str | None:
         """The data set whose images methods may use."""
         return self.dataset or (self.train.dataset if self.train else None)
@@ -111,8 +117,8 @@ class Method(BaseModel):
 class Limits(_Model):
     """What a method, or each semidefinite program, may take; threads: of each."""
 
-    seconds: float = Field(default=300.0, gt=0)
-    memory_mb: float = Field(default=4000.0, gt=0)
+    max_seconds: float = Field(default=300.0, gt=0)
+    max_memory_mb: float = Field(default=4000.0, gt=0)
     threads: int = Field(default=1, ge=1)
 
 
@@ -139,6 +145,10 @@ class Config(_Model):
         """The checked options of a method's entry."""
         return check_options(method, self.plugin(method), self.methods[method].options)
 
+    def takes(self, method: str, argument: str) -> bool:
+        """Whether the method's function has this argument, filled in or an option."""
+        return argument in inspect.signature(entry_point(self.plugin(method))).parameters
+
     def planned(self) -> list[str]:
         """Methods made of semidefinite programs, which go through plan, solve and merge."""
         return [name for name in self.methods if is_planned(self.plugin(name))]
@@ -164,14 +174,16 @@ class _File(_Model):
     seed: int = Field(default=0, ge=0)
 
 
-def resolve(raw: Mapping[str, Any]) -> Config:
-    """The configuration from its raw form; relative files are found from the working directory.
+def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
+    """The configuration from its raw form.
+
+    networks_file and datasets_file are looked for in the working directory, then in `folder`.
 
     Raises ConfigError: one sentence naming the key or name that is wrong, and the nearest right one.
     """
     file = _validate(_File, raw, "config")
-    networks = _entries(file.networks_file, Network)
-    datasets = _entries(file.datasets_file, Dataset)
+    networks = _entries(file.networks_file, folder, Network)
+    datasets = _entries(file.datasets_file, folder, Dataset)
     for name in file.networks:
         if name not in networks:
             raise ConfigError(f"networks: {file.networks_file} has no {name!r}{nearest(name, networks)}")
@@ -202,8 +214,9 @@ def load(path: str | Path) -> Config:
     return resolve(_read(path))
 
 
-def _entries(path: str, model: type[M]) -> dict[str, M]:
-    return {name: _validate(model, entry, f"{path}, {name!r}") for name, entry in _read(path).items()}
+def _entries(path: str, folder: str | Path, model: type[M]) -> dict[str, M]:
+    found = path if Path(path).exists() else Path(folder) / path
+    return {name: _validate(model, entry, f"{path}, {name!r}") for name, entry in _read(found).items()}
 
 
 def _read(path: str | Path) -> dict[str, Any]:

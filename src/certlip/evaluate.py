@@ -7,10 +7,12 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from certlip import limits
+from certlip.certificate import save_none
 from certlip.errors import NoBound
 from certlip.limits import Limits
 from certlip.methods import Bound
@@ -81,6 +83,16 @@ def record_of(
         weights_sha256=None if result.certificate is None else result.certificate.network.sha256,
         **{**common, **known},
     )
+
+
+def save_result(record: Record, bound: str | Path, certificate: str | Path) -> None:
+    """Write the certificate, or why there is none, and then the record that names it."""
+    if record.certificate is None:
+        save_none(certificate, record.reason or f"{record.method} gives an {record.kind}")
+    else:
+        record.certificate.save(certificate)
+        record = record.model_copy(update={"certificate_file": str(certificate)})
+    record.save(bound)
 
 
 def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) -> tuple[Bound, float]:

@@ -1,6 +1,7 @@
 """From the bounds of sub-blocks to the bound of a segment (Sulehman & Mu 2024, arXiv 2403.18613, lemma behind eq. 18).
 
-Patch j of the output is computed by f_j from its receptive field RF_j, |f_j(x) - f_j(y)|^2 <= rho_j |x - y|^2. Summing over patches that tile the output map:
+Patch j of the output is computed by f_j from its receptive field RF_j, and |f_j(x) - f_j(y)|^2 <= rho_j |x - y|^2 on
+it. Summing over patches that tile the output map:
 
     sum:    L^2 = sum_j rho_j                                      (the paper's)
     cover:  L^2 = max over input pixels p of sum_{j: p in RF_j} rho_j      never worse, same programs

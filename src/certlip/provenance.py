@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parent
 PACKAGES = ("certlip", "numpy", "scipy", "torch", "cvxpy")
 
 
@@ -47,10 +48,12 @@ def _closure(modules: tuple[str, ...]) -> dict[str, str]:
 
 @cache
 def _source(module: str) -> str | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # a name imported from a module, not a module
-        return None
+    """The module's source, None for a name that is no module; certlip's own are found without importing anything."""
+    if module.startswith("certlip."):
+        stem = ROOT.joinpath(*module.split(".")[1:])
+        found = [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
+        return found[0].read_text() if found else None
+    spec = importlib.util.find_spec(module)
     return None if spec is None or not spec.origin else Path(spec.origin).read_text()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +55,9 @@ def bound(
         if not is_planned(plugin):
             return evaluate(subject, plugin, checked, limit, data, seed)
         network = subject.network()
-        begin = time.perf_counter()
-        plan = plugin.plan(network, **checked)
-        planning_seconds = time.perf_counter() - begin
+        plan = blocks.make_plan(lambda: network, plugin, checked)
         solved = blocks.solve_blocks(network, plan, limit=limit, n_jobs=n_jobs, cache=cache)
-        return blocks.merge_plan(network, plan, solved, planning_seconds)
+        return blocks.merge_plan(network, plan, solved)
 
     return record_of(name, method, plugin, checked, threads, outcome)
 

@@ -34,6 +34,11 @@ class TrainResult:
     seconds: float
     epochs: int
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """All but the weights, JSON-ready."""
+        return {key: value for key, value in vars(self).items() if key != "state_dict"}
+
 
 def train(
     module: nn.Module,

@@ -49,6 +49,8 @@ def verify(certificate: Certificate | str | Path) -> Verification:
 
 def _verify_blocks(path: str | Path) -> Verification:
     network, plan, solved = load_solved(path)
+    if network is None:
+        return Verification(True, None)
     for s in solved:
         if s.rho is None:
             continue

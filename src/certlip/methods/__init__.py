@@ -113,10 +113,16 @@ def check_options(name: str, method: ModuleType, options: Mapping[str, Any]) -> 
 
 
 def _options_model(method: ModuleType) -> type[BaseModel]:
-    parameters = inspect.signature(entry_point(method), eval_str=True).parameters.values()
+    function = entry_point(method)
+    parameters = inspect.signature(function).parameters.values()
     options: dict[str, Any] = {
-        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        p.name: (_annotation(p.annotation, function), ... if p.default is p.empty else p.default)
         for p in parameters
         if p.kind is p.KEYWORD_ONLY and p.name not in FILLED_IN
     }
     return create_model("Options", __config__=ConfigDict(extra="forbid"), **options)
+
+
+def _annotation(annotation: Any, function: Any) -> Any:
+    """An option's type, also where annotations are postponed."""
+    return eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from certlip.errors import ConfigError
+from certlip.errors import NoBound
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.plan import Merge, Plan, find_cuts, make_segment
@@ -46,7 +46,7 @@ def plan(
     convolutional = [s for s in spans if any(isinstance(layer, Conv) for layer in network.layers[slice(*s)])]
     grids = grid if isinstance(grid, list) else [grid] * len(convolutional)
     if len(grids) != len(convolutional):
-        raise ConfigError(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
+        raise NoBound(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
     by_span = dict(zip(convolutional, grids, strict=True))
     segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1))) for span in spans)
     return Plan(segments=segments, merge=merge, fallback=True, solver=solver, rtol=rtol)

@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from certlip.errors import ConfigError, DataError, UnsupportedLayer
+from certlip.errors import DataError, NoBound, UnsupportedLayer
 from certlip.files import write_atomically
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair
 from certlip.partition.window import Window, grid_windows, restrict
@@ -48,15 +48,18 @@ class SegmentPlan(_Model):
 class Plan(_Model):
     """What is solved, how, and how the results are merged.
 
-    fallback: where semidefinite programs give no better bound of a segment (or none), take its product of layer
+    refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
+    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of layer
     constants; otherwise a failed block fails the plan.
     """
 
     segments: tuple[SegmentPlan, ...]
+    refusal: tuple[str, str] | None = None
     merge: Merge = "sum"
     fallback: bool = True
     solver: str = "auto"
     rtol: float = 1e-4
+    seconds: float = 0.0
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
@@ -98,7 +101,7 @@ def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
         names = [layer.name for layer in layers]
         for name in after:
             if name not in names:
-                raise ConfigError(f"cuts: the network has no layer {name!r}{nearest(name, names)}")
+                raise NoBound(f"cuts: the network has no layer {name!r}{nearest(name, names)}")
         cuts = {names.index(name) + 1 for name in after}
     return sorted(cuts | {0, len(layers)})
 
@@ -121,7 +124,7 @@ def make_segment(network: Network, first: int, last: int, grid: Pair) -> Segment
         block = BlockPlan(windows=(None,), fields=(None,), order=lmi_order(segment))
         return plan.model_copy(update={"blocks": (block,)})
     if grid[0] > shape[1] or grid[1] > shape[2]:
-        raise ConfigError(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
+        raise NoBound(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
     classes: dict[tuple, list[tuple[Window, Window]]] = {}
     orders = {}
     for window in grid_windows(shape[1], shape[2], grid):

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 RANK = 16
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
-MIXTURES = (0.0, 1e-9, 1e-7, 1e-5, 1e-3)
-"""Shares of the start tried in turn until the multipliers are strictly feasible: optimal ones need not be."""
+OPENINGS = (0.0, 1e-3, 0.1, 1.0, 10.0, 100.0)
+"""Shares of rtol given up in turn until the multipliers are strictly feasible: optimal ones need not be."""
 DENSE = 0.3
 """A layer with a larger share of nonzeros is multiplied densely."""
 PLAIN_SWEEPS = 5
@@ -174,7 +174,7 @@ def ascend(
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower
         if progress <= rtol or late or n_rounds == max_rounds:
-            multipliers, top = _strictly_feasible(problem, ascent.multipliers, start)
+            multipliers, top = _opened(problem, ascent.multipliers, rtol)
             best, rho = (multipliers, top) if top < rho else (best, rho)
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, outcome.gap, ascent.rank)
@@ -185,17 +185,25 @@ def ascend(
     return outcome
 
 
-def _strictly_feasible(problem: Problem, blocks: list[Tensor], start: Tensor) -> tuple[Tensor, float]:
-    """The multipliers, moved towards the start as far as needed, and their smallest rho."""
+def _opened(problem: Problem, blocks: list[Tensor], rtol: float) -> tuple[Tensor, float]:
+    """Strictly feasible multipliers near the given ones, and their smallest rho, infinite if none were found.
+
+    With f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a layer's
+    scale moves through the chain. The given weights lie strictly inside of that: scaling the couplings of P down is
+    averaging P with its own sign changes.
+    """
     import torch
 
-    multipliers = torch.cat(blocks)
-    for share in MIXTURES:
-        mixed = (1 - share) * multipliers + share * start
-        spectrum = Spectrum(problem, mixed)
+    n_layers = len(blocks) + 1
+    # what certify.py will ask for: an error of order u in each of the order's eigenvalues
+    shift = 4 * problem.order**2 * 2.0**-53
+    for share in OPENINGS:
+        factor = (1 + share * rtol) ** (1 / n_layers)
+        multipliers = torch.cat([t * factor ** (n_layers - i) for i, t in enumerate(blocks, start=1)])
+        spectrum = Spectrum(problem, multipliers, shift)
         if spectrum.feasible:
-            return mixed, float(spectrum.eigenvalues[-1])
-    return start, math.inf
+            return multipliers, float(spectrum.eigenvalues[-1])
+    return multipliers, math.inf
 
 
 def _unit(rows: Tensor) -> Tensor:

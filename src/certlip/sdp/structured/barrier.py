@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Spectrum:
     """Eigenvalues of H(T) at one T, and log det of the activation block S(T); `feasible` tells whether S(T) > 0."""
 
-    def __init__(self, problem: Problem, multipliers: Tensor) -> None:
+    def __init__(self, problem: Problem, multipliers: Tensor, shift: float = 0.0) -> None:
         import torch
 
         self.n_0 = problem.n_0
@@ -28,6 +28,7 @@ class Spectrum:
         if not self.feasible:
             return
         p = problem.matrix(torch.cat([multipliers.new_zeros(1), multipliers]))
+        p.diagonal()[self.n_0 :] *= 1 - shift
         factor, info = torch.linalg.cholesky_ex(p[self.n_0 :, self.n_0 :])
         self.feasible = int(info) == 0
         if not self.feasible:

@@ -23,6 +23,7 @@ REDUCTION = 0.1
 """mu falls by this factor each time the centre is near."""
 NEAR = 0.5
 """Newton decrement under which the centre is near."""
+REGULARISATIONS = (0.0, 1e-14, 1e-12, 1e-10)
 MAX_ITERATIONS = 200
 
 
@@ -41,7 +42,7 @@ class Model:
         gradient, m = problem.derivatives(torch.cholesky_inverse(factor), x)
         target = torch.zeros_like(x)
         target[0] = 1
-        solutions = torch.cholesky_solve(torch.stack([gradient, target], dim=1), torch.linalg.cholesky(m))
+        solutions = torch.cholesky_solve(torch.stack([gradient, target], dim=1), _regularised_cholesky(m))
         self.v_1, self.v_2 = solutions[:, 0], solutions[:, 1]
         self.g_v1, self.g_v2 = float(gradient @ self.v_1), float(gradient @ self.v_2)
         self.c_v2 = float(self.v_2[0])
@@ -115,6 +116,19 @@ def follow(
             return replace(outcome, message="no further progress in working precision")
         x = moved
     return replace(outcome, message="iteration limit")
+
+
+def _regularised_cholesky(m: Tensor) -> Tensor:
+    """Cholesky factor of m, its diagonal enlarged by as little as makes it definite."""
+    import torch
+
+    diagonal = m.diagonal().clone()
+    for share in REGULARISATIONS:
+        m.diagonal().copy_((1 + share) * diagonal)
+        factor, info = torch.linalg.cholesky_ex(m)
+        if int(info) == 0:
+            return factor
+    raise torch.linalg.LinAlgError("the Newton system is not positive definite")
 
 
 def _search(problem: Problem, x: Tensor, step: Tensor, mu: float) -> Tensor:

@@ -1,0 +1,95 @@
+"""ECLipsE: LipSDP multipliers by one small semidefinite program a layer (Xu & Sivaranjani 2024, arXiv 2404.04375).
+
+With X_0 = I, for i = 1..L in turn: maximise c_i over c_i and diagonal Lambda_i >= 0 subject to
+
+    [ Lambda_i - c_i W_i' W_i      Lambda_i W_{i-1} / 2 ]
+    [ W_{i-1}' Lambda_i / 2        X_{i-1}              ]  >= 0,        L^2 <= rho = 1 / c_L
+
+and X_i = Lambda_i - Lambda_i W_{i-1} X_{i-1}^-1 W_{i-1}' Lambda_i / 4: a layer chooses its multipliers knowing the
+layers before it, and of those after it only the next weight.
+
+Why it is a bound: as for ECLipsE-Fast (`certlip.methods.eclipse_fast`), the X_i are Schur complements of P(1, T) with
+T_i = Lambda_i / 2, and `certify` proves what rho T is worth, whatever the programs returned. Divided by c_i, the
+program is the LipSDP of one hidden layer z -> W_i phi(W_{i-1} z) in the metric X_{i-1}, with rho_i = 1 / c_i and
+T = Lambda_i / (2 c_i): so any solver of this package solves it, for slopes in any [a, b].
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+from scipy import linalg
+
+from certlip import sdp
+from certlip.errors import LimitExceeded
+from certlip.methods import Bound, MethodInfo
+from certlip.methods._whole_chain import certified_bound
+from certlip.methods.eclipse_fast import schur_complement
+from certlip.network import Array, Network
+from certlip.record import Kind
+from certlip.sdp.certify import smallest_rho
+from certlip.sdp.lmi import Lmi, Multipliers
+
+INFO = MethodInfo("ECLipsE", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375", imports=("torch",))
+
+INWARDS = 1e-5
+"""Share of the always feasible start point in what a program returns."""
+
+
+def bound(
+    network: Network,
+    *,
+    solver: str = "auto",
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-5,
+    max_seconds: float | None = None,
+    threads: int = 1,
+) -> Bound:
+    """The certified value of the multipliers that the L small programs propose; solver, rtol: of each.
+
+    Raises UnsupportedLayer by layer name, LimitExceeded for time and for matrices too large, SolverUnavailable.
+    """
+    programs = _Programs(solver, rtol, threads, None if max_seconds is None else time.monotonic() + max_seconds)
+    result = certified_bound(network, programs.propose)
+    described: dict[str, Any] = {"n_sdps": len(programs.solutions), "n_distinct_sdps": len(programs.solutions)}
+    if programs.solutions:
+        last = programs.solutions[-1]
+        described |= {"solver": last.solver, "solver_version": last.solver_version}
+    return Bound(result.value, result.certificate, details={**result.details, **described})
+
+
+class _Programs:
+    """The small programs of one network, solved in order within one time limit."""
+
+    def __init__(self, solver: str, rtol: float, threads: int, deadline: float | None) -> None:
+        self.solver, self.rtol, self.threads, self.deadline = solver, rtol, threads, deadline
+        self.solutions: list[sdp.Solution] = []
+
+    def propose(self, lmi: Lmi) -> Multipliers:
+        """T_i = rho Lambda_i / 2."""
+        lambdas, metric, rho = [], np.eye(lmi.sizes[0]), 1.0
+        for weight, after, slopes in zip(lmi.weights, lmi.weights[1:], lmi.slopes, strict=False):
+            root = linalg.cholesky(metric, lower=True)
+            scaled = linalg.solve_triangular(root, weight.T, lower=True).T
+            rho, multipliers = self._solve(Lmi((scaled, after), (slopes,)))
+            lambdas.append(2 * multipliers / rho)
+            metric = schur_complement(scaled @ scaled.T, lambdas[-1], slopes)
+        return tuple(rho * x / 2 for x in lambdas)
+
+    def _solve(self, lmi: Lmi) -> tuple[float, Array]:
+        """A point of one program, moved inside by `INWARDS`: X_i must stay definite where W_i does not look."""
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise LimitExceeded("time_limit", f"stopped before layer {len(self.solutions) + 1} of the hidden layers")
+        solution = sdp.solve_lmi(lmi, self.solver, self.rtol, self.threads, left)
+        self.solutions.append(solution)
+        (anchor,) = sdp.start(lmi)
+        highest = smallest_rho(lmi, (anchor,))
+        if highest is None:
+            return solution.rho, solution.multipliers[0]
+        return (
+            solution.rho + INWARDS * (highest - solution.rho),
+            solution.multipliers[0] + INWARDS * (anchor - solution.multipliers[0]),
+        )

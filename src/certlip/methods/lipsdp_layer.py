@@ -1,0 +1,154 @@
+"""LipSDP-Layer: one multiplier a layer (Fazlyab et al. 2019, arXiv 1906.04893, section 3.3).
+
+    minimise rho  subject to  P(rho, T) >= 0,  T_i = tau_i I,  tau_i >= 0          (`certlip.sdp.lmi`)
+
+Why it is a bound: its points are points of LipSDP-Neuron. It lies between that and the product of the dense spectral
+norms, which is one of its points.
+
+With as few variables as layers no conic solver is needed: a barrier method, minimising
+
+    t rho - log det P(rho, tau) - sum_i log tau_i,      t -> infinity      (Boyd & Vandenberghe 2004, section 11.3)
+
+by Newton steps whose Hessian tr(X A_k X A_l), X = P^-1, A_k = dP / d tau_k, uses that A_k has three blocks only. The
+gap to the optimum is at most (order + L) / t. `certify` proves what the last point is worth.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from scipy import linalg
+
+from certlip import sdp
+from certlip.errors import LimitExceeded
+from certlip.methods import Bound, MethodInfo
+from certlip.methods._whole_chain import certified_bound
+from certlip.network import Array, Network
+from certlip.record import Kind
+from certlip.sdp.certify import smallest_rho
+from certlip.sdp.lmi import Lmi, Multipliers
+
+INFO = MethodInfo("LipSDP-Layer", Kind.CERTIFIED, "Fazlyab et al. 2019, arXiv 1906.04893")
+
+GROWTH = 3.0
+"""Factor of t from one central point to the next."""
+
+NEGLIGIBLE = 1e-12
+"""A rho this far below the first point's counts as zero: a network may be constant."""
+
+
+def bound(
+    network: Network,
+    *,
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
+    max_seconds: float | None = None,
+) -> Bound:
+    """The certified value of multipliers within a relative gap of rtol of the best; at max_seconds, of the last ones.
+
+    Raises UnsupportedLayer by layer name, LimitExceeded where the network's matrices would be too large.
+    """
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    early = False
+
+    def propose(lmi: Lmi) -> Multipliers:
+        nonlocal early
+        reduced, factors = sdp.reduce(lmi)
+        taus, early = _minimise(_Barrier(reduced), rtol, deadline)
+        return tuple(np.full(n, f * tau) for n, f, tau in zip(lmi.sizes[1:], factors, taus, strict=True))
+
+    result = certified_bound(network, propose)
+    reason = "stopped at the time limit: certified, but not the tightest" if early else ""
+    return Bound(result.value, result.certificate, reason=reason, details=result.details)
+
+
+@dataclass(frozen=True, eq=False)
+class _Barrier:
+    """The barrier of one matrix inequality at points (rho, tau_1..tau_L)."""
+
+    lmi: Lmi
+
+    def matrix(self, point: Array) -> Array:
+        return self.lmi.matrix(
+            point[0], [np.full(n, tau) for n, tau in zip(self.lmi.sizes[1:], point[1:], strict=True)]
+        )
+
+    def value(self, point: Array) -> float:
+        """-log det P - sum log tau, infinite outside."""
+        if not (point > 0).all():
+            return np.inf
+        try:
+            factor = linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
+        except linalg.LinAlgError:
+            return np.inf
+        return float(-2 * np.log(np.diagonal(factor)).sum() - np.log(point[1:]).sum())
+
+    def derivatives(self, point: Array) -> tuple[Array, Array]:
+        """Gradient (L + 1,) and Hessian (L + 1, L + 1)."""
+        factor = linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
+        x = linalg.cho_solve((factor, True), np.eye(self.lmi.order), overwrite_b=True)
+        products, columns = zip(*(self._product(x, k) for k in range(len(point))), strict=True)
+        gradient = -np.array([float(np.trace(y[c])) for y, c in zip(products, columns, strict=True)])
+        hessian = np.array(
+            [
+                [float(np.sum(y[d] * z[c].T)) for z, d in zip(products, columns, strict=True)]
+                for y, c in zip(products, columns, strict=True)
+            ]
+        )
+        gradient[1:] -= 1 / point[1:]
+        hessian[1:, 1:] += np.diag(1 / point[1:] ** 2)
+        return gradient, hessian
+
+    def _product(self, x: Array, k: int) -> tuple[Array, slice]:
+        """The nonzero columns of X A_k, and where they are; k = 0 is rho."""
+        starts = self.lmi.starts
+        if k == 0:
+            return x[:, : starts[1]], slice(0, starts[1])
+        (a, b), weight = self.lmi.slopes[k - 1], self.lmi.weights[k - 1]
+        before, own = x[:, starts[k - 1] : starts[k]], x[:, starts[k] : starts[k + 1]]
+        through = before @ weight.T
+        left = (2 * a * b * through - (a + b) * own) @ weight
+        return np.hstack([left, 2 * own - (a + b) * through]), slice(starts[k - 1], starts[k + 1])
+
+
+def _minimise(barrier: _Barrier, rtol: float, deadline: float | None) -> tuple[Array, bool]:
+    """tau_1..tau_L, and whether the deadline came first."""
+    multipliers = sdp.start(barrier.lmi)
+    if not all(w.any() for w in barrier.lmi.weights):
+        return np.array([t[0] for t in multipliers]), False  # a constant function: nothing to choose
+    rho = smallest_rho(barrier.lmi, multipliers) or 1.0
+    point = np.array([1.05 * rho, *(t[0] for t in multipliers)])
+    weight, negligible = barrier.lmi.order + len(multipliers), NEGLIGIBLE * point[0]
+    t = weight / point[0]
+    for n_steps in count():
+        if deadline is not None and time.monotonic() > deadline:
+            if not n_steps:
+                raise LimitExceeded("time_limit", "stopped before the first Newton step")
+            return point[1:], True
+        moved, decrement = _newton_step(barrier, point, t)
+        if decrement < 0.25 or moved is None:
+            if weight / t <= rtol * max(point[0], negligible):
+                return point[1:], False
+            t *= GROWTH
+        if moved is not None:
+            point = moved
+    raise AssertionError
+
+
+def _newton_step(barrier: _Barrier, point: Array, t: float) -> tuple[Array | None, float]:
+    """The next point, None where rounding stops all progress, and the squared Newton decrement."""
+    gradient, hessian = barrier.derivatives(point)
+    gradient[0] += t
+    scale = 1 / np.sqrt(np.diagonal(hessian))
+    direction = -scale * linalg.lstsq(hessian * np.outer(scale, scale), scale * gradient)[0]
+    slope = float(gradient @ direction)
+    here = t * point[0] + barrier.value(point)
+    for step in 0.5 ** np.arange(30):
+        there = point + step * direction
+        if t * there[0] + barrier.value(there) <= here + 0.1 * step * slope:
+            return there, -slope
+    return None, -slope

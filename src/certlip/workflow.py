@@ -1,0 +1,79 @@
+"""What the scripts of the workflow share: a log for each job, errors in one sentence, networks from their entries."""
+
+from __future__ import annotations
+
+import math
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from certlip.config import Network
+from certlip.errors import CertlipError, DataError
+from certlip.network import Array, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[None]:
+    """Send the job's output to its log; a `CertlipError` ends the job with its sentence, any other error as it is."""
+    name = ", ".join([snakemake.rule, *snakemake.wildcards])
+    with open(snakemake.log[0], "w") as log:
+        try:
+            with redirect_stdout(log), redirect_stderr(log):
+                yield
+        except CertlipError as error:
+            print(f"error: {error}", file=log)
+            print(f"certlip: {name}: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc(file=log)
+            raise
+
+
+def build(entry: Mapping[str, Any] | Network) -> nn.Module:
+    """The torch module of an entry of networks.yaml, with random weights of its seed."""
+    from certlip import zoo
+
+    network = Network.model_validate(entry)
+    if network.factory is not None:
+        return zoo.from_factory(network.factory, network.seed, **network.options)
+    return zoo.make(str(network.architecture), network.seed, **network.options)
+
+
+def input_shape(entry: Mapping[str, Any] | Network) -> Shape:
+    """Shape of the network's input, without a batch axis."""
+    from certlip import zoo
+
+    network = Network.model_validate(entry)
+    if network.input_shape is not None:
+        return network.input_shape
+    return zoo.input_shape(str(network.architecture), **network.options)
+
+
+def load_module(entry: Mapping[str, Any], weights: str | Path) -> nn.Module:
+    """The torch module of an entry with the weights of a .pt file, float64, in eval mode."""
+    from certlip.weights import load_into, load_weights
+
+    module = build(entry)
+    load_into(module, load_weights(weights))
+    return module.double().eval()
+
+
+def load_images(paths: Sequence[str], shape: Shape) -> Array | None:
+    """Training images of a data set's file as inputs (n, *shape), float64; None if no file is given.
+
+    Raises DataError if the images do not fit.
+    """
+    from certlip.datasets import Dataset
+
+    if not paths:
+        return None
+    images = Dataset.load(paths[0]).train_images.astype("float64")
+    if images[0].size != math.prod(shape):
+        raise DataError(f"{paths[0]}: images {images.shape[1:]} do not fit the network's input {shape}")
+    return images.reshape(-1, *shape)

@@ -1,0 +1,66 @@
+# Methods made of independent semidefinite programs: plan (shapes only), solve (scattered), merge.
+
+
+rule plan_blocks:
+    input:
+        "results/networks/{network}.npz",
+    output:
+        "results/plans/{network}/{method}.json",
+    log:
+        "logs/plan_blocks/{network}/{method}.log",
+    wildcard_constraints:
+        method=one_of(PLANNED),
+    conda:
+        "../../environment.yml"
+    params:
+        plugin=plugin_name,
+        options=lambda w: CONFIG.options(w.method),
+        code=lambda w: fingerprint("certlip.blocks", plugin_name(w)),
+    script:
+        "../scripts/plan_blocks.py"
+
+
+rule solve_blocks:
+    input:
+        network="results/networks/{network}.npz",
+        plan="results/plans/{network}/{method}.json",
+    output:
+        "results/blocks/{network}/{method}/{scatteritem}.npz",
+    log:
+        "logs/solve_blocks/{network}/{method}/{scatteritem}.log",
+    wildcard_constraints:
+        method=one_of(PLANNED),
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=lambda w, threads: int(CONFIG.limits.max_memory_mb * threads),
+    params:
+        limits=CONFIG.limits.model_dump(),
+        cache=CONFIG.cache_folder,
+        code=fingerprint("certlip.blocks", *SOLVERS),
+    script:
+        "../scripts/solve_blocks.py"
+
+
+rule merge_blocks:
+    input:
+        network="results/networks/{network}.npz",
+        plan="results/plans/{network}/{method}.json",
+        blocks=gather.blocks("results/blocks/{{network}}/{{method}}/{scatteritem}.npz"),
+    output:
+        bound="results/bounds/{network}/{method}.json",
+        certificate="results/certificates/{network}/{method}.npz",
+    log:
+        "logs/merge_blocks/{network}/{method}.log",
+    wildcard_constraints:
+        method=one_of(PLANNED),
+    conda:
+        "../../environment.yml"
+    params:
+        plugin=plugin_name,
+        options=lambda w: CONFIG.options(w.method),
+        threads=CONFIG.limits.threads,
+        code=fingerprint("certlip.blocks", "certlip.evaluate"),
+    script:
+        "../scripts/merge_blocks.py"

@@ -1,0 +1,87 @@
+# From here on nothing knows which method made a number.
+
+
+rule collect_bounds:
+    input:
+        bounds=expand(
+            "results/bounds/{network}/{method}.json",
+            network=CONFIG.networks,
+            method=CONFIG.methods,
+        ),
+        trainings=expand("results/networks/{network}.training.json", network=TRAINED),
+    output:
+        "results/bounds.csv",
+    log:
+        "logs/collect_bounds.log",
+    conda:
+        "../../environment.yml"
+    params:
+        experiments={
+            n: e.experiment.model_dump()
+            for n, e in CONFIG.networks.items()
+            if e.experiment
+        },
+        code=fingerprint("certlip.collect"),
+    script:
+        "../scripts/collect_bounds.py"
+
+
+rule check_bounds:
+    input:
+        "results/bounds.csv",
+    output:
+        "results/checks/soundness.json",
+    log:
+        "logs/check_bounds.log",
+    conda:
+        "../../environment.yml"
+    params:
+        code=fingerprint("certlip.collect"),
+    script:
+        "../scripts/check_bounds.py"
+
+
+rule write_table:
+    input:
+        bounds="results/bounds.csv",
+        checked="results/checks/soundness.json",
+    output:
+        csv="results/tables/{table}.csv",
+        tex="results/tables/{table}.tex",
+        md=report(
+            "results/tables/{table}.md",
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+    log:
+        "logs/write_table/{table}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        caption=lambda w: tables.load(w.table).INFO.caption,
+        code=lambda w: fingerprint("certlip.tables", f"certlip.tables.{w.table}"),
+    script:
+        "../scripts/write_table.py"
+
+
+rule draw_figure:
+    input:
+        bounds="results/bounds.csv",
+        checked="results/checks/soundness.json",
+    output:
+        pdf="results/figures/{figure}.pdf",
+        png="results/figures/{figure}.png",
+        svg=report(
+            "results/figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+    log:
+        "logs/draw_figure/{figure}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        caption=lambda w: figures.load(w.figure).INFO.caption,
+        code=lambda w: fingerprint("certlip.figures", f"certlip.figures.{w.figure}"),
+    script:
+        "../scripts/draw_figure.py"

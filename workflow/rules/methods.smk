@@ -1,0 +1,29 @@
+# Every other method, the lower bound among them: one job for each network and method.
+
+
+rule bound_network:
+    input:
+        network="results/networks/{network}.npz",
+        weights="results/networks/{network}.pt",
+        images=lambda w: images_of(w.network) if CONFIG.takes(w.method, "data") else [],
+    output:
+        bound="results/bounds/{network}/{method}.json",
+        certificate="results/certificates/{network}/{method}.npz",
+    log:
+        "logs/bound_network/{network}/{method}.log",
+    wildcard_constraints:
+        method=one_of(BOUND),
+    conda:
+        "../../environment.yml"
+    threads: CONFIG.limits.threads
+    resources:
+        mem_mb=int(CONFIG.limits.max_memory_mb),
+    params:
+        entry=network_entry,
+        plugin=plugin_name,
+        options=lambda w: CONFIG.options(w.method),
+        limits=CONFIG.limits.model_dump(),
+        seed=CONFIG.seed,
+        code=lambda w: fingerprint("certlip.evaluate", plugin_name(w)),
+    script:
+        "../scripts/bound_network.py"

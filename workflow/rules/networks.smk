@@ -1,0 +1,93 @@
+# Data sets, weights, and the export to NumPy: torch ends at results/networks/{network}.npz.
+
+
+rule fetch_dataset:
+    output:
+        "results/datasets/{dataset}.npz",
+    log:
+        "logs/fetch_dataset/{dataset}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        entry=lambda w: CONFIG.datasets[w.dataset].model_dump(),
+        folder=CONFIG.data_folder,
+        code=lambda w: fingerprint(
+            "certlip.datasets",
+            f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
+        ),
+    script:
+        "../scripts/fetch_dataset.py"
+
+
+rule train_network:
+    input:
+        lambda w: images_of(w.network),
+    output:
+        weights="results/networks/{network}.pt",
+        training="results/networks/{network}.training.json",
+    log:
+        "logs/train_network/{network}.log",
+    wildcard_constraints:
+        network=one_of(TRAINED),
+    conda:
+        "../../environment.yml"
+    threads: CONFIG.limits.threads
+    params:
+        entry=network_entry,
+        code=lambda w: fingerprint(
+            "certlip.train", CONFIG.networks[w.network].module_name
+        ),
+    script:
+        "../scripts/train_network.py"
+
+
+rule fetch_weights:
+    output:
+        "results/networks/{network}.pt",
+    log:
+        "logs/fetch_weights/{network}.log",
+    wildcard_constraints:
+        network=one_of(FETCHED),
+    conda:
+        "../../environment.yml"
+    params:
+        entry=network_entry,
+        code=fingerprint("certlip.weights"),
+    script:
+        "../scripts/fetch_weights.py"
+
+
+rule seed_network:
+    output:
+        "results/networks/{network}.pt",
+    log:
+        "logs/seed_network/{network}.log",
+    wildcard_constraints:
+        network=one_of(set(CONFIG.networks) - {*TRAINED, *FETCHED}),
+    conda:
+        "../../environment.yml"
+    params:
+        entry=network_entry,
+        code=lambda w: fingerprint(
+            "certlip.zoo", CONFIG.networks[w.network].module_name
+        ),
+    script:
+        "../scripts/seed_network.py"
+
+
+rule export_network:
+    input:
+        "results/networks/{network}.pt",
+    output:
+        "results/networks/{network}.npz",
+    log:
+        "logs/export_network/{network}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        entry=network_entry,
+        code=lambda w: fingerprint(
+            "certlip.export", CONFIG.networks[w.network].module_name
+        ),
+    script:
+        "../scripts/export_network.py"

@@ -1,0 +1,15 @@
+"""Collect all records into one table, a row a network and method."""
+
+import json
+from pathlib import Path
+
+from certlip.collect import collect, save
+from certlip.record import Record
+from certlip.workflow import job
+
+with job(snakemake):
+    facts = {name: {"experiment": e["name"], "x": e["x"]} for name, e in snakemake.params.experiments.items()}
+    for path in map(Path, snakemake.input.trainings):
+        accuracy = json.loads(path.read_text())["test_accuracy"]
+        facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = accuracy
+    save(collect(map(Record.load, snakemake.input.bounds), facts), snakemake.output[0])

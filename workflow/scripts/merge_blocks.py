@@ -1,0 +1,19 @@
+"""Merge the bounds of a plan's blocks into the bound of the network."""
+
+import importlib
+
+from certlip.blocks import merge_files
+from certlip.evaluate import record_of, save_result
+from certlip.workflow import job
+
+with job(snakemake):
+    inputs, params, names = snakemake.input, snakemake.params, snakemake.wildcards
+    record = record_of(
+        names.network,
+        names.method,
+        importlib.import_module(params.plugin),
+        params.options,
+        params.threads,
+        lambda: merge_files(inputs.network, inputs.plan, inputs.blocks),
+    )
+    save_result(record, snakemake.output.bound, snakemake.output.certificate)
