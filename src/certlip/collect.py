@@ -92,7 +92,6 @@ def read(path: str | Path) -> pd.DataFrame:
             dtype=COLUMNS,
             keep_default_na=False,
             na_values={name: [""] for name in numbers},
-            float_precision="round_trip",
         )
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; run the workflow or certlip.collect first") from error
