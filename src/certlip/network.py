@@ -259,7 +259,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
-        raise DataError(f"{path} is damaged or not a certlip file ({error}); delete it and run again") from error
+        raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error
 
 
 def _expect(condition: bool, name: str, complaint: str) -> None:

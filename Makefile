@@ -1,0 +1,49 @@
+# make          set up, run the quick configuration, write the report, print the main table
+# make test     set up, run the tests
+# make paper    set up, run the configuration of the paper
+# Also: setup, lint, clean.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
+QUICK := --configfile config/quick.yaml
+
+.DEFAULT_GOAL := quick
+.PHONY: quick paper setup test lint clean
+
+quick: setup
+	$(RUN) $(QUICK)
+	$(RUN) $(QUICK) --report results/report.html
+	@$(BIN)/certlip show
+	@echo "Tables: results/tables/  Figures: results/figures/  Report: results/report.html"
+
+paper: setup
+	$(RUN)
+	$(RUN) --report results/report.html
+	@$(BIN)/certlip show
+	@echo "Tables: results/tables/  Figures: results/figures/  Report: results/report.html"
+
+setup: .venv/.complete
+
+.venv/.complete: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "certlip needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install -q --no-deps -e .
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint --configfile config/quick.yaml
+
+clean:
+	@printf 'Delete everything the workflow made in results/ and logs/? [y/N] '; \
+	read answer; [ "$$answer" = y ] || { echo "Nothing was deleted."; exit 1; }
+	find results -mindepth 1 ! -name README.md -delete
+	rm -rf logs .cache .snakemake

@@ -1,0 +1,106 @@
+"""The command line: bound a network, verify certificates, list the methods, show a table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from certlip import bound as bound_network
+from certlip import methods as list_methods
+from certlip import verify as verify_certificate
+from certlip.certificate import kind as certificate_kind
+from certlip.errors import CertlipError, ConfigError
+from certlip.network import Network
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+def main() -> None:
+    """Run the command line; an error meant for the user is one sentence and exit status 1."""
+    try:
+        app()
+    except CertlipError as error:
+        print(f"certlip: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def bound(
+    network: Annotated[Path, typer.Argument(help="an exported network, results/networks/NAME.npz")],
+    method: Annotated[str, typer.Option(help="a name that `certlip methods` lists")] = "dcp",
+    option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="where to write the certificate")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="time limit")] = None,
+    jobs: Annotated[int, typer.Option(help="semidefinite programs solved side by side")] = 1,
+) -> None:
+    """Bound the l2 Lipschitz constant of a network."""
+    options = dict(map(_parse, option or []))
+    record = bound_network(
+        Network.load(network), method=method, name=network.stem, max_seconds=max_seconds, n_jobs=jobs, **options
+    )
+    if record.value is None:
+        raise CertlipError(f"{method} gives no bound of {network.stem} ({record.status}): {record.reason}")
+    if certificate is not None:
+        if record.certificate is None:
+            raise ConfigError(f"{method} gives an estimate, which has no certificate; leave --certificate out")
+        record.certificate.save(certificate)
+    note = f"  ({record.reason})" if record.reason else ""
+    print(f"{network.stem}: {record.value!r} {record.kind} by {method} in {record.seconds:.3g} s{note}")
+
+
+@app.command()
+def verify(
+    certificates: Annotated[list[Path], typer.Argument(help="certificates or files of solved blocks (.npz)")],
+) -> None:
+    """Re-check certificates without any solver; exit status 1 if one does not hold."""
+    failed = False
+    for path in certificates:
+        try:
+            if certificate_kind(path) == "none":
+                print(f"{path}: nothing to check, the method gave no bound or only an estimate")
+                continue
+            verification = verify_certificate(path)
+        except CertlipError as error:
+            failed = True
+            print(f"{path}: CANNOT BE CHECKED: {error}")
+            continue
+        failed |= not verification.ok
+        value = "" if verification.value is None else f" {verification.value!r}"
+        print(f"{path}: " + (f"holds{value}" if verification.ok else f"DOES NOT HOLD: {verification.reason}"))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods of this package."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "method", "kind", "reference"):
+        table.add_column(column)
+    for name, info in list_methods().items():
+        table.add_row(name, info.title, info.kind, info.reference)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    table: Annotated[str, typer.Argument(help="a table, by default the wide one")] = "bounds_wide",
+    bounds: Annotated[Path, typer.Option(help="the collected rows")] = Path("results/bounds.csv"),
+) -> None:
+    """Print a table of the last run."""
+    from certlip import collect, tables
+
+    tables.show(table, collect.read(bounds))
+
+
+def _parse(option: str) -> tuple[str, Any]:
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise ConfigError(f"-o {option}: write it as name=value")
+    return name, yaml.safe_load(value)
