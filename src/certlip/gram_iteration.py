@@ -20,12 +20,19 @@ Accuracy and Stability, 3.13).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.network import Array
 from certlip.rounding import UNIT, gamma
+
+RTOL = 1e-10
+"""How tight `largest_norm` is."""
+
+_MAX_STEPS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,29 +42,88 @@ class Parts:
     real: Array
     imaginary: Array | None = None
 
-    def take(self, which: Array) -> Parts:
+    def take(self, which: NDArray[np.bool_]) -> Parts:
         return Parts(self.real[which], None if self.imaginary is None else self.imaginary[which])
 
 
 def gram_norm(matrices: Parts, n_iter: int) -> float:
-    """A certified bound on the largest spectral norm of a batch after `n_iter` steps; infinite where it overflows."""
-    return float(_bounds(matrices, n_iter).max(initial=0.0))
+    """A certified bound on the largest spectral norm of a batch: the formula after `n_iter` steps, rounded up."""
+    state = _start(matrices)
+    for _ in range(n_iter):
+        state = _step(state)
+    return float(_upper(state).max(initial=0.0))
 
 
-def _bounds(matrices: Parts, n_iter: int) -> Array:
-    """A bound for each matrix of the batch."""
+def largest_norm(batches: Iterable[Parts]) -> float:
+    """A certified bound on the largest spectral norm over batches, iterated until it is tight to `RTOL`.
+
+    Matrices leave the iteration once their bound is below what another one attains, so that the late steps, which
+    make the bound tight, are made for a few matrices only.
+    """
+    attained, bound = 0.0, 0.0
+    for batch in batches:
+        state = _start(batch)
+        for _ in range(_MAX_STEPS):
+            upper, lower = _upper(state), _lower(state)
+            attained = max(attained, float(lower.max(initial=0.0)))
+            open_ = upper > attained * (1 + RTOL)
+            bound = max(bound, float(upper[~open_].max(initial=0.0)))
+            if not open_.any():
+                break
+            state = _step(state.take(open_))
+        else:
+            bound = max(bound, float(_upper(state).max(initial=0.0)))
+    return bound
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """H_t; its Frobenius norms F_t (f,); exponents: sigma(A) = (2^E sigma(H_t))^(2^-t), as E 2^-t (f,).
+
+    steps: (F, exponent shift, eps) of the steps before.
+    """
+
+    h: Parts
+    frobenius: Array
+    exponents: Array
+    steps: tuple[tuple[Array, Array, float], ...] = ()
+
+    def take(self, which: NDArray[np.bool_]) -> _State:
+        if which.all():
+            return self
+        steps = tuple((f[which], e[which], eps) for f, e, eps in self.steps)
+        return _State(self.h.take(which), self.frobenius[which], self.exponents[which], steps)
+
+
+def _start(matrices: Parts) -> _State:
     h, exponents = _scaled(_wide(matrices))
-    steps = []
-    for t in range(n_iter):
-        frobenius = _frobenius(h)
-        inner = h.real.shape[-1] * (2 if t == 0 else 1)
-        squared, shifts = _scaled(_outer(h) if t == 0 else _square(h))
-        steps.append((frobenius, shifts, 3 * gamma(inner + 16)))
-        h = squared
-    bounds = _frobenius(h)
-    for frobenius, shifts, eps in reversed(steps):
+    return _State(h, _frobenius(h), exponents.astype(float), ((np.zeros(len(exponents)), exponents, 0.0),))
+
+
+def _step(state: _State) -> _State:
+    first = len(state.steps) == 1
+    inner = state.h.real.shape[-1] * (2 if first else 1)
+    h, shifts = _scaled(_outer(state.h) if first else _square(state.h))
+    step = (state.frobenius, shifts, 3 * gamma(inner + 16))
+    exponents = state.exponents + shifts * 0.5 ** len(state.steps)
+    return _State(h, _frobenius(h), exponents, (*state.steps, step))
+
+
+def _upper(state: _State) -> Array:
+    """A bound for each matrix of the batch."""
+    bounds = state.frobenius
+    for frobenius, shifts, eps in state.steps[:0:-1]:
         bounds = np.sqrt(np.ldexp(bounds, shifts) + eps * frobenius**2) * (1 + 8 * UNIT)
-    return np.ldexp(bounds, exponents)
+    return np.ldexp(bounds, state.steps[0][1])
+
+
+def _lower(state: _State) -> Array:
+    """About what each matrix attains at least: sigma(H) >= ||H||_F^2 / tr H for a semidefinite H. Not rounded."""
+    if len(state.steps) == 1:
+        return np.zeros(len(state.frobenius))
+    traces = np.trace(state.h.real, axis1=-2, axis2=-1)
+    sigma = state.frobenius**2 / np.where(traces > 0, traces, np.inf)
+    return sigma ** (0.5 ** (len(state.steps) - 1)) * 2.0**state.exponents
 
 
 def _wide(matrices: Parts) -> Parts:

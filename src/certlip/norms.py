@@ -1,8 +1,8 @@
 """Certified Lipschitz constants of single layers (l2), and the check that a claimed one holds.
 
 Dense layers: spectral norm, verified by `certlip.sdp.certify` (an inequality without hidden layers). Convolutions: the
-largest spectral norm over the frequencies of `certlip.torus`. Max pooling: the square root of the largest number of
-windows that share a pixel. Activations: the steepest slope.
+largest spectral norm over the frequencies of `certlip.torus`, by Gram iteration, verified by Cholesky. Max pooling: the
+square root of the largest number of windows that share a pixel. Activations: the steepest slope.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from certlip import torus
 from certlip.errors import NotCertified, UnsupportedLayer
+from certlip.gram_iteration import Parts, largest_norm
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 from certlip.rounding import UNIT, gamma, sqrt_up, up
 from certlip.sdp.certify import certify, is_feasible
@@ -27,7 +28,9 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
         case Dense():
             return certify(_dense_lmi(layer), ()).bound if layer.weight.any() else 0.0
         case Conv():
-            return spectral_norm(*torus.frequency_matrices(layer, torus.size(layer, shape)))
+            chunks = (Parts(*chunk) for chunk in torus.chunks(layer, torus.size(layer, shape)))
+            largest = largest_norm(chunks)
+            return provable(layer, shape, up(largest + torus.rounding_error(layer)) if largest else 0.0)
         case _:
             return _closed_form(layer, shape)
 
@@ -47,26 +50,25 @@ def holds(layer: Layer, shape: Shape, constant: float) -> bool:
         case Dense():
             return is_feasible(_dense_lmi(layer), constant * constant * (1 - 4 * UNIT), ())
         case Conv():
-            matrices, error = torus.frequency_matrices(layer, torus.size(layer, shape))
-            return constant > error and _dominates((constant - error) * (1 - 4 * UNIT), _gram(matrices))
+            error = torus.rounding_error(layer)
+            sigma = (constant - error) * (1 - 4 * UNIT)
+            return constant > error and all(
+                _dominates(sigma, _gram(real + 1j * imaginary))
+                for real, imaginary in torus.chunks(layer, torus.size(layer, shape))
+            )
         case _:
             return constant >= _closed_form(layer, shape)
 
 
-def spectral_norm(matrices: Spectrum, error: float = 0.0) -> float:
-    """Certified largest spectral norm over a batch (f, m, n) known up to `error` in spectral norm.
+def provable(layer: Layer, shape: Shape, constant: float) -> float:
+    """The constant, or the first one slightly above it that `holds`: the proof by Cholesky needs room of its own.
 
-    Raises NotCertified where rounding defeats the verification.
+    Raises NotCertified where there is none.
     """
-    if not matrices.any() and not error:
-        return 0.0
-    gram = _gram(matrices)
-    largest = float(np.linalg.eigvalsh(gram[0]).max(initial=0.0))
-    for times in (2.0, 16.0, 1024.0, 2.0**20):
-        sigma = np.sqrt(largest + times * _margin(largest, gram))
-        if _dominates(float(sigma), gram):
-            return up(up(float(sigma)) + error) if error else up(float(sigma))
-    raise NotCertified("the spectral norm of a layer could not be verified")
+    for room in (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8):
+        if holds(layer, shape, constant * (1 + room)):
+            return constant * (1 + room)
+    raise NotCertified(f"{layer.name}: the constant {constant:.6g} could not be verified")
 
 
 def _gram(matrices: Spectrum) -> tuple[Spectrum, float]:

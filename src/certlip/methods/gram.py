@@ -11,7 +11,6 @@ from pydantic import NonNegativeInt
 
 from certlip import norms, torus
 from certlip.certificate import UpperCertificate
-from certlip.errors import NotCertified
 from certlip.gram_iteration import Parts, gram_norm
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Conv, Dense, Layer, Network, Shape
@@ -43,9 +42,4 @@ def layer_norm(layer: Conv | Dense, shape: Shape, n_iter: int) -> float:
 def _constant(layer: Layer, shape: Shape, n_iter: int) -> float:
     if not isinstance(layer, Conv | Dense):
         return norms.layer_constant(layer, shape)
-    value = layer_norm(layer, shape, n_iter)
-    # the Cholesky proof needs a little room of its own
-    for room in (0.0, 1e-12, 1e-10, 1e-8):
-        if norms.holds(layer, shape, value * (1 + room)):
-            return value * (1 + room)
-    raise NotCertified(f"{layer.name}: its Gram bound {value:.6g} could not be verified")
+    return norms.provable(layer, shape, layer_norm(layer, shape, n_iter))
