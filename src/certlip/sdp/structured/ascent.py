@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 RANK = 16
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
-OPENINGS = (0.0, 1e-3, 0.1, 1.0, 10.0, 100.0)
-"""Shares of rtol given up in turn until the multipliers are strictly feasible: optimal ones need not be."""
+OPENINGS = (0.1, 1e-3, 1.0, 10.0, 100.0)
+"""Shares of rtol given up for strict feasibility, tried in turn: optimal multipliers may lie on the boundary."""
 DENSE = 0.3
 """A layer with a larger share of nonzeros is multiplied densely."""
 PLAIN_SWEEPS = 5
@@ -174,7 +174,7 @@ def ascend(
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower
         if progress <= rtol or late or n_rounds == max_rounds:
-            multipliers, top = _opened(problem, ascent.multipliers, rtol)
+            multipliers, top = _opened(problem, ascent.multipliers, ascent.lower, rtol)
             best, rho = (multipliers, top) if top < rho else (best, rho)
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, outcome.gap, ascent.rank)
@@ -185,7 +185,7 @@ def ascend(
     return outcome
 
 
-def _opened(problem: Problem, blocks: list[Tensor], rtol: float) -> tuple[Tensor, float]:
+def _opened(problem: Problem, blocks: list[Tensor], lower: float, rtol: float) -> tuple[Tensor, float]:
     """Strictly feasible multipliers near the given ones, and their smallest rho, infinite if none were found.
 
     With f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a layer's
@@ -195,15 +195,18 @@ def _opened(problem: Problem, blocks: list[Tensor], rtol: float) -> tuple[Tensor
     import torch
 
     n_layers = len(blocks) + 1
-    # what certify.py will ask for: an error of order u in each of the order's eigenvalues
-    shift = 4 * problem.order**2 * 2.0**-53
+    # about what certify.py will ask for: an error of `order` roundings in each entry of each row
+    shift = 8 * problem.order**2 * 2.0**-53
+    best, rho = torch.cat(blocks), math.inf
     for share in OPENINGS:
         factor = (1 + share * rtol) ** (1 / n_layers)
         multipliers = torch.cat([t * factor ** (n_layers - i) for i, t in enumerate(blocks, start=1)])
         spectrum = Spectrum(problem, multipliers, shift)
-        if spectrum.feasible:
-            return multipliers, float(spectrum.eigenvalues[-1])
-    return multipliers, math.inf
+        if spectrum.feasible and float(spectrum.eigenvalues[-1]) < rho:
+            best, rho = multipliers, float(spectrum.eigenvalues[-1])
+        if rho - lower <= rtol * rho:
+            break
+    return best, rho
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Spectrum:
         if not self.feasible:
             return
         p = problem.matrix(torch.cat([multipliers.new_zeros(1), multipliers]))
-        p.diagonal()[self.n_0 :] *= 1 - shift
+        p.diagonal()[self.n_0 :] -= shift * multipliers
         factor, info = torch.linalg.cholesky_ex(p[self.n_0 :, self.n_0 :])
         self.feasible = int(info) == 0
         if not self.feasible:
