@@ -110,6 +110,6 @@ def _dense(name: str, shape: Shape, n_out: int) -> Dense:
 
 def _with_weights(layer: LinearLayer, rng: np.random.Generator, scale: float, kill: bool) -> LinearLayer:
     weight = scale * rng.standard_normal(layer.weight.shape)
-    if kill:
+    if kill and len(weight) > 1:
         weight[int(rng.integers(len(weight)))] = 0.0
     return replace(layer, weight=weight, bias=rng.standard_normal(len(weight)))

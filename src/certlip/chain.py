@@ -10,13 +10,18 @@ import numpy as np
 
 from certlip import operators
 from certlip.errors import LimitExceeded, UnsupportedLayer
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, Shape
 from certlip.rounding import gamma, multiply_up
 
 Slopes = tuple[float, float]
+LinearGroup = list[tuple[Conv | Dense, Shape]]
+"""Linear layers that follow each other, each with its input shape."""
 
 MAX_ENTRIES = 10**8
 """A dense matrix with more entries than this is never allocated."""
+
+SMALLEST = 2.0**-1074
+"""The smallest positive double."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,43 +47,59 @@ class Chain:
         Raises UnsupportedLayer by layer name for anything else, LimitExceeded where a dense matrix of a layer would
         exceed `MAX_ENTRIES`.
         """
+        groups, slopes, scale = linear_groups(network)
         weights: list[Array] = []
         radii: list[Array | None] = []
-        slopes: list[Slopes] = []
-        pending: Slopes | None = None
-        scale = 1.0
-        for layer, shape, output_shape in zip(network.layers, network.shapes, network.shapes[1:], strict=False):
-            match layer:
-                case Flatten():
-                    pass
-                case Activation():
-                    pending = _compose(pending, layer.slopes)
-                case Conv() | Dense():
-                    n_in, n_out = math.prod(shape), math.prod(output_shape)
-                    if n_in * n_out > MAX_ENTRIES:
-                        raise LimitExceeded(
-                            "memory_limit",
-                            f"{layer.name}: a dense {n_out} x {n_in} matrix exceeds {MAX_ENTRIES:.0e} entries",
-                        )
-                    weight = operators.matrix(layer, shape).toarray()
-                    if pending is None and weights:
-                        weights[-1], radii[-1] = _multiply(weight, weights[-1], radii[-1])
-                        continue
-                    if pending is not None and weights:
-                        slopes.append(pending)
-                    elif pending is not None:
-                        scale = multiply_up([scale, _steepest(pending)])
-                    pending = None
-                    weights.append(weight)
-                    radii.append(None)
-                case _:
-                    raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {type(layer).__name__}")
-        if pending is not None:
-            scale = multiply_up([scale, _steepest(pending)])
+        for group in groups:
+            weight, radius = _dense(*group[0]), None
+            for layer, shape in group[1:]:
+                weight, radius = multiply(_dense(layer, shape), weight, before_radius=radius)
+            weights.append(weight)
+            radii.append(radius)
         if not weights:
-            n = math.prod(network.input_shape)
-            weights, radii = [np.eye(n)], [None]
+            weights, radii = [np.eye(math.prod(network.input_shape))], [None]
         return cls(tuple(weights), tuple(radii), tuple(slopes), scale)
+
+
+def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], float]:
+    """Linear layers with nothing nonlinear between, in order; the slopes between the groups; the scale of a `Chain`.
+
+    Raises UnsupportedLayer by name for a layer that is neither linear nor elementwise.
+    """
+    groups: list[LinearGroup] = []
+    slopes: list[Slopes] = []
+    pending: Slopes | None = None
+    scale = 1.0
+    for layer, shape in zip(network.layers, network.shapes, strict=False):
+        match layer:
+            case Flatten():
+                pass
+            case Activation():
+                pending = _compose(pending, layer.slopes)
+            case Conv() | Dense():
+                if pending is None and groups:
+                    groups[-1].append((layer, shape))
+                    continue
+                if pending is not None and groups:
+                    slopes.append(pending)
+                elif pending is not None:
+                    scale = multiply_up([scale, _steepest(pending)])
+                pending = None
+                groups.append([(layer, shape)])
+            case _:
+                raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {type(layer).__name__}")
+    if pending is not None:
+        scale = multiply_up([scale, _steepest(pending)])
+    return groups, slopes, scale
+
+
+def _dense(layer: Conv | Dense, shape: Shape) -> Array:
+    n_in, n_out = math.prod(shape), math.prod(layer.output_shape(shape))
+    if n_in * n_out > MAX_ENTRIES:
+        raise LimitExceeded(
+            "memory_limit", f"{layer.name}: a dense {n_out} x {n_in} matrix exceeds {MAX_ENTRIES:.0e} entries"
+        )
+    return operators.matrix(layer, shape).toarray()
 
 
 def relu_chain(weights: Sequence[Array]) -> Chain:
@@ -101,10 +122,19 @@ def _steepest(slopes: Slopes) -> float:
     return max(abs(slopes[0]), abs(slopes[1]))
 
 
-def _multiply(after: Array, before: Array, radius: Array | None) -> tuple[Array, Array]:
-    """after @ before, and a bound on its elementwise error (Higham, Accuracy and Stability, 3.13)."""
+def multiply(
+    after: Array, before: Array, after_radius: Array | None = None, before_radius: Array | None = None
+) -> tuple[Array, Array]:
+    """after @ before, and a bound on its elementwise distance to the exact product.
+
+    The radii bound the distances of the factors to the exact ones, None where they are exact. The rounding of the
+    product is that of Higham, Accuracy and Stability, 3.13; the smallest double covers underflow.
+    """
     n = before.shape[0]
-    error = np.abs(before) * gamma(n + 2)
-    if radius is not None:
-        error = error + radius * (1 + gamma(n + 2))
-    return after @ before, (np.abs(after) @ error) * (1 + 2 * gamma(n + 2))
+    error = np.abs(before) * gamma(n + 2) + SMALLEST
+    if before_radius is not None:
+        error = error + before_radius * (1 + gamma(n + 2))
+    radius = np.abs(after) @ error
+    if after_radius is not None:
+        radius = radius + after_radius @ (np.abs(before) + error)
+    return after @ before, radius * (1 + 4 * gamma(n + 2)) + 4 * n * SMALLEST

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from decimal import ROUND_CEILING, Context, Decimal
 
 UNIT = 2.0**-53
 """Unit roundoff of float64, round to nearest."""
@@ -51,3 +52,11 @@ def gamma(n: float) -> float:
     if n * UNIT >= 0.5:
         raise OverflowError(f"no error bound for {n} roundings in double precision")
     return up(n * UNIT / (1 - n * UNIT)) * (1 + 4 * UNIT)
+
+
+def coarsen_up(x: float, n_digits: int = 9) -> float:
+    """x rounded up to a few decimal digits.
+
+    For values that are computed again to be verified: matrix products round differently on another machine.
+    """
+    return float(Context(prec=n_digits, rounding=ROUND_CEILING).plus(Decimal(x)))

@@ -42,7 +42,8 @@ def bound(network: Network) -> Bound:
 
 def propose(lmi: Lmi) -> Multipliers:
     """T_i = rho lambda_i / 2, constant within a layer; rounding only costs tightness."""
-    lambdas, metric = list[float](), np.eye(lmi.sizes[0], dtype=np.float64)
+    lambdas: list[float] = []
+    metric: Array = np.eye(lmi.sizes[0])
     for weight, slopes in zip(lmi.weights, lmi.slopes, strict=False):
         s = seen_through(weight, metric)
         lambdas.append(_steepness(s, slopes))
@@ -53,7 +54,7 @@ def propose(lmi: Lmi) -> Multipliers:
 
 def seen_through(weight: Array, metric: Array) -> Array:
     """S = W X^-1 W'; weight: (m, n), metric: (n, n) positive definite."""
-    half: Array = linalg.solve_triangular(linalg.cholesky(metric, lower=True), weight.T, lower=True)
+    half = linalg.solve_triangular(linalg.cholesky(metric, lower=True), weight.T, lower=True)
     return half.T @ half
 
 
@@ -62,7 +63,7 @@ def schur_complement(s: Array, diagonal: Array, slopes: Slopes) -> Array:
     a, b = slopes
     if a + b == 0:
         return np.diag(diagonal)
-    coupled = ((a + b) / 2) ** 2 * diagonal[:, None] * s
+    coupled: Array = ((a + b) / 2) ** 2 * diagonal[:, None] * s
     if a * b:
         coupled = np.linalg.solve(np.eye(len(s)) + a * b * diagonal[:, None] * s, coupled)
     x = np.diag(diagonal) - coupled * diagonal
