@@ -30,7 +30,8 @@ def size(layer: Conv, shape: Shape) -> Pair:
     for n, extent, before, after, stride in zip(
         shape[1:], layer.kernel_extent, layer.padding[::2], layer.padding[1::2], layer.stride, strict=True
     ):
-        side = max(n + min(max(before, after), extent - 1), extent)
+        # windows that do not overlap do not see the size of the torus
+        side = extent if stride >= extent else max(n + min(max(before, after), extent - 1), extent)
         sides.append(-(-side // stride) * stride)
     return sides[0], sides[1]
 
