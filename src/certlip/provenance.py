@@ -30,12 +30,15 @@ def fingerprint(*modules: str) -> str:
 
 
 def _closure(modules: tuple[str, ...]) -> dict[str, str]:
-    """Module name -> source, following imports within certlip."""
+    """Module name -> source, following imports within certlip.
+
+    The configuration is left out: what it reads stands in the rules' params, which Snakemake compares itself.
+    """
     sources: dict[str, str] = {}
     pending = list(modules)
     while pending:
         name = pending.pop()
-        if name in sources or name == "certlip" or (source := _source(name)) is None:
+        if name in sources or name in ("certlip", "certlip.config") or (source := _source(name)) is None:
             continue
         sources[name] = source
         for node in ast.walk(ast.parse(source)):

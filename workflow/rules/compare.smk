@@ -59,7 +59,9 @@ rule write_table:
         "../../environment.yml"
     params:
         caption=lambda w: tables.load(w.table).INFO.caption,
-        code=lambda w: fingerprint("certlip.tables", f"certlip.tables.{w.table}"),
+        code=lambda w: fingerprint(
+            "certlip.collect", "certlip.tables", f"certlip.tables.{w.table}"
+        ),
     script:
         "../scripts/write_table.py"
 
@@ -82,6 +84,8 @@ rule draw_figure:
         "../../environment.yml"
     params:
         caption=lambda w: figures.load(w.figure).INFO.caption,
-        code=lambda w: fingerprint("certlip.figures", f"certlip.figures.{w.figure}"),
+        code=lambda w: fingerprint(
+            "certlip.collect", "certlip.figures", f"certlip.figures.{w.figure}"
+        ),
     script:
         "../scripts/draw_figure.py"

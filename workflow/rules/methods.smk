@@ -24,6 +24,8 @@ rule bound_network:
         options=lambda w: CONFIG.options(w.method),
         limits=CONFIG.limits.model_dump(),
         seed=CONFIG.seed,
-        code=lambda w: fingerprint("certlip.evaluate", plugin_name(w)),
+        code=lambda w: fingerprint(
+            "certlip.evaluate", "certlip.workflow", plugin_name(w)
+        ),
     script:
         "../scripts/bound_network.py"

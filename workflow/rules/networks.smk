@@ -35,7 +35,9 @@ rule train_network:
     params:
         entry=network_entry,
         code=lambda w: fingerprint(
-            "certlip.train", CONFIG.networks[w.network].module_name
+            "certlip.train",
+            "certlip.workflow",
+            CONFIG.networks[w.network].module_name,
         ),
     script:
         "../scripts/train_network.py"
@@ -52,7 +54,9 @@ rule fetch_weights:
         "../../environment.yml"
     params:
         entry=network_entry,
-        code=fingerprint("certlip.weights"),
+        code=lambda w: fingerprint(
+            "certlip.workflow", CONFIG.networks[w.network].module_name
+        ),
     script:
         "../scripts/fetch_weights.py"
 
@@ -69,7 +73,7 @@ rule seed_network:
     params:
         entry=network_entry,
         code=lambda w: fingerprint(
-            "certlip.zoo", CONFIG.networks[w.network].module_name
+            "certlip.workflow", CONFIG.networks[w.network].module_name
         ),
     script:
         "../scripts/seed_network.py"
@@ -87,7 +91,9 @@ rule export_network:
     params:
         entry=network_entry,
         code=lambda w: fingerprint(
-            "certlip.export", CONFIG.networks[w.network].module_name
+            "certlip.export",
+            "certlip.workflow",
+            CONFIG.networks[w.network].module_name,
         ),
     script:
         "../scripts/export_network.py"

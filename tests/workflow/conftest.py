@@ -1,0 +1,147 @@
+"""Running the workflow as a user does: snakemake in a directory of its own, on the small configuration beside this file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+PROFILES = REPOSITORY / "workflow" / "profiles"
+
+NETWORKS = ["digits", "block", "square"]
+PLANNED = ["lipsdp", "dcp-sum", "dcp-cover"]
+BOUND = ["lower", "product", "autolip", "gram"]
+TABLES = ["bounds", "bounds_wide", "width_sweep"]
+FIGURES = ["tightness", "time_vs_bound", "width_sweep"]
+
+COMPARE = {
+    "collect_bounds",
+    "check_bounds",
+    *(f"write_table {table}" for table in TABLES),
+    *(f"draw_figure {figure}" for figure in FIGURES),
+}
+"""The jobs that follow every change of a bound."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How snakemake ended; text: all that the user saw."""
+
+    returncode: int
+    text: str
+
+    @property
+    def jobs(self) -> set[str]:
+        """The jobs it started, or would have: rule and wildcards, ``solve_blocks block lipsdp 1-of-1``."""
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", self.text, flags=re.MULTILINE)
+        return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all"}
+
+
+def _wildcards(body: str) -> list[str]:
+    line = re.search(r"^ {4}wildcards: (.*)$", body, flags=re.MULTILINE)
+    return [pair.partition("=")[2] for pair in line[1].split(", ")] if line else []
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory to run the workflow in, with config/ inside; source: the certlip package that is run."""
+
+    folder: Path
+    source: Path = REPOSITORY / "src"
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str, profile: Path = PROFILES / "default") -> list[str]:
+        """The snakemake command line; arguments that begin with ``results/`` are targets."""
+        targets = [a for a in arguments if a.startswith("results/") and "--report" not in arguments]
+        options = [a for a in arguments if a not in targets]
+        run = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2"]
+        run += ["--configfile", "config/tiny.yaml", "--workflow-profile", str(profile), *options]
+        return [*run, "--", *targets]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables of the run."""
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": os.pathsep.join([str(self.source), str(HERE)]),
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": str(self.folder / ".xdg"),
+            **self.environment,
+        }
+
+    def snakemake(self, *arguments: str, profile: Path = PROFILES / "default") -> Outcome:
+        """Run snakemake to its end."""
+        done = subprocess.run(
+            self.command(*arguments, profile=profile),
+            cwd=self.folder,
+            env=self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout)
+
+    def dry_run(self, *arguments: str) -> set[str]:
+        """The jobs that snakemake would start."""
+        outcome = self.snakemake("--dry-run", *arguments)
+        assert outcome.returncode == 0, outcome.text
+        return outcome.jobs
+
+    def edit(self, change: Callable[[dict[str, Any]], Any], file: str = "tiny.yaml") -> None:
+        """Change a file of config/ in place; `change` is given its content."""
+        path = self.folder / "config" / file
+        content = yaml.safe_load(path.read_text())
+        change(content)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def restrict(self, networks: list[str], methods: dict[str, dict[str, Any] | None]) -> None:
+        """Keep only these networks and methods, and no tables or figures."""
+        self.edit(lambda config: config.update(networks=networks, methods=methods, tables=[], figures=[]))
+
+
+def make_workspace(folder: Path, **options: Any) -> Workspace:
+    """A workspace with a fresh copy of the configuration."""
+    shutil.copytree(HERE / "config", folder / "config")
+    return Workspace(folder, **options)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    return make_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Outcome]:
+    """A workspace where the whole configuration was run, and how that ended. Tests must leave it as it is."""
+    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
+    return workspace, workspace.snakemake()
+
+
+@pytest.fixture(scope="session")
+def finished(first_run: tuple[Workspace, Outcome]) -> Workspace:
+    """The workspace of the finished run. Tests must leave it as it is."""
+    workspace, outcome = first_run
+    assert outcome.returncode == 0, outcome.text
+    return workspace
+
+
+@pytest.fixture
+def copy_of_finished(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    """A copy of the finished workspace to change."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    yield Workspace(tmp_path / "copy")

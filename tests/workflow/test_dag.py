@@ -1,0 +1,124 @@
+"""What snakemake would run: all of it from nothing, nothing when all is there, and after an edit what the edit touches."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BOUND, COMPARE, NETWORKS, PLANNED, REPOSITORY, Workspace
+
+
+def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:
+    return {f"bound_network {n} {m}" for n in networks for m in methods}
+
+
+def planned_jobs(networks: list[str], methods: list[str]) -> set[str]:
+    pairs = [f"{n} {m}" for n in networks for m in methods]
+    return {f"{rule} {p}" for rule in ("plan_blocks", "merge_blocks") for p in pairs} | {
+        f"solve_blocks {p} 1-of-1" for p in pairs
+    }
+
+
+@pytest.fixture
+def edited(finished: Workspace, tmp_path: Path) -> Workspace:
+    """The finished workspace with its own copy of config/ and of the package, both free to edit."""
+    shutil.copytree(finished.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("conda", "shadow"))
+    shutil.copytree(
+        REPOSITORY / "src" / "certlip", tmp_path / "src" / "certlip", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return Workspace(tmp_path / "copy", source=tmp_path / "src")
+
+
+def replace(workspace: Workspace, file: str, old: str, new: str) -> None:
+    path = workspace.source / "certlip" / file
+    text = path.read_text()
+    assert old in text, f"{file} no longer holds {old!r}: choose another edit"
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_an_empty_directory_needs_every_job_once(workspace: Workspace) -> None:
+    expected = {"fetch_dataset digits", "train_network digits", "seed_network block", "seed_network square"}
+    expected |= {f"export_network {n}" for n in NETWORKS}
+    expected |= bound_jobs(NETWORKS, BOUND) | planned_jobs(NETWORKS, PLANNED) | COMPARE
+    assert workspace.dry_run() == expected
+
+
+def test_the_snakefile_imports_neither_torch_nor_a_solver(workspace: Workspace) -> None:
+    code = (
+        "import sys\nfrom snakemake.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'torchvision', 'cvxpy', 'mosek', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert 'certlip.config' in sys.modules\nassert not heavy, heavy\n"
+    )
+    arguments = workspace.command("--dry-run", "--quiet")[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=workspace.folder,
+        env=workspace.variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_finished_run_leaves_nothing_to_do(finished: Workspace) -> None:
+    assert finished.dry_run() == set()
+
+
+def test_an_edited_comment_or_docstring_runs_nothing(edited: Workspace) -> None:
+    for file in ("methods/lower.py", "blocks.py", "sdp/certify.py", "collect.py", "workflow.py", "zoo/conv_block.py"):
+        path = edited.source / "certlip" / file
+        path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# edited\n")
+    assert edited.dry_run() == set()
+
+
+def test_an_edited_constant_of_a_method_runs_that_method_only(edited: Workspace) -> None:
+    replace(edited, "methods/lower.py", "_BATCH = 64", "_BATCH = 32")
+    assert edited.dry_run() == bound_jobs(NETWORKS, ["lower"]) | COMPARE
+
+
+def test_an_edited_table_is_written_again_and_nothing_else(edited: Workspace) -> None:
+    replace(edited, "tables/width_sweep.py", "INFO = ", "EDITED = 1\nINFO = ")
+    assert edited.dry_run() == {"write_table width_sweep"}
+
+
+def test_an_edited_architecture_runs_its_networks_only(edited: Workspace) -> None:
+    replace(edited, "zoo/conv_block.py", "n_layers < 1", "n_layers < 0")
+    assert edited.dry_run() == {
+        "seed_network block",
+        "export_network block",
+        *bound_jobs(["block"], BOUND),
+        *planned_jobs(["block"], PLANNED),
+        *COMPARE,
+    }
+
+
+def test_a_changed_option_runs_its_method_only(edited: Workspace) -> None:
+    edited.edit(lambda config: config["methods"]["dcp-sum"].update(grid=[3, 3]))
+    assert edited.dry_run() == planned_jobs(NETWORKS, ["dcp-sum"]) | COMPARE
+
+
+def test_a_changed_network_runs_that_network_only(edited: Workspace) -> None:
+    edited.edit(lambda networks: networks["block"].update(seed=7), "networks.yaml")
+    assert edited.dry_run() == {
+        "seed_network block",
+        "export_network block",
+        *bound_jobs(["block"], BOUND),
+        *planned_jobs(["block"], PLANNED),
+        *COMPARE,
+    }
+
+
+def test_a_moved_place_in_a_sweep_collects_again_and_bounds_nothing(edited: Workspace) -> None:
+    edited.edit(lambda networks: networks["block"]["experiment"].update(x=3), "networks.yaml")
+    assert edited.dry_run() == COMPARE
+
+
+def test_an_added_method_runs_beside_what_is_there(edited: Workspace) -> None:
+    edited.edit(lambda config: config["methods"].update({"lower-64": {"method": "lower", "n_points": 64}}))
+    assert edited.dry_run() == bound_jobs(NETWORKS, ["lower-64"]) | COMPARE

@@ -1,0 +1,65 @@
+"""What every rule declares: a log, an environment, and a fingerprint of the code that its script runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from certlip import provenance
+
+RULES = {
+    name: body
+    for file in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    for name, body in re.findall(r"^rule (\w+):\n((?: {4}.*\n|\n)+)", file.read_text(), flags=re.MULTILINE)
+}
+
+PLUMBING = {("certlip.workflow", "job")}
+"""What scripts may import unnamed: it opens the log and words the errors, and can change no result."""
+
+
+def directive(body: str, name: str) -> str:
+    found = re.search(rf"^ {{4}}{name}:(.*\n(?: {{8}}.*\n)*)", body, flags=re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def imports(script: Path) -> set[str]:
+    """Modules of certlip that a script imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "certlip":
+            named = {a.name for a in node.names if (node.module, a.name) not in PLUMBING}
+            submodules = {f"{node.module}.{name}" for name in named}
+            found |= {m for m in submodules if provenance._source(m) is not None}
+            if node.module != "certlip" and named:
+                found.add(str(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "certlip"}
+    return found
+
+
+def test_there_is_a_script_for_each_rule_and_a_rule_for_each_script() -> None:
+    scripts = {path.stem for path in (REPOSITORY / "workflow" / "scripts").glob("*.py")}
+    assert scripts == {name for name, body in RULES.items() if directive(body, "script")}
+    for name, body in RULES.items():
+        assert directive(body, "script") == f'"../scripts/{name}.py"'
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_a_log_and_an_environment(rule: str) -> None:
+    assert directive(RULES[rule], "log").startswith(f'"logs/{rule}')
+    assert directive(RULES[rule], "conda") == '"../../environment.yml"'
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_runs_again_when_the_code_its_script_imports_changes(rule: str) -> None:
+    call = re.search(r"code=.*?fingerprint\((.*?)\),?\n {4}\w", RULES[rule], flags=re.DOTALL)
+    assert call, f"{rule} has no params: code=fingerprint(...)"
+    named = tuple(re.findall(r'(?<!f)"(certlip[\w.]*)"', call[1]))
+    covered = set(provenance._closure(named))
+    # what config.py reads stands in the rule's params, which snakemake compares itself
+    missing = imports(REPOSITORY / "workflow" / "scripts" / f"{rule}.py") - covered - {"certlip.config"}
+    assert not missing, f"{rule}: name {sorted(missing)} in its fingerprint"
