@@ -18,10 +18,11 @@ from certlip import limits, norms, sdp
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
 from certlip.chain import Chain
 from certlip.errors import DataError, LimitExceeded, NoBound
+from certlip.files import read_npz, write_npz
 from certlip.limits import Limits
 from certlip.merge import merge_blocks
 from certlip.methods import Bound
-from certlip.network import Array, Network, read_npz, write_npz
+from certlip.network import Array, Network
 from certlip.partition.plan import Plan
 from certlip.partition.window import restrict
 from certlip.provenance import fingerprint

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from certlip.errors import DataError
-from certlip.network import Array, Network, read_npz, write_npz
+from certlip.files import read_npz, write_npz
+from certlip.network import Array, Network
 from certlip.partition.window import Window
 from certlip.rounding import multiply_up
 from certlip.sdp.certify import Certified

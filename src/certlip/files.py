@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certlip.errors import DataError
 
 
 @contextmanager
@@ -26,3 +32,25 @@ def write_atomically(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_npz(path: str | Path, header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays and a JSON header (kept as bytes under ``header``) to one .npz file, atomically."""
+    encoded = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    with write_atomically(path) as handle:
+        np.savez_compressed(handle, header=encoded, **cast(dict[str, Any], arrays))
+
+
+def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        if not isinstance(header, dict):
+            raise ValueError("its header is not a mapping")
+        return header, arrays
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
+        raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error

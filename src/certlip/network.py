@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certlip.errors import DataError, UnsupportedLayer
-from certlip.files import write_atomically
+from certlip.files import read_npz, write_npz
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -31,6 +32,8 @@ class Conv:
 
     weight: (c_out, c_in / groups, k_h, k_w); bias: (c_out,); stride, dilation: (rows, columns);
     padding: (top, bottom, left, right).
+
+    Raises DataError where these do not fit together.
     """
 
     name: str
@@ -40,6 +43,15 @@ class Conv:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        _to_float64(self, 4)
+        _to_integers(self, "stride", 2, least=1)
+        _to_integers(self, "padding", 4, least=0)
+        _to_integers(self, "dilation", 2, least=1)
+        c_out = self.weight.shape[0]
+        fits = isinstance(self.groups, int) and self.groups >= 1 and c_out % self.groups == 0
+        _expect(fits, self.name, f"groups {self.groups} do not divide its {c_out} output channels")
 
     @property
     def kernel_extent(self) -> Pair:
@@ -64,11 +76,14 @@ class Conv:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Fully connected layer; weight: (n_out, n_in), bias: (n_out,)."""
+    """Fully connected layer; weight: (n_out, n_in), bias: (n_out,). Raises DataError where these do not fit."""
 
     name: str
     weight: Array
     bias: Array
+
+    def __post_init__(self) -> None:
+        _to_float64(self, 2)
 
     def output_shape(self, shape: Shape) -> Shape:
         n_in = self.weight.shape[1]
@@ -80,12 +95,15 @@ class Dense:
 class Activation:
     """Elementwise function whose difference quotients all lie in [slope_min, slope_max].
 
-    kind: a key of `ACTIVATIONS`; negative_slope is read by leaky_relu only.
+    kind: a key of `ACTIVATIONS`; negative_slope is read by leaky_relu only. Raises DataError if that is not finite.
     """
 
     name: str
     kind: str
     negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        _expect(math.isfinite(self.negative_slope), self.name, f"negative_slope {self.negative_slope} is not finite")
 
     @property
     def slopes(self) -> tuple[float, float]:
@@ -113,12 +131,22 @@ ACTIVATIONS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class MaxPool:
-    """Maximum over windows; kernel, stride: (rows, columns); padding: (rows, columns), never a maximum itself."""
+    """Maximum over windows; kernel, stride: (rows, columns); padding: (rows, columns), never a maximum itself.
+
+    Raises DataError for padding beyond half the kernel: a window might hold nothing else.
+    """
 
     name: str
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
+
+    def __post_init__(self) -> None:
+        _to_integers(self, "kernel", 2, least=1)
+        _to_integers(self, "stride", 2, least=1)
+        _to_integers(self, "padding", 2, least=0)
+        fits = all(2 * p <= k for p, k in zip(self.padding, self.kernel, strict=True))
+        _expect(fits, self.name, f"padding {self.padding} is more than half the kernel {self.kernel}")
 
     def output_shape(self, shape: Shape) -> Shape:
         _expect(len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}")
@@ -159,6 +187,7 @@ class Network:
     _KINDS: ClassVar[dict[str, type]] = {c.__name__: c for c in (Conv, Dense, Activation, MaxPool, Flatten)}
 
     def __post_init__(self) -> None:
+        _to_integers(self, "input_shape", len(self.input_shape), least=1)
         for layer in self.layers:
             if isinstance(layer, LINEAR) and not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
                 raise DataError(f"{layer.name}: the weights hold NaN or infinite values; train or export them again")
@@ -183,7 +212,8 @@ class Network:
         header, arrays = self.to_arrays()
         digest.update(json.dumps(header, sort_keys=True).encode())
         for key in sorted(arrays):
-            digest.update(key.encode() + np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
+            digest.update(f"{key} {arrays[key].shape} ".encode())
+            digest.update(np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
         return digest.hexdigest()
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -243,23 +273,28 @@ def save_refusal(path: str | Path, reason: str) -> None:
     write_npz(path, {"refused": reason}, {})
 
 
-def write_npz(path: str | Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Write arrays and a JSON header (kept as bytes under ``header``) to one .npz file, atomically."""
-    encoded = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
-    with write_atomically(path) as handle:
-        np.savez_compressed(handle, header=encoded, **cast(dict[str, Any], arrays))
+def _to_float64(layer: Conv | Dense, n_axes: int) -> None:
+    """Make the layer's arrays float64, exactly: error bounds elsewhere are those of float64 arithmetic."""
+    for field in ("weight", "bias"):
+        try:
+            array = np.asarray(getattr(layer, field)).astype(np.float64, casting="safe", copy=False)
+        except TypeError as error:
+            raise DataError(f"{layer.name}: the {field} is not real float64 numbers; convert it first") from error
+        object.__setattr__(layer, field, array)
+    weight, bias = layer.weight, layer.bias
+    _expect(weight.ndim == n_axes and weight.size > 0, layer.name, f"a weight of shape {weight.shape} does not fit")
+    _expect(bias.shape == weight.shape[:1], layer.name, f"a bias of shape {bias.shape} does not fit its weight")
 
 
-def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind."""
+def _to_integers(owner: Conv | MaxPool | Network, field: str, count: int, least: int) -> None:
+    given = getattr(owner, field)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        return json.loads(arrays.pop("header").tobytes()), arrays
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
-        raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error
+        values = tuple(map(operator.index, given))
+    except TypeError:
+        values = ()
+    name = getattr(owner, "name", "network")
+    _expect(len(values) == count and min(values, default=least) >= least, name, f"{field} cannot be {given}")
+    object.__setattr__(owner, field, values)
 
 
 def _expect(condition: bool, name: str, complaint: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import sparse
+from scipy.special import expit
 
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 
@@ -86,7 +87,7 @@ def _activate(layer: Activation, values: Array) -> Array:
         case "tanh":
             return np.tanh(values)
         case "sigmoid":
-            return 1.0 / (1.0 + np.exp(-values))
+            return expit(values)
         case "abs":
             return np.abs(values)
         case _:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from certlip import plugins
 from certlip.errors import ConfigError, DataError
-from certlip.network import read_npz, write_npz
+from certlip.files import read_npz, write_npz
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
