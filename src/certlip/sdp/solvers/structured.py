@@ -94,10 +94,9 @@ def _solve(problem: Problem, first: Tensor, rtol: float, max_seconds: float | No
     if ascended.status == "time_limit" or ascended.gap <= rtol:
         return replace(ascended, message=f"{message}, gap {ascended.gap:.1e}")
     left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
-    share = WARM_SHARE
-    warm = (1 - share) * ascended.multipliers + share * first
-    mu = min(ascended.gap, 0.1) * ascended.lower / problem.barrier_degree
-    newton = follow(problem, warm, rtol, left, ascended.lower, mu)
+    # inside by a little: Newton's method crawls along the boundary otherwise
+    inside = (1 - WARM_SHARE) * ascended.multipliers + WARM_SHARE * first
+    newton = follow(problem, inside, rtol, left, ascended.lower)
     best = newton if newton.rho < ascended.rho else replace(newton, multipliers=ascended.multipliers, rho=ascended.rho)
     message = f"{message}, {newton.iterations} Newton steps, gap {best.gap:.1e}"
     if newton.message:

@@ -54,7 +54,8 @@ class Ascent:
     last `settle`; lower: largest value so far, a lower bound on rho up to rounding.
     """
 
-    def __init__(self, problem: Problem, rank: int = RANK) -> None:
+    def __init__(self, problem: Problem, rank: int | None = None) -> None:
+        rank = RANK if rank is None else rank
         self._random = np.random.default_rng(0)
         self._like = problem.cost
         self.slopes = problem.slopes
@@ -77,6 +78,10 @@ class Ascent:
         """Whether the factor uses all its columns: then a lower rank than the optimum's may hold the value down."""
         singular_values = np.linalg.svd(self.inputs.cpu().numpy(), compute_uv=False)
         return len(singular_values) == self.rank and bool(singular_values[-1] > 1e-3 * singular_values[0])
+
+    def rows(self) -> list[Tensor]:
+        """x, z_1, ..., z_L: the blocks of the factor V, (n_i, r)."""
+        return self._forward(self.inputs, self.directions)[0]
 
     def sweep(self) -> None:
         """One improvement of all rows, extrapolated."""
@@ -121,14 +126,9 @@ class Ascent:
         self, inputs: Tensor, directions: list[Tensor]
     ) -> tuple[float, Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
         """Value, better x and s, and for each layer the multipliers with a mask of those that mean something."""
-        z, forward = inputs, []
-        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
-            y = weight @ z
-            norms = y.norm(dim=1, keepdim=True)
-            forward.append((y, norms))
-            z = (a + b) / 2 * y + (b - a) / 2 * norms * s
+        rows, forward = self._forward(inputs, directions)
         weight, transposed = self._layers[-1]
-        output = weight @ z
+        output = weight @ rows[-1]
         u = transposed @ output
         improved, quotients = [], []
         for i in reversed(range(len(forward))):
@@ -139,6 +139,16 @@ class Ascent:
             quotients.append(((sizes / divisors / (2 * h))[:, 0], (norms > VANISHED * norms.max())[:, 0]))
             u = self._layers[i][1] @ (m * u + h * sizes * (y / divisors))
         return float(output.square().sum()), u / u.norm(), improved[::-1], quotients[::-1]
+
+    def _forward(self, inputs: Tensor, directions: list[Tensor]) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Rows z of each block, and for each hidden layer its input y with the norms of its rows."""
+        rows, forward = [inputs], []
+        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
+            y = weight @ rows[-1]
+            norms = y.norm(dim=1, keepdim=True)
+            forward.append((y, norms))
+            rows.append((a + b) / 2 * y + (b - a) / 2 * norms * s)
+        return rows, forward
 
     def _sample(self, rows: int, columns: int) -> Tensor:
         return self._like.new_tensor(self._random.standard_normal((rows, columns)))
@@ -164,7 +174,7 @@ def ascend(
     begin = time.perf_counter()
     ascent = Ascent(problem)
     best, rho = start, math.inf
-    for n_rounds in range(1, max_rounds + 1):
+    for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
             ascent.sweep()
@@ -173,7 +183,7 @@ def ascend(
                 break
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower
-        if progress <= rtol or late or n_rounds == max_rounds:
+        if progress <= rtol or late or n_rounds == MAX_ROUNDS:
             multipliers, top = _opened(problem, ascent.multipliers, ascent.lower, rtol)
             best, rho = (multipliers, top) if top < rho else (best, rho)
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")

@@ -24,7 +24,7 @@ REDUCTION = 0.1
 NEAR = 0.5
 """Newton decrement under which the centre is near."""
 REGULARISATIONS = (0.0, 1e-14, 1e-12, 1e-10)
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 60
 
 
 class Model:
@@ -76,18 +76,16 @@ def follow(
     rtol: float,
     max_seconds: float | None = None,
     lower: float = -math.inf,
-    mu: float | None = None,
 ) -> Outcome:
     """Follow the central path from strictly feasible multipliers, (m,), until rho is within rtol of its dual bound.
 
-    lower: a bound already known; mu: where on the path to begin.
+    lower: a dual bound already known.
     """
     import torch
 
     begin = time.perf_counter()
     spectrum = Spectrum(problem, multipliers)
-    if mu is None:
-        mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
+    mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
     x = _joined(spectrum.minimise(mu)[0], multipliers)
     for iteration in range(1, MAX_ITERATIONS + 1):
         outcome = Outcome(x[1:], float(x[0]), lower, iteration)
