@@ -184,8 +184,8 @@ def _adaptive_average_pool(name: str, module: Any, shape: Shape, output_shape: S
 
 
 def _max_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if _pair(module.dilation) != (1, 1) or module.return_indices:
-        raise refused(name, "MaxPool2d with dilation or indices")
+    if _pair(module.dilation) != (1, 1):
+        raise refused(name, "MaxPool2d with dilation")
     kernel = _pair(module.kernel_size)
     return [MaxPool(name, kernel, _pair(module.stride or kernel), _pair(module.padding))]
 

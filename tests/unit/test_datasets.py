@@ -118,13 +118,13 @@ def test_arrays_that_are_no_data_set_are_refused(changes, sentence):
 
 def test_digits_need_no_folder_and_their_split_is_seeded_and_recorded(tmp_path):
     first, again = (datasets.fetch("digits", tmp_path / "none", seed=3) for _ in range(2))
-    other = datasets.fetch("digits", tmp_path / "none", seed=4, test_fraction=0.5)
     assert same(first, again)
+    assert not same(first, datasets.fetch("digits", tmp_path / "none", seed=4))
     assert first.image_shape == (1, 8, 8)
     assert len(first.train_labels) + len(first.test_labels) == 1797
     assert first.train_images.max() == 1.0
     assert first.details == {"name": "digits", "test_fraction": 0.25, "seed": 3}
-    assert len(other.test_labels) == 899
+    assert len(datasets.fetch("digits", tmp_path / "none", test_fraction=0.5).test_labels) == 899
     assert not (tmp_path / "none").exists()
 
 
@@ -272,6 +272,15 @@ def test_folder_of_pictures_is_a_data_set_of_the_size_asked_for(pictures):
     assert (red[1:] == 0).all()
     assert blue[2].min() > 0.95
     assert blue[:2].max() < 0.05
+
+
+def test_rows_of_a_picture_stay_rows(pictures):
+    half = Image.new("RGB", (6, 4))
+    half.paste((255, 255, 255), (0, 0, 6, 2))
+    half.save(pictures / "mine" / "test" / "cat" / "0.png")
+    image = datasets.fetch("imagefolder", pictures, path="mine", size=[4, 6]).test_images[0]
+    assert (image[:, :2] == 1).all()
+    assert (image[:, 2:] == 0).all()
 
 
 def test_grey_pictures_have_one_channel(pictures):

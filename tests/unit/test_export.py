@@ -200,6 +200,16 @@ def test_forward_of_functions_and_methods_is_traced(flatten):
     assert kinds == ["relu", "leaky_relu", "tanh", "abs", "sigmoid", "abs"]
 
 
+def test_layer_made_inside_forward_is_traced():
+    class MadeInside(nn.Module):
+        def forward(self, x):
+            return nn.LeakyReLU(0.1)(nn.MaxPool2d(2)(x))
+
+    pool, activation = exported(MadeInside()).layers
+    assert isinstance(pool, MaxPool)
+    assert activation.negative_slope == 0.1
+
+
 class WeightsFromFormula(nn.Conv2d):
     def forward(self, inputs):
         weight = self.weight / self.weight.square().sum().sqrt()
@@ -265,7 +275,8 @@ class Batch(nn.Module):
         ),
         (nn.BatchNorm2d(3, track_running_stats=False), "block3: no bound for BatchNorm2d without running statistics"),
         (nn.Linear(8, 3), "block3: no bound for Linear along the last axis of an input of shape (3, 1, 8)"),
-        (nn.MaxPool2d(1, dilation=2), "block3: no bound for MaxPool2d with dilation or indices"),
+        (nn.MaxPool2d(1, dilation=2), "block3: no bound for MaxPool2d with dilation"),
+        (nn.MaxPool2d(1, return_indices=True), "block3: no bound for MaxPool2d"),
         (nn.AdaptiveAvgPool2d((1, 3)), "does not divide evenly"),
         (nn.AvgPool2d(2, padding=1, count_include_pad=False), "leaves its padding out of the count"),
         (nn.Unflatten(1, (3, 1)), "block3: no bound for Unflatten"),
@@ -273,6 +284,7 @@ class Batch(nn.Module):
         (Residual(nn.Identity()), "block3.add: no bound for add"),
         (Branch(torch.add), "block3.add: no bound for add"),
         (Branch(lambda a, b: torch.cat([a, b], 1)), "block3.cat: no bound for cat"),
+        (Branch(lambda a, b: F.linear(a.flatten(1), b.flatten(1))), "block3.linear: no bound for linear"),
         (Branch(lambda a, b: (a, b)), "output: no bound for anything but one tensor"),
         (Branch(lambda a, b: F.dropout(a)), "block3.dropout: no bound for dropout"),
         (Branch(lambda a, b: 2 * a), "block3.mul: no bound for mul"),
