@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import time
 from collections.abc import Callable
@@ -51,18 +52,29 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
         try:
             return future.result(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
         except FutureTimeoutError:
+            if future.done():
+                raise
             executor.shutdown(wait=True, kill_workers=True)
             raise LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s") from None
-        except MemoryError:
-            raise LimitExceeded("memory_limit", f"more than {limit.max_memory_mb:.0f} MB were needed") from None
-        except TerminatedWorkerError:
-            reason = "the process was ended from outside, most likely for want of memory"
+        except TerminatedWorkerError as error:
+            signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
+            reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
             raise LimitExceeded("memory_limit", reason) from None
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError) or _is_torch_out_of_memory(error)):
+                raise
+            there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
+            raise LimitExceeded("memory_limit", f"more memory than {there_is} was needed") from None
 
 
 def peak_mb() -> float:
     """Peak resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _is_torch_out_of_memory(error: RuntimeError) -> bool:
+    """On the CPU torch has no class of its own for it."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:

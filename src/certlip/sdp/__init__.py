@@ -63,13 +63,16 @@ def solve(
     """Certified LipSDP-Neuron bound of x -> W_L relu(... relu(W_0 x)).
 
     weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); solver: an adapter's name or ``auto``; rtol: relative gap asked of
-    the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified; max_memory_mb: refuse a problem
-    whose predicted memory is above it; options: the adapter's own (``device="cuda"``, ...).
+    the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified; max_memory_mb:
+    refuse a problem whose predicted memory is above it; options: the adapter's own (``device="cuda"``, ...).
     Raises DataError for weights that do not chain or are not finite, SolverUnavailable, LimitExceeded,
     NotCertified.
     """
-    chain = relu_chain(weights)
-    if not all(w.ndim == 2 and np.isfinite(w).all() for w in chain.weights):
+    try:
+        chain = relu_chain(weights)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the weights must be a list of matrices W_0..W_L ({error})") from error
+    if not chain.weights or not all(w.ndim == 2 and w.size and np.isfinite(w).all() for w in chain.weights):
         raise DataError("the weights must be finite matrices W_0..W_L; check them for NaN and for their shapes")
     for i, (w, following) in enumerate(zip(chain.weights, chain.weights[1:], strict=False)):
         if w.shape[0] != following.shape[1]:
@@ -132,7 +135,7 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     divisors = []
     for i, weight in enumerate(weights):
         norm = float(np.linalg.norm(weight, 2))
-        divisors.append(2.0 ** round(np.log2(norm)) if norm > 0 else 1.0)
+        divisors.append(2.0 ** round(np.log2(norm)) if 0 < norm < np.inf else 1.0)
         weights[i] = weight / divisors[-1]
     factors = np.cumprod(np.square(divisors[::-1]))[::-1]
     return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors[1:])

@@ -65,10 +65,11 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
         return None
     p[np.diag_indices_from(p)] -= c
     try:
-        linalg.cholesky(p, lower=True, overwrite_a=True, check_finite=False)
+        cholesky = linalg.cholesky(p, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError:
         return None
-    return c
+    # some LAPACKs factorise NaN without complaint
+    return c if np.isfinite(np.diagonal(cholesky)).all() else None
 
 
 def certify(lmi: Lmi, multipliers: Sequence[Array]) -> Certified:
@@ -144,6 +145,8 @@ def start(lmi: Lmi) -> Multipliers:
 
 def _squared_norm(weight: Array) -> float:
     gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
+    if not np.isfinite(gram).all():
+        raise NotCertified("the weights are so large that their squares overflow; scale the network down")
     largest = float(linalg.eigvalsh(gram, subset_by_index=[len(gram) - 1] * 2, check_finite=False)[0])
     return max(largest, 1e-30)
 

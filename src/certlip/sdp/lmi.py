@@ -105,7 +105,10 @@ class Lmi:
         q = np.ones(self.weights[-1].shape[0]) if self.output_metric is None else self.output_metric
         magnitude, distance = _magnitudes(self.weights[-1], radii[-1], rounding)
         rows[-1] += _square_error(magnitude, distance, q, d[-1], rounding)
-        underflow = 64.0 * self.order**2 * 2.0**-1074 * float(scaling.max()) ** 2
+        # what is lost below the smallest double is multiplied by a weight at the most, and summed over a column
+        amplified = max(1.0, *(float(np.abs(w).max(initial=0.0)) for w in self.weights))
+        n_terms, largest = self.order + self.weights[-1].shape[0], float(scaling.max())
+        underflow = 64.0 * n_terms**2 * amplified * (2.0**-1074 * largest * largest)
         return 1.01 * max(float((r * s).max(initial=0.0)) for r, s in zip(rows, d, strict=True)) + underflow
 
     def _block(self, p: Array, i: int, j: int) -> Array:
