@@ -49,6 +49,14 @@ def near_one():
     return collect(records, {f"block{x}": {"experiment": "width_sweep", "x": x} for x in (1, 2)})
 
 
+def equal():
+    """An orthogonal network, all of whose bounds are exact."""
+    return collect(
+        [result("orthogonal", m, k, 1.0) for m, k in {"product": Kind.CERTIFIED, "lower": Kind.LOWER}.items()],
+        {"orthogonal": {"experiment": "width_sweep", "x": 3}},
+    )
+
+
 CASES = {
     "dozen": comparison(DOZEN, channels=range(1, 15)),
     "small": comparison(["digits_cnn"], FEW, channels=[1, 2, 4]),
@@ -57,6 +65,7 @@ CASES = {
     "sweep": comparison([], FEW, channels=[1, 3]),
     "extremes": extremes(),
     "near_one": near_one(),
+    "equal": equal(),
     "empty": comparison(),
 }
 
@@ -117,7 +126,7 @@ def test_letters_are_at_least_seven_points_and_axes_have_two_numbers(name, case)
     for axes in figure.axes:
         locations = [tick.get_loc() for tick in axes.yaxis.get_major_ticks()]
         inside = [at for at in locations if min(axes.get_ylim()) <= at <= max(axes.get_ylim())]
-        assert len(inside) >= 2 or name == "tightness" or len({y for _, y, *_ in markers(axes)}) == 1
+        assert len(inside) >= 2 or name == "tightness"
 
 
 @pytest.mark.parametrize("name", figures.names())
@@ -158,7 +167,7 @@ def test_tightness_names_a_network_without_positive_lower_bound():
 
 
 def test_time_vs_bound_counts_calibration_and_joins_the_undominated_certified_bounds():
-    costs = {"fast": (8.0, 1.0, 0.0), "worse": (9.0, 2.0, 0.0), "planned": (4.0, 3.0, 7.0)}
+    costs = {"fast": (8.0, 1.0, 0.0), "worse": (9.0, 2.0, 0.0), "planned": (4.0, 3.0, 7.0), "late": (5.0, 20.0, 0.0)}
     records = [
         Record(network="n", method=m, kind=Kind.CERTIFIED, value=v, seconds=s, calibration_seconds=c)
         for m, (v, s, c) in costs.items()
@@ -166,7 +175,7 @@ def test_time_vs_bound_counts_calibration_and_joins_the_undominated_certified_bo
     records += [result("n", "autolip", Kind.ESTIMATE, 3.0, 0.1), result("n", "lower", Kind.LOWER, 2.0)]
     figure, _ = drawn("time_vs_bound", collect(records, {}))
     points = sorted((x, y) for x, y, *_ in markers(figure.axes[0]))
-    assert points == [(0.1, 1.5), (1.0, 4.0), (2.0, 4.5), (10.0, 2.0)]
+    assert points == [(0.1, 1.5), (1.0, 4.0), (2.0, 4.5), (10.0, 2.0), (20.0, 2.5)]
     frontier = [line for line in figure.axes[0].get_lines() if line.get_drawstyle() == "steps-post"]
     assert [tuple(xy) for xy in frontier[0].get_xydata()] == [(1.0, 4.0), (10.0, 2.0)]
 
@@ -206,6 +215,11 @@ def test_estimates_are_hollow_certified_bounds_filled_and_lower_bounds_triangles
     } == (expected)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [m for m, kind in kinds.items() if kind != Kind.LOWER or name != "time_vs_bound"]
+
+
+def test_a_lower_bound_is_a_triangle_whatever_its_method_is_called():
+    figure, _ = drawn("tightness", collect([result("n", "product", Kind.LOWER, 2.0)], {}))
+    assert [mark for *_, mark in markers(figure.axes[0])] == [_palette.LOWER_MARKER]
 
 
 def test_a_further_method_changes_the_style_of_no_known_one():

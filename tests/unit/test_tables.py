@@ -141,6 +141,14 @@ def _captions(tex, made):
     return 0 if made.empty else tex.count(r"\caption")
 
 
+def test_names_and_reasons_are_escaped_for_latex(tmp_path):
+    failed = Record(network="a_b", method="m", kind=Kind.CERTIFIED, status=Status.MEMORY_LIMIT, reason="50% & {more}")
+    tables.write("bounds", frame(failed), [tmp_path / "bounds.tex"])
+    tex = (tmp_path / "bounds.tex").read_text()
+    for escaped in (r"a\_b", r"memory\_limit", r"50\% \& \{more\}"):
+        assert escaped in tex
+
+
 def test_a_reason_stays_in_its_markdown_cell(tmp_path):
     failed = Record(network="n", method="m", kind=Kind.CERTIFIED, status=Status.MEMORY_LIMIT, reason=REASON)
     tables.write("bounds", frame(failed), [tmp_path / "bounds.md"])

@@ -144,12 +144,17 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], values: Iterable[float], n
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     values = list(values)
-    decades = math.log10(max(values) / min(values))
+    low, high = min(values), max(values)
+    decades = math.log10(high) - math.log10(low)
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
-    few = MaxNLocator(5) if decades < 0.4 else LogLocator(subs=subs, numticks=n_ticks)
-    axis.set_major_locator(few)
+    if decades < 0.4:  # left alone, an axis over one value spans two decades
+        margin = 10 ** (0.05 * max(decades, 0.2))
+        (axes.set_xlim if which == "x" else axes.set_ylim)(low / margin, high * margin)
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=n_ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_formatter(NullFormatter())
     if decades <= 0.9:

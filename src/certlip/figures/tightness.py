@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from certlip.figures import FigureInfo, style
 from certlip.figures._palette import styles
@@ -54,5 +54,6 @@ def _rows(axes: Axes, comparable: list[bool]) -> None:
         if index % 2:
             axes.axhspan(index - 0.5, index + 0.5, color="#F4F4F4", zorder=0)
         if not has_lower:
-            where = axes.get_yaxis_transform()
-            axes.text(0.5, index, "no positive lower bound", transform=where, ha="center", va="center", style="italic")
+            where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
+            patch: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.text(0.5, index, "no positive lower bound", style="italic", bbox=patch, **where)
