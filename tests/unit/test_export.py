@@ -62,6 +62,7 @@ def with_statistics(norm):
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_convolution_of_every_option_is_one_conv_of_the_same_weights(options):
     module = nn.Conv2d(3, 6, (2, 4), **options)
     (layer,) = exported(module).layers

@@ -51,7 +51,7 @@ class Code:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
 def test_code_in_a_weights_file_is_never_run(tmp_path, write):
     write({"code": Code(tmp_path / "ran"), "weight": torch.zeros(1)}, tmp_path / "w.pt")
     with pytest.raises(DataError, match="code in a weights file is never run"):
