@@ -38,6 +38,18 @@ rule all:
         ),
 
 
+# Seconds each, and a node of a cluster may not reach the network: these run where snakemake does.
+localrules:
+    fetch_dataset,
+    fetch_weights,
+    seed_network,
+    plan_blocks,
+    collect_bounds,
+    check_bounds,
+    write_table,
+    draw_figure,
+
+
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/blocks.smk"
 include: "workflow/rules/methods.smk"

@@ -56,8 +56,11 @@ def _source(module: str) -> str | None:
         stem = ROOT.joinpath(*module.split(".")[1:])
         found = [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
         return found[0].read_text() if found else None
-    spec = importlib.util.find_spec(module)
-    return None if spec is None or not spec.origin else Path(spec.origin).read_text()
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # the job that imports it says so in a sentence of its own
+        return None
+    return Path(spec.origin).read_text() if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

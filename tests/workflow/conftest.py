@@ -1,4 +1,4 @@
-"""Running the workflow as a user does: snakemake in a directory of its own, on the small configuration beside this file."""
+"""Running the workflow as a user does: snakemake in a directory of its own, on the small configuration in config/."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import yaml
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-PROFILES = REPOSITORY / "workflow" / "profiles"
 
 NETWORKS = ["digits", "block", "square"]
 PLANNED = ["lipsdp", "dcp-sum", "dcp-cover"]
@@ -55,19 +54,16 @@ def _wildcards(body: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A directory to run the workflow in, with config/ inside; source: the certlip package that is run."""
+    """A directory to run the workflow in, with config/ inside; checkout: of the workflow and the package that run."""
 
     folder: Path
-    source: Path = REPOSITORY / "src"
-    environment: dict[str, str] = field(default_factory=dict)
+    checkout: Path
 
-    def command(self, *arguments: str, profile: Path = PROFILES / "default") -> list[str]:
-        """The snakemake command line; arguments that begin with ``results/`` are targets."""
-        targets = [a for a in arguments if a.startswith("results/") and "--report" not in arguments]
-        options = [a for a in arguments if a not in targets]
-        run = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2"]
-        run += ["--configfile", "config/tiny.yaml", "--workflow-profile", str(profile), *options]
-        return [*run, "--", *targets]
+    def command(self, *arguments: str, targets: Sequence[str] = (), profile: str = "default") -> list[str]:
+        """The snakemake command line."""
+        run = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
+        run += ["--workflow-profile", str(self.checkout / "workflow" / "profiles" / profile)]
+        return [*run, "--configfile", "config/tiny.yaml", *arguments, "--", *targets]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -75,16 +71,15 @@ class Workspace:
         return {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": os.pathsep.join([str(self.source), str(HERE)]),
+            "PYTHONPATH": os.pathsep.join([str(self.checkout / "src"), str(HERE)]),
             "OMP_NUM_THREADS": "1",
             "XDG_CACHE_HOME": str(self.folder / ".xdg"),
-            **self.environment,
         }
 
-    def snakemake(self, *arguments: str, profile: Path = PROFILES / "default") -> Outcome:
+    def snakemake(self, *arguments: str, targets: Sequence[str] = (), profile: str = "default") -> Outcome:
         """Run snakemake to its end."""
         done = subprocess.run(
-            self.command(*arguments, profile=profile),
+            self.command(*arguments, targets=targets, profile=profile),
             cwd=self.folder,
             env=self.variables,
             stdout=subprocess.PIPE,
@@ -113,22 +108,41 @@ class Workspace:
         self.edit(lambda config: config.update(networks=networks, methods=methods, tables=[], figures=[]))
 
 
-def make_workspace(folder: Path, **options: Any) -> Workspace:
-    """A workspace with a fresh copy of the configuration."""
-    shutil.copytree(HERE / "config", folder / "config")
-    return Workspace(folder, **options)
+def copy_workspace(workspace: Workspace, folder: Path) -> Workspace:
+    """A copy of a workspace to change."""
+    shutil.copytree(workspace.folder, folder)
+    return Workspace(folder, workspace.checkout)
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """An empty workspace."""
-    return make_workspace(tmp_path)
+def copy_checkout(source: Path, folder: Path) -> Path:
+    """A copy of all that a run needs of the repository: edits of either do not reach the other."""
+    for part in ("Snakefile", "environment.yml"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / part, folder)
+    for part in ("workflow", "src/certlip"):
+        shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Outcome]:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as it is when the tests begin."""
+    return copy_checkout(REPOSITORY, tmp_path_factory.mktemp("checkout") / "certlip")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, checkout: Path) -> Workspace:
+    """An empty workspace: the configuration and nothing else."""
+    shutil.copytree(HERE / "config", tmp_path / "config")
+    return Workspace(tmp_path, checkout)
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> tuple[Workspace, Outcome]:
     """A workspace where the whole configuration was run, and how that ended. Tests must leave it as it is."""
-    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(HERE / "config", folder / "config")
+    workspace = Workspace(folder, checkout)
     return workspace, workspace.snakemake()
 
 
@@ -141,7 +155,6 @@ def finished(first_run: tuple[Workspace, Outcome]) -> Workspace:
 
 
 @pytest.fixture
-def copy_of_finished(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+def copy_of_finished(finished: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the finished workspace to change."""
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    yield Workspace(tmp_path / "copy")
+    return copy_workspace(finished, tmp_path / "copy")

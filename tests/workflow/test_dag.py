@@ -1,14 +1,13 @@
-"""What snakemake would run: all of it from nothing, nothing when all is there, and after an edit what the edit touches."""
+"""What snakemake would run: from nothing all, after a finished run nothing, after an edit what the edit touches."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import BOUND, COMPARE, NETWORKS, PLANNED, REPOSITORY, Workspace
+from conftest import BOUND, COMPARE, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
 
 
 def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:
@@ -24,16 +23,13 @@ def planned_jobs(networks: list[str], methods: list[str]) -> set[str]:
 
 @pytest.fixture
 def edited(finished: Workspace, tmp_path: Path) -> Workspace:
-    """The finished workspace with its own copy of config/ and of the package, both free to edit."""
-    shutil.copytree(finished.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("conda", "shadow"))
-    shutil.copytree(
-        REPOSITORY / "src" / "certlip", tmp_path / "src" / "certlip", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return Workspace(tmp_path / "copy", source=tmp_path / "src")
+    """The finished workspace with its own copy of config/ and of the repository, both free to edit."""
+    copy = copy_workspace(finished, tmp_path / "copy")
+    return Workspace(copy.folder, copy_checkout(finished.checkout, tmp_path / "checkout"))
 
 
 def replace(workspace: Workspace, file: str, old: str, new: str) -> None:
-    path = workspace.source / "certlip" / file
+    path = workspace.checkout / "src" / "certlip" / file
     text = path.read_text()
     assert old in text, f"{file} no longer holds {old!r}: choose another edit"
     path.write_text(text.replace(old, new, 1))
@@ -72,7 +68,7 @@ def test_a_finished_run_leaves_nothing_to_do(finished: Workspace) -> None:
 
 def test_an_edited_comment_or_docstring_runs_nothing(edited: Workspace) -> None:
     for file in ("methods/lower.py", "blocks.py", "sdp/certify.py", "collect.py", "workflow.py", "zoo/conv_block.py"):
-        path = edited.source / "certlip" / file
+        path = edited.checkout / "src" / "certlip" / file
         path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# edited\n")
     assert edited.dry_run() == set()
 

@@ -34,7 +34,10 @@ rule solve_blocks:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=lambda w, threads: int(CONFIG.limits.max_memory_mb * threads),
+        mem_mb=lambda w, threads, attempt: request_mb(threads, attempt),
+        runtime=lambda w, input, threads, attempt: request_minutes(
+            n_programs(input.plan, w.scatteritem) / threads, attempt
+        ),
     params:
         limits=CONFIG.limits.model_dump(),
         cache=CONFIG.cache_folder,

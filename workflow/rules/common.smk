@@ -1,8 +1,10 @@
 # The typed configuration, and what several rules ask of it. Executed again in each job: cheap imports only.
 
-from snakemake.exceptions import WorkflowError
+import json
+import math
+import sys
 
-from certlip import figures, tables
+from certlip import figures, limits, tables
 from certlip.config import resolve
 from certlip.errors import CertlipError
 from certlip.provenance import fingerprint
@@ -11,7 +13,7 @@ from certlip.sdp import solvers
 try:
     CONFIG = resolve(config, workflow.basedir)
 except CertlipError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"certlip: {error}")
 
 PLANNED = CONFIG.planned()
 BOUND = [name for name in CONFIG.methods if name not in PLANNED]
@@ -43,6 +45,28 @@ def images_of(network):
     """The data set file of a network, as a list of one or none."""
     images = CONFIG.networks[network].images
     return [f"results/datasets/{images}.npz"] if images else []
+
+
+# What a cluster is asked for: the limits, what a process holds before it works, and more each time a job failed.
+
+
+def request_mb(n_processes, attempt):
+    """Memory of a job whose processes keep the memory limit."""
+    return attempt * n_processes * (int(CONFIG.limits.max_memory_mb) + 500)
+
+
+def request_minutes(n_rounds, attempt):
+    """Wall time of a job that works to the time limit this many times, one after the other."""
+    seconds = math.ceil(n_rounds) * (CONFIG.limits.max_seconds + limits.GRACE_SECONDS)
+    return attempt * math.ceil(seconds / 60 + 2)
+
+
+def n_programs(plan, scatteritem):
+    """Semidefinite programs of one scatter item; while the plan is missing snakemake leaves this open."""
+    with open(plan) as file:
+        segments = json.load(file)["segments"]
+    item, count = map(int, scatteritem.split("-of-"))
+    return len(range(item - 1, sum(len(s["blocks"]) for s in segments), count))
 
 
 wildcard_constraints:

@@ -17,7 +17,8 @@ rule bound_network:
         "../../environment.yml"
     threads: CONFIG.limits.threads
     resources:
-        mem_mb=int(CONFIG.limits.max_memory_mb),
+        mem_mb=lambda w, attempt: request_mb(1, attempt),
+        runtime=lambda w, attempt: request_minutes(1, attempt),
     params:
         entry=network_entry,
         plugin=plugin_name,

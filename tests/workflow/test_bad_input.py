@@ -1,0 +1,143 @@
+"""What goes wrong at the user's end: one sentence, a non-zero exit, no Python trace, and all other results there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import NETWORKS, PLANNED, Outcome, Workspace
+
+from certlip.record import Record
+
+
+def assert_one_sentence(outcome: Outcome, *words: str) -> None:
+    """The run failed, one line of the program's own holds the words, and no Python trace was shown."""
+    assert outcome.returncode != 0
+    sentences = [line for line in outcome.text.splitlines() if line.startswith("certlip: ")]
+    assert any(all(word in line for word in words) for line in sentences), outcome.text
+    assert "Traceback" not in outcome.text, outcome.text
+    assert ", line 1, in <module>" not in outcome.text, outcome.text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config.update(metods=config.pop("methods")), ["'metods'", "'methods'"]),
+        (lambda config: config["methods"].update(prodct=None), ["'prodct'", "'product'"]),
+        (lambda config: config["methods"].update({"dcp-sum": {"method": "dcp", "gird": [2, 2]}}), ["'gird'", "'grid'"]),
+        (lambda config: config["limits"].update(threads=0), ["limits.threads", "greater than or equal to 1"]),
+        (lambda config: config.update(networks=["blok"]), ["'blok'", "'block'"]),
+    ],
+    ids=["key", "method", "option", "value", "network"],
+)
+def test_a_misspelt_configuration_is_one_sentence_with_the_nearest_word(
+    workspace: Workspace, change: Callable[[dict[str, Any]], Any], words: list[str]
+) -> None:
+    workspace.edit(change)
+    outcome = workspace.snakemake("--dry-run")
+    assert_one_sentence(outcome, *words)
+    assert "line" not in outcome.text
+
+
+def test_a_data_set_that_cannot_be_downloaded_leaves_the_other_networks_bounded(workspace: Workspace) -> None:
+    address = "http://localhost:9/mnist"
+    workspace.edit(
+        lambda networks: networks.update(
+            mnist={"architecture": "cnn1", "train": {"dataset": "mnist"}},
+            lost={"factory": "no_such_package.networks:make", "input_shape": [3]},
+        ),
+        "networks.yaml",
+    )
+    workspace.edit(
+        lambda datasets: datasets.update(mnist={"dataset": "mnist", "options": {"mirrors": [address]}}), "datasets.yaml"
+    )
+    workspace.restrict(["mnist", "lost", "block"], {"product": None})
+    outcome = workspace.snakemake("--keep-going")
+    assert_one_sentence(outcome, address, "data/MNIST/raw", "by hand", "'digits'")
+    assert_one_sentence(outcome, "no_such_package.networks:make", "PYTHONPATH")
+    assert Record.load(workspace.folder / "results/bounds/block/product.json").status == "ok"
+    assert not (workspace.folder / "results/bounds.csv").exists()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_fetched_weights_are_used_if_their_checksum_is_right_and_finite(
+    finished: Workspace, workspace: Workspace
+) -> None:
+    """Good weights give the bound of the network that they come from; each kind of bad ones is refused by name."""
+    folder = workspace.folder
+    good = folder / "good.pt"
+    good.write_bytes((finished.folder / "results/networks/block.pt").read_bytes())
+    state = torch.load(good, weights_only=True)["state_dict"]
+    torch.save({key: value * torch.nan for key, value in state.items()}, folder / "nan.pt")
+    (folder / "cut.pt").write_bytes(good.read_bytes()[:-100])
+    files = {name: folder / f"{name}.pt" for name in ("good", "nan", "cut")} | {
+        "forged": good,
+        "absent": folder / "no.pt",
+    }
+    checksums = {name: sha256(path) if path.exists() else "0" * 64 for name, path in files.items()} | {
+        "forged": "f" * 64
+    }
+    options = {"channels": 2, "image_size": [6, 6], "padding": 1}
+    workspace.edit(
+        lambda networks: networks.update(
+            {
+                name: {
+                    "architecture": "conv_block",
+                    "options": options,
+                    "weights": {"url": path.as_uri(), "sha256": checksums[name]},
+                }
+                for name, path in files.items()
+            }
+        ),
+        "networks.yaml",
+    )
+    workspace.restrict(list(files), {"product": None})
+    outcome = workspace.snakemake("--keep-going")
+    assert_one_sentence(outcome, "fetch_weights, forged", checksums["good"], "f" * 64)
+    assert_one_sentence(outcome, "fetch_weights, nan", "NaN")
+    assert_one_sentence(outcome, "fetch_weights, cut", "damaged")
+    assert_one_sentence(outcome, "fetch_weights, absent", "no.pt")
+    fetched = Record.load(folder / "results/bounds/good/product.json")
+    assert fetched.value == Record.load(finished.folder / "results/bounds/block/product.json").value
+    kept = {path.name for path in (folder / "results" / "networks").iterdir() if path.suffix == ".pt"}
+    assert kept == {"good.pt"}
+
+
+def test_a_certified_value_forged_below_the_lower_one_fails_the_run(copy_of_finished: Workspace) -> None:
+    bounds = copy_of_finished.folder / "results" / "bounds" / "block"
+    attained = Record.load(bounds / "lower.json").value
+    assert attained is not None
+    forged = json.loads((bounds / "gram.json").read_text())
+    forged["value"] = attained * (1 - 1e-15)
+    (bounds / "gram.json").write_text(json.dumps(forged))
+    outcome = copy_of_finished.snakemake()
+    assert_one_sentence(outcome, "not sound", "block", "gram", repr(attained))
+    assert not (copy_of_finished.folder / "results/checks/soundness.json").exists()
+
+
+def test_a_damaged_block_file_is_named_and_stops_its_merge(copy_of_finished: Workspace) -> None:
+    solved = copy_of_finished.folder / "results/blocks/block/lipsdp/1-of-1.npz"
+    content = bytearray(solved.read_bytes())
+    content[len(content) // 2] ^= 1
+    solved.write_bytes(content)
+    assert_one_sentence(copy_of_finished.snakemake(targets=["results/bounds/block/lipsdp.json"]), str(solved.name))
+
+
+def test_every_row_of_a_network_without_bound_says_why(finished: Workspace) -> None:
+    for path in sorted((finished.folder / "results" / "bounds" / "square").glob("*.json")):
+        record = Record.load(path)
+        assert (record.status, record.value) == ("unsupported", None)
+        assert "no bound for" in record.reason
+
+
+def test_the_planned_methods_are_those_the_tests_expect(finished: Workspace) -> None:
+    blocks = {(p.parents[1].name, p.parent.name) for p in (finished.folder / "results/blocks").glob("*/*/*.npz")}
+    assert blocks == {(network, method) for network in NETWORKS for method in PLANNED}
