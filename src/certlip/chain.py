@@ -87,7 +87,7 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                 pending = None
                 groups.append([(layer, shape)])
             case _:
-                raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {type(layer).__name__}")
+                raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__} in a chain of matrices")
     if pending is not None:
         scale = multiply_up([scale, _steepest(pending)])
     return groups, slopes, scale

@@ -65,7 +65,7 @@ def schur_complement(s: Array, diagonal: Array, slopes: Slopes) -> Array:
         return np.diag(diagonal)
     coupled: Array = ((a + b) / 2) ** 2 * diagonal[:, None] * s
     if a * b:
-        coupled = np.linalg.solve(np.eye(len(s)) + a * b * diagonal[:, None] * s, coupled)
+        coupled[...] = np.linalg.solve(np.eye(len(s)) + a * b * diagonal[:, None] * s, coupled)
     x = np.diag(diagonal) - coupled * diagonal
     return (x + x.T) / 2
 

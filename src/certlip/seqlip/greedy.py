@@ -1,0 +1,43 @@
+"""A large value of ||A diag(sigma) B|| over gates sigma in [a, b]^n: a lower estimate of the maximum, quickly."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse.linalg import svds
+
+from certlip.chain import Slopes
+from certlip.network import Array
+
+DENSE_ENTRIES = 10**5
+"""Up to this many entries a full singular value decomposition is faster than an iterative one."""
+
+
+def ascend(a: Array, b: Array, slopes: Slopes, n_starts: int, seed: int) -> tuple[float, Array]:
+    """The largest norm found, and its gates (n,); a: (p, n), b: (n, q).
+
+    From a start, all gates that u' A diag(sigma) B v, linear in sigma, wants flipped are flipped at once, (u, v) the
+    leading singular pair, until none is: the norm grows with each step. Starts: all gates open, then random ones.
+    """
+    rng = np.random.default_rng(seed)
+    n = a.shape[1]
+    starts = [np.full(n, slopes[1]), *(rng.choice(slopes, n) for _ in range(n_starts - 1))]
+    return max((_climb(a, b, slopes, gates) for gates in starts), key=lambda found: found[0])
+
+
+def _climb(a: Array, b: Array, slopes: Slopes, gates: Array) -> tuple[float, Array]:
+    value, u, v = leading_pair((a * gates) @ b)
+    while True:
+        following = np.where((u @ a) * (b @ v) > 0, slopes[1], slopes[0])
+        found, u, v = leading_pair((a * following) @ b)
+        if found <= value * (1 + 1e-12):
+            return value, gates
+        value, gates = found, following
+
+
+def leading_pair(matrix: Array) -> tuple[float, Array, Array]:
+    """Largest singular value and its left and right vectors."""
+    if min(matrix.shape) <= 2 or matrix.size <= DENSE_ENTRIES:
+        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    else:
+        u, s, vt = svds(matrix, k=1, v0=np.ones(min(matrix.shape)))
+    return float(s[0]), u[:, 0], vt[0]
