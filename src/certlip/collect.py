@@ -100,3 +100,8 @@ def read(path: str | Path) -> pd.DataFrame:
     if list(bounds.columns) != list(COLUMNS):
         raise DataError(f"{path} has the columns of another version; delete it and run again")
     return bounds
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """The rows of the comparison, typed (`read`), or of a benchmark as they are."""
+    return read(path) if Path(path).name == "bounds.csv" else pd.read_csv(path)

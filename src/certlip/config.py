@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from certlip import plugins
+from certlip.benchmarks import check_options as check_benchmark
 from certlip.errors import ConfigError
 from certlip.methods import check_options, entry_point, is_planned
 from certlip.methods import load as load_method
@@ -128,6 +129,7 @@ class Config(_Model):
     networks: dict[str, Network]
     methods: dict[str, Method]
     datasets: dict[str, Dataset]
+    benchmarks: dict[str, dict[str, Any]] = {}
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     main_table: str = "bounds_wide"
@@ -163,6 +165,7 @@ class _File(_Model):
 
     networks: list[str] = Field(min_length=1)
     methods: dict[str, Method | None] = Field(min_length=1)
+    benchmarks: dict[str, dict[str, Any] | None] = {}
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     main_table: str = "bounds_wide"
@@ -187,18 +190,22 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
     for name in file.networks:
         if name not in networks:
             raise ConfigError(f"networks: {file.networks_file} has no {name!r}{nearest(name, networks)}")
+        _check_plugin(f"network {name!r}, architecture", "certlip.zoo", networks[name].architecture)
         images = networks[name].images
         if images is not None and images not in datasets:
             raise ConfigError(f"network {name!r}: {file.datasets_file} has no {images!r}{nearest(images, datasets)}")
-    for kind in ("tables", "figures"):
-        known = plugins.names(f"certlip.{kind}")
-        for name in getattr(file, kind):
-            if name not in known:
-                raise ConfigError(f"{kind}: there is no {name!r}{nearest(name, known)}")
+        if images is not None:
+            _check_plugin(f"{file.datasets_file}, {images!r}", "certlip.datasets", datasets[images].dataset)
+    for name in file.tables:
+        _check_plugin("tables", "certlip.tables", name)
+    for name in file.figures:
+        _check_plugin("figures", "certlip.figures", name)
+    _check_plugin("main_table", "certlip.tables", file.main_table)
     config = Config(
         networks={name: networks[name] for name in dict.fromkeys(file.networks)},
         methods={name: method or Method() for name, method in file.methods.items()},
         datasets=datasets,
+        benchmarks={name: check_benchmark(name, options or {}) for name, options in file.benchmarks.items()},
         **file.model_dump(include=_COMMON),
     )
     for name in config.methods:
@@ -212,6 +219,12 @@ _COMMON = {"tables", "figures", "main_table", "limits", "data_folder", "cache_fo
 def load(path: str | Path) -> Config:
     """`resolve` of a YAML file."""
     return resolve(_read(path))
+
+
+def _check_plugin(where: str, package: str, name: str | None) -> None:
+    known = plugins.names(package)
+    if name is not None and name not in known:
+        raise ConfigError(f"{where}: there is no {name!r}{nearest(name, known)}")
 
 
 def _entries(path: str, folder: str | Path, model: type[M]) -> dict[str, M]:
@@ -235,7 +248,7 @@ def _validate(model: type[M], raw: Any, where: str) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         place = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
             known = _fields(model, place[:-1])

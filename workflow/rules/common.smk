@@ -4,7 +4,7 @@ import json
 import math
 import sys
 
-from certlip import figures, limits, tables
+from certlip import figures, layer_norms, limits, tables
 from certlip.config import resolve
 from certlip.errors import CertlipError
 from certlip.provenance import fingerprint
@@ -20,8 +20,11 @@ BOUND = [name for name in CONFIG.methods if name not in PLANNED]
 TRAINED = [name for name, entry in CONFIG.networks.items() if entry.train]
 FETCHED = [name for name, entry in CONFIG.networks.items() if entry.weights]
 
-
 SOLVERS = [f"certlip.sdp.solvers.{name}" for name in solvers.names()]
+BENCHMARKED = [
+    *SOLVERS,
+    *(f"certlip.layer_norms.{name}" for name in layer_norms.names()),
+]
 
 
 def one_of(names):
@@ -69,9 +72,20 @@ def n_programs(plan, scatteritem):
     return len(range(item - 1, sum(len(s["blocks"]) for s in segments), count))
 
 
+def rows_of(plugins, name):
+    """The rows a table or figure is made from: the comparison, or a benchmark."""
+    source = plugins.load(name).INFO.source
+    return (
+        "results/bounds.csv"
+        if source == "bounds"
+        else f"results/benchmarks/{source}.csv"
+    )
+
+
 wildcard_constraints:
     network=one_of(CONFIG.networks),
     dataset=one_of(CONFIG.datasets),
     method=one_of(CONFIG.methods),
+    benchmark=one_of(CONFIG.benchmarks),
     table=one_of(CONFIG.tables),
     figure=one_of(CONFIG.figures),

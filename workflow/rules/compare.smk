@@ -43,7 +43,7 @@ rule check_bounds:
 
 rule write_table:
     input:
-        bounds="results/bounds.csv",
+        rows=lambda w: rows_of(tables, w.table),
         checked="results/checks/soundness.json",
     output:
         csv="results/tables/{table}.csv",
@@ -68,7 +68,7 @@ rule write_table:
 
 rule draw_figure:
     input:
-        bounds="results/bounds.csv",
+        rows=lambda w: rows_of(figures, w.figure),
         checked="results/checks/soundness.json",
     output:
         pdf="results/figures/{figure}.pdf",

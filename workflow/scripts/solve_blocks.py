@@ -9,10 +9,10 @@ from certlip.workflow import job
 with job(snakemake):
     item, count = map(int, snakemake.wildcards.scatteritem.split("-of-"))
     plan, params = Plan.load(snakemake.input.plan), snakemake.params
-    places = plan.blocks[item - 1 :: count]
-    if places:
+    jobs = plan.jobs[item - 1 :: count]
+    if jobs:
         network = Network.load(snakemake.input.network)
         options = {"limit": Limits(**params.limits), "n_jobs": snakemake.threads, "cache": params.cache}
-        save_solved(snakemake.output[0], network, plan, solve_blocks(network, plan, places, **options))
+        save_solved(snakemake.output[0], network, plan, solve_blocks(network, plan, jobs, **options))
     else:
         save_solved(snakemake.output[0], None, plan, [])

@@ -1,7 +1,8 @@
 """Write one table of the comparison in every format the rule asks for."""
 
-from certlip import collect, tables
+from certlip import tables
+from certlip.collect import read_rows
 from certlip.workflow import job
 
 with job(snakemake):
-    tables.write(snakemake.wildcards.table, collect.read(snakemake.input.bounds), snakemake.output)
+    tables.write(snakemake.wildcards.table, read_rows(snakemake.input.rows), snakemake.output)

@@ -30,10 +30,14 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 @dataclass(frozen=True)
 class FigureInfo:
-    """What a figure says of itself; title: a few words, caption: sentences in plain text."""
+    """What a figure says of itself.
+
+    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, or a benchmark's name.
+    """
 
     title: str
     caption: str
+    source: str = "bounds"
 
 
 def names() -> list[str]:

@@ -76,3 +76,6 @@ RESNET18 = _resnet18()
 
 VGG16 = _vgg16()
 """Distinct convolutions of VGG-16 (Simonyan & Zisserman 2015, arXiv 1409.1556) at 224 x 224 pixels."""
+
+GROUPS = {"randn": RANDN, "resnet18": RESNET18, "vgg16": VGG16}
+"""Shapes by the name of their network."""

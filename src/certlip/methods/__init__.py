@@ -13,16 +13,14 @@ set, or None), ``max_seconds``, ``threads`` and ``seed``. A layer without a boun
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-
 from certlip import plugins
 from certlip.errors import ConfigError
+from certlip.options import check_keywords
 from certlip.record import Kind
 
 FILLED_IN = ("data", "max_seconds", "threads", "seed")
@@ -33,8 +31,8 @@ class MethodInfo:
     """What a method says of itself.
 
     title: as printed; kind: of its results, unless a `Bound` says otherwise; reference: authors, year, identifier;
-    takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then has
-    ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts.
+    takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then
+    has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts.
     """
 
     title: str
@@ -98,31 +96,4 @@ def entry_point(method: ModuleType) -> Any:
 
 def check_options(name: str, method: ModuleType, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, typed and complete with defaults; raises ConfigError naming an unknown or ill-typed one."""
-    model = _options_model(method)
-    known = list(model.model_fields)
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"method {name!r} has no option {key!r}{plugins.nearest(key, known)}")
-    try:
-        return {key: getattr(model(**options), key) for key in known}
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"method {name!r}, option {'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}"
-        ) from error
-
-
-def _options_model(method: ModuleType) -> type[BaseModel]:
-    function = entry_point(method)
-    parameters = inspect.signature(function).parameters.values()
-    options: dict[str, Any] = {
-        p.name: (_annotation(p.annotation, function), ... if p.default is p.empty else p.default)
-        for p in parameters
-        if p.kind is p.KEYWORD_ONLY and p.name not in FILLED_IN
-    }
-    return create_model("Options", __config__=ConfigDict(extra="forbid"), **options)
-
-
-def _annotation(annotation: Any, function: Any) -> Any:
-    """An option's type, also where annotations are postponed."""
-    return eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation
+    return check_keywords(f"method {name!r}", entry_point(method), options, exclude=FILLED_IN)

@@ -27,10 +27,14 @@ EMPTY = "No network of this configuration belongs to this table."
 
 @dataclass(frozen=True)
 class TableInfo:
-    """What a table says of itself; title: a few words, caption: sentences in plain text."""
+    """What a table says of itself.
+
+    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, or a benchmark's name.
+    """
 
     title: str
     caption: str
+    source: str = "bounds"
 
 
 def names() -> list[str]:

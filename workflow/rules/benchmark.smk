@@ -1,0 +1,19 @@
+# Benchmarks: ours and the peers' in one run on the same input.
+
+
+rule measure_benchmark:
+    output:
+        "results/benchmarks/{benchmark}.csv",
+    log:
+        "logs/measure_benchmark/{benchmark}.log",
+    conda:
+        "../../environment.yml"
+    # alone on the machine: a neighbour would be measured too
+    threads: workflow.cores
+    params:
+        options=lambda w: CONFIG.benchmarks[w.benchmark],
+        code=lambda w: fingerprint(
+            "certlip.benchmarks", f"certlip.benchmarks.{w.benchmark}", *BENCHMARKED
+        ),
+    script:
+        "../scripts/measure_benchmark.py"
