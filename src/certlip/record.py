@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from certlip.errors import DataError
 from certlip.files import write_atomically
@@ -90,5 +90,5 @@ class Record(BaseModel):
             return cls.model_validate_json(Path(path).read_text())
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist") from error
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:
             raise DataError(f"{path} is not a certlip record; delete it and run again") from error

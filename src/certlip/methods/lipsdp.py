@@ -16,6 +16,7 @@ from certlip.methods import MethodInfo
 from certlip.network import Network
 from certlip.partition.plan import Plan, make_segment
 from certlip.record import Kind
+from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo(title="LipSDP-Neuron", kind=Kind.CERTIFIED, reference="Fazlyab et al. 2019, arXiv 1906.04893")
 
@@ -23,7 +24,7 @@ INFO = MethodInfo(title="LipSDP-Neuron", kind=Kind.CERTIFIED, reference="Fazlyab
 def plan(
     network: Network,
     *,
-    solver: str = "auto",
+    solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
 ) -> Plan:
     """One segment, one block: the whole network."""

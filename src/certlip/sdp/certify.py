@@ -157,6 +157,6 @@ def _well_formed(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:
     return (
         np.isfinite(rho)
         and rho > 0
-        and [len(t) for t in multipliers] == list(lmi.sizes[1:])
+        and [np.shape(t) for t in multipliers] == [(n,) for n in lmi.sizes[1:]]
         and all(np.isfinite(v).all() and (v >= 0).all() for v in vectors)
     )

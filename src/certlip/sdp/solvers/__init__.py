@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from certlip import plugins
 from certlip.errors import SolverUnavailable
@@ -56,6 +58,16 @@ class Proposal:
 def names() -> list[str]:
     """Names of all adapters, available or not."""
     return plugins.names(__name__)
+
+
+def _known(name: str) -> str:
+    if name != "auto" and name not in names():
+        raise ValueError(f"should be one of {', '.join(['auto', *names()])}")
+    return name
+
+
+SolverName = Annotated[str, AfterValidator(_known)]
+"""Type of a method's option ``solver``: ``auto`` or an adapter, installed or not."""
 
 
 def load(name: str) -> ModuleType:
