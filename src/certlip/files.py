@@ -44,7 +44,7 @@ def write_npz(path: str | Path, header: dict[str, Any], arrays: Mapping[str, NDA
 def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         header = json.loads(arrays.pop("header").tobytes())
         if not isinstance(header, dict):

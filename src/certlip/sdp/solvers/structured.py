@@ -15,6 +15,7 @@ import numpy as np
 from certlip.sdp.certify import start
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
+from certlip.sdp.solvers._conic import missing
 from certlip.sdp.structured.neurons import Neurons
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ WARM_SHARE = 0.01
 
 def unavailable() -> str | None:
     """Why it cannot run here, None if it can."""
-    return None
+    return missing("torch")
 
 
 def memory_mb(lmi: Lmi) -> float:
