@@ -6,7 +6,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,46 +15,20 @@ from typing import Any
 import joblib
 import numpy as np
 
-from certlip import limits, norms, sdp
+from certlip import norms
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
-from certlip.chain import Chain
+from certlip.chain import Chain, linear_groups
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
+from certlip.jobs import SolvedBlock, solve_content, solve_job
 from certlip.limits import Limits
-from certlip.merge import merge_blocks
+from certlip.merge import hand_on, merge_blocks
 from certlip.methods import Bound
-from certlip.network import Array, Network
-from certlip.partition.plan import Plan
+from certlip.network import Network
+from certlip.partition.plan import Job, Plan, SegmentPlan
 from certlip.partition.window import restrict
-from certlip.provenance import fingerprint
 from certlip.record import Status
-from certlip.rounding import multiply_up
-
-Place = tuple[int, int]
-"""(segment, block) of a plan."""
-
-
-@dataclass(frozen=True, eq=False)
-class SolvedBlock:
-    """The outcome of one distinct semidefinite program of a plan.
-
-    segment, block: its place in the plan; rho, multipliers: None and empty unless status is ok; reason: why there is
-    none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
-    """
-
-    segment: int
-    block: int
-    status: str
-    reason: str = ""
-    rho: float | None = None
-    multipliers: tuple[Array, ...] = ()
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-    order: int = 0
-    iterations: int | None = None
-    solver: str = ""
-    solver_version: str = ""
-    margin: float | None = None
+from certlip.rounding import multiply_up, sqrt_up
 
 
 def make_plan(network: Callable[[], Network], method: ModuleType, options: Mapping[str, Any]) -> Plan:
@@ -70,61 +45,27 @@ def make_plan(network: Callable[[], Network], method: ModuleType, options: Mappi
 def solve_blocks(
     network: Network,
     plan: Plan,
-    places: Iterable[Place] | None = None,
+    jobs: Iterable[Job] | None = None,
     *,
     limit: Limits | None = None,
     n_jobs: int = 1,
     cache: str | Path | None = None,
 ) -> list[SolvedBlock]:
-    """Solve distinct blocks of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
+    """Do jobs of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
 
-    places: which blocks, all of the plan when None; cache: private folder of solved programs, keyed by their content
+    jobs: which, all of the plan when None; cache: private folder of solved programs, keyed by their content
     (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
     """
     if cache is not None:
         Path(cache).mkdir(parents=True, exist_ok=True)
         os.chmod(cache, 0o700)
     memory = joblib.Memory(cache, verbose=0)
-    solve = memory.cache(_solve_content, ignore=["limit"])
+    solve = memory.cache(solve_content, ignore=["limit"])
     tasks = (
-        joblib.delayed(_solve_place)(solve, network, plan, place, limit or Limits())
-        for place in (plan.blocks if places is None else places)
+        joblib.delayed(solve_job)(solve, network, plan, job, limit or Limits())
+        for job in (plan.jobs if jobs is None else jobs)
     )
-    return list(joblib.Parallel(n_jobs=n_jobs, prefer="threads")(tasks))
-
-
-def _solve_place(solve: Any, network: Network, plan: Plan, place: Place, limit: Limits) -> SolvedBlock:
-    segment = plan.segments[place[0]]
-    try:
-        patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[place[1]].windows[0])
-        chain = Chain.of(patch)
-        measured = solve(
-            sdp.Lmi.of(chain),
-            plan.solver,
-            plan.rtol,
-            limit.max_seconds,
-            fingerprint("certlip.sdp", *plan.solver_modules),
-            limit,
-        )
-    except NoBound as error:
-        return SolvedBlock(*place, status=error.status, reason=str(error))
-    solution: sdp.Solution = measured.value
-    early = "the solver was stopped at its time limit: certified, but not the tightest"
-    return SolvedBlock(
-        *place,
-        status=Status.OK,
-        reason=early if solution.status == "time_limit" else "",
-        peak_mb=measured.peak_mb,
-        **{f.name: getattr(solution, f.name) for f in fields(SolvedBlock)[4:] if f.name != "peak_mb"},
-    )
-
-
-def _solve_content(
-    lmi: sdp.Lmi, solver: str, rtol: float, max_seconds: float | None, code: str, limit: Limits
-) -> limits.Measured:
-    """One program, cached by every argument but the last."""
-    arguments = (lmi, solver, rtol, limit.threads, max_seconds, limit.max_memory_mb)
-    return limits.call(sdp.solve_lmi, *arguments, limit=limit)
+    return list(chain.from_iterable(joblib.Parallel(n_jobs=n_jobs, prefer="threads")(tasks)))
 
 
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
@@ -163,14 +104,27 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
 
 def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedBlock]) -> SegmentProof:
     segment = plan.segments[index]
+    if plan.merges_metrics(index):
+        return _metric_proof(part, segment, blocks)
     planned = list(zip(segment.blocks, blocks, strict=True))
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
     side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
     patch, _ = restrict(part, segment.blocks[0].windows[0])
     constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
-    proofs = tuple(BlockProof(block.windows, solved.rho or 0.0, solved.multipliers) for block, solved in planned)
-    return SegmentProof(segment.first, segment.last, plan.merge, constant, blocks=proofs)
+    proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
+    return SegmentProof(
+        segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs
+    )
+
+
+def _metric_proof(part: Network, segment: SegmentPlan, blocks: Sequence[SolvedBlock]) -> SegmentProof:
+    planned = list(zip(segment.blocks, blocks, strict=True))
+    proofs = tuple(BlockProof(b.windows, s.rho or 0.0, s.multipliers, s.metric) for b, s in planned)
+    fields = [field for block, _ in planned for field in block.fields]
+    metrics = [s.metric for block, s in planned for _ in block.windows if s.metric is not None]
+    load = hand_on(metrics, fields, linear_groups(part)[2], part.input_shape)
+    return SegmentProof(segment.first, segment.last, "metric", sqrt_up(float(load.max())), blocks=proofs)
 
 
 def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
@@ -196,7 +150,11 @@ def save_solved(path: str | Path, network: Network | None, plan: Plan, solved: S
     described, arrays = network.to_arrays() if network else ({}, {})
     for i, s in enumerate(solved):
         arrays.update({f"multipliers.{i}.{t}": multiplier for t, multiplier in enumerate(s.multipliers)})
-    entries = [{f.name: getattr(s, f.name) for f in fields(s) if f.name != "multipliers"} for s in solved]
+        if s.metric is not None:
+            arrays[f"metric.{i}"] = s.metric
+    entries = [
+        {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("multipliers", "metric")} for s in solved
+    ]
     header = {"network": described, "sha256": network.sha256 if network else None, "plan": plan.model_dump(mode="json")}
     write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays)
 
@@ -212,8 +170,13 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
         for i, entry in enumerate(header["solved"]):
             n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
             multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
-            solved.append(SolvedBlock(**entry, multipliers=multipliers))
-        return network, Plan.model_validate(header["plan"]), solved
+            rho = None if entry["rho"] is None else float(entry["rho"])
+            metric = np.asarray(arrays[f"metric.{i}"], dtype=np.float64) if f"metric.{i}" in arrays else None
+            solved.append(SolvedBlock(**{**entry, "rho": rho}, multipliers=multipliers, metric=metric))
+        plan = Plan.model_validate(header["plan"])
+        if not {(s.segment, s.block) for s in solved} <= set(plan.blocks):
+            raise ValueError("a block that is not in the plan")
+        return network, plan, solved
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} does not hold solved blocks ({error!r}); delete it and run again") from error
 

@@ -16,16 +16,21 @@ from certlip.partition.window import Window
 from certlip.rounding import multiply_up
 from certlip.sdp.certify import Certified
 
-Rule = Literal["constants", "sum", "cover", "recomputed"]
+Rule = Literal["constants", "sum", "cover", "metric", "recomputed"]
 
 
 @dataclass(frozen=True, eq=False)
 class BlockProof:
-    """One verified point of a LipSDP: P(rho, T) >= 0 for the sub-network of each window (None: the whole map)."""
+    """One verified point of a LipSDP: P(rho, T) >= 0 for the sub-network of each window (None: the whole map).
+
+    metric: d of shape (n_0,) where P_00 = rho diag(d), None for ones; stage: of a `SegmentProof` with cuts.
+    """
 
     windows: tuple[Window | None, ...]
     rho: float
     multipliers: tuple[Array, ...]
+    metric: Array | None = None
+    stage: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,8 @@ class SegmentProof:
     """Why layers [first, last) have the Lipschitz constant `constant`.
 
     rule ``constants``: each layer has its entry of `constants`; ``sum``, ``cover``: the merge of `blocks`;
+    ``metric``: the merge of the metrics of `blocks`, rho = 1; between `cuts`, layer indices, lie stages, and each takes
+    the merged metric of the stage after it as output metric;
     ``recomputed``: `method` with `options`, which is deterministic and certified, gives it.
     """
 
@@ -44,6 +51,7 @@ class SegmentProof:
     blocks: tuple[BlockProof, ...] = ()
     method: str = ""
     options: Mapping[str, Any] | None = None
+    cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +90,17 @@ class UpperCertificate:
         for s, segment in enumerate(self.segments):
             blocks = []
             for b, block in enumerate(segment.blocks):
-                blocks.append({"windows": [w and list(w) for w in block.windows], "rho": block.rho})
+                blocks.append(
+                    {"windows": [w and list(w) for w in block.windows], "rho": block.rho, "stage": block.stage}
+                )
                 for t, multiplier in enumerate(block.multipliers):
                     arrays[f"multipliers.{s}.{b}.{t}"] = multiplier
+                if block.metric is not None:
+                    arrays[f"metric.{s}.{b}"] = block.metric
             entry = {key: getattr(segment, key) for key in _SEGMENT_FIELDS}
-            segments.append({**entry, "constants": list(segment.constants), "blocks": blocks})
+            segments.append(
+                {**entry, "constants": list(segment.constants), "cuts": list(segment.cuts), "blocks": blocks}
+            )
         header = {"certificate": "upper", "network": described, "sha256": self.network.sha256, "segments": segments}
         write_npz(path, header, arrays)
 
@@ -128,18 +142,19 @@ def load(path: str | Path) -> Certificate:
     """Read a certificate; raises DataError if the file is missing, damaged or not one."""
     header, arrays = read_npz(path)
     if header.get("certificate") == "none":
-        raise DataError(f"{path} holds no certificate: {header['reason']}")
+        raise DataError(f"{path} holds no certificate: {header.get('reason')}")
     try:
         network = Network.from_arrays(header["network"], arrays)
         if network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
         if header["certificate"] == "lower":
-            return LowerCertificate(network, arrays["point"], arrays["direction"], float(header["value"]))
+            point, direction = (np.asarray(arrays[key], dtype=np.float64) for key in ("point", "direction"))
+            return LowerCertificate(network, point, direction, float(header["value"]))
         return UpperCertificate(
             network, tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a certlip certificate ({error!r})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 
 
 def save_none(path: str | Path, reason: str) -> None:
@@ -160,6 +175,17 @@ def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> Se
         while (key := f"multipliers.{s}.{b}.{len(multipliers)}") in arrays:
             multipliers.append(np.asarray(arrays[key], dtype=np.float64))
         windows = tuple(None if w is None else Window(*map(int, w)) for w in block["windows"])
-        blocks.append(BlockProof(windows, float(block["rho"]), tuple(multipliers)))
-    fields = {key: entry[key] for key in _SEGMENT_FIELDS}
-    return SegmentProof(**fields, constants=tuple(map(float, entry["constants"])), blocks=tuple(blocks))
+        metric = arrays.get(f"metric.{s}.{b}")
+        metric = None if metric is None else np.asarray(metric, dtype=np.float64)
+        blocks.append(BlockProof(windows, float(block["rho"]), tuple(multipliers), metric, int(block["stage"])))
+    return SegmentProof(
+        first=int(entry["first"]),
+        last=int(entry["last"]),
+        rule=entry["rule"],
+        constant=float(entry["constant"]),
+        constants=tuple(map(float, entry["constants"])),
+        blocks=tuple(blocks),
+        method=str(entry["method"]),
+        options=None if entry["options"] is None else dict(entry["options"]),
+        cuts=tuple(map(int, entry["cuts"])),
+    )

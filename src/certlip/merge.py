@@ -5,17 +5,24 @@ it. Summing over patches that tile the output map:
 
     sum:    L^2 = sum_j rho_j                                      (the paper's)
     cover:  L^2 = max over input pixels p of sum_{j: p in RF_j} rho_j      never worse, same programs
+
+With |f_j(x) - f_j(y)|^2 <= sum_p d_j(p) |x_p - y_p|^2, a metric d_j >= 0 instead of one rho_j:
+
+    metric: L^2 = max over input pixels and channels p of sum_{j: p in RF_j} d_j(p)
+
+which merges ``weighted`` (d_j proportional to 1 / cover) and ``folded`` (d_j optimal, all patches jointly).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from certlip.network import Pair
+from certlip.network import Array, Pair, Shape
 from certlip.partition.window import Window
-from certlip.rounding import add_up, gamma, sqrt_up, up
+from certlip.rounding import add_up, gamma, multiply_up, sqrt_up, up
 
 
 def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | None], side: Pair | None) -> float:
@@ -33,3 +40,24 @@ def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | No
                 load[field.slices] += rho
         return sqrt_up(up(float(load.max()) * (1 + gamma(len(rhos) + 1))))
     raise ValueError(f"unknown merge {merge!r}")
+
+
+def hand_on(metrics: Sequence[Array], fields: Sequence[Window | None], scale: float, shape: Shape) -> Array:
+    """A segment's merged metric: those of its patches added up at each input entry, times scale^2, rounded up.
+
+    metrics: verified d_j >= 0, flattened; fields: input window of each patch, None for the whole input; scale: of the
+    segment's `Chain`; shape: of the segment's input, and of the result. The segment's constant is the root of its
+    largest entry, and |f(x) - f(y)|^2 is at most its squared distance of x and y, which the segment before may take
+    as output metric.
+    """
+    load = np.zeros(shape)
+    for metric, field in zip(metrics, fields, strict=True):
+        target = load if field is None else load[(slice(None), *field.slices)]
+        target += metric.reshape(target.shape)
+    load *= (1 + gamma(len(metrics) + 4)) * multiply_up([scale, scale])
+    return np.nextafter(load, math.inf)
+
+
+def on_window(metric: Array, window: Window | None) -> Array:
+    """A map's metric on one window, flattened."""
+    return (metric if window is None else metric[(slice(None), *window.slices)]).ravel()

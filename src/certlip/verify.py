@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from certlip import certificate as certificates
 from certlip import norms
 from certlip.blocks import load_solved
-from certlip.certificate import Certificate, LowerCertificate, SegmentProof, UpperCertificate
-from certlip.chain import Chain
-from certlip.errors import UnsupportedLayer
-from certlip.merge import merge_blocks
-from certlip.methods import check_options
+from certlip.certificate import BlockProof, Certificate, LowerCertificate, SegmentProof, UpperCertificate
+from certlip.chain import Chain, linear_groups
+from certlip.errors import CertlipError, ConfigError
+from certlip.merge import hand_on, merge_blocks, on_window
+from certlip.methods import check_options, is_planned
 from certlip.methods import load as load_method
-from certlip.network import Network
-from certlip.partition.window import restrict, tiles
-from certlip.rounding import multiply_up
+from certlip.network import Array, Network
+from certlip.partition.window import Window, restrict, tiles
+from certlip.rounding import multiply_up, sqrt_up
 from certlip.sdp.certify import is_feasible
 from certlip.sdp.lmi import Lmi
 
@@ -56,7 +59,9 @@ def _verify_blocks(path: str | Path) -> Verification:
             continue
         segment = plan.segments[s.segment]
         patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[s.block].windows[0])
-        if not is_feasible(Lmi.of(Chain.of(patch)), s.rho, s.multipliers):
+        if s.metric is not None and s.metric.shape != (math.prod(patch.input_shape),):
+            return Verification(False, None, f"segment {s.segment}, block {s.block}: its metric does not fit")
+        if not is_feasible(Lmi.of(Chain.of(patch), s.metric), s.rho, s.multipliers):
             return Verification(False, None, f"segment {s.segment}, block {s.block}: rho {s.rho:.6g} is not proved")
     return Verification(True, None)
 
@@ -77,7 +82,11 @@ def _upper_flaw(certificate: UpperCertificate) -> str:
         if segment.first != position or segment.last <= segment.first:
             return f"the segments do not follow each other at layer {position}"
         position = segment.last
-        if flaw := _segment_flaw(certificate.network.segment(segment.first, segment.last), segment):
+        try:
+            flaw = _segment_flaw(certificate.network.segment(segment.first, segment.last), segment)
+        except CertlipError as error:
+            flaw = str(error)
+        if flaw:
             return f"layers {segment.first} to {segment.last - 1}: {flaw}"
     if position != len(certificate.network.layers):
         return "the segments do not reach the last layer"
@@ -92,6 +101,8 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
             return _recomputed_flaw(network, segment)
         case "sum" | "cover":
             return _blocks_flaw(network, segment)
+        case "metric":
+            return _metric_flaw(network, segment)
         case _:
             return f"unknown rule {segment.rule!r}"
 
@@ -107,6 +118,8 @@ def _constants_flaw(network: Network, segment: SegmentProof) -> str:
 
 def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
     method = load_method(segment.method)
+    if is_planned(method) or method.INFO.takes != "network":
+        raise ConfigError(f"the value of {segment.method} cannot be computed again from the network alone")
     options = check_options(segment.method, method, segment.options or {})
     result = method.bound(network, **options)
     if (result.kind or method.INFO.kind) != "certified":
@@ -115,30 +128,69 @@ def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
 
 
 def _blocks_flaw(network: Network, segment: SegmentProof) -> str:
-    windows = [w for block in segment.blocks for w in block.windows]
+    if segment.cuts or any(block.metric is not None for block in segment.blocks):
+        return f"rule {segment.rule!r} takes no metrics"
+    if flaw := _patches_flaw(network, segment.blocks):
+        return flaw
+    side = network.input_shape[1:] if len(network.input_shape) == 3 else None
+    rhos = [block.rho for block in segment.blocks for _ in block.windows]
+    fields, scale = _fields_and_scale(network, segment.blocks)
+    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, (side[0], side[1]) if side else None)])
+    return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
+
+
+def _metric_flaw(network: Network, segment: SegmentProof) -> str:
+    """Backwards through the stages: the merged metric of one is the output metric of the stage before it."""
+    ends = [0, *(cut - segment.first for cut in segment.cuts), len(network.layers)]
+    stages = list(pairwise(ends))
+    found = {block.stage for block in segment.blocks}
+    if any(last <= first for first, last in stages) or found != set(range(len(stages))):
+        return "the stages do not follow each other"
+    if any(block.metric is None or block.rho != 1 for block in segment.blocks):
+        return "a block has no metric of its own"
+    handed: Array | None = None
+    for stage, (first, last) in reversed(list(enumerate(stages))):
+        part = network.segment(first, last)
+        blocks = [block for block in segment.blocks if block.stage == stage]
+        if flaw := _patches_flaw(part, blocks, handed):
+            return flaw
+        metrics = [block.metric for block in blocks for _ in block.windows if block.metric is not None]
+        handed = hand_on(metrics, *_fields_and_scale(part, blocks), part.input_shape)
+    merged = sqrt_up(float(handed.max())) if handed is not None else 0.0
+    return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
+
+
+def _patches_flaw(network: Network, blocks: Sequence[BlockProof], output_metric: Array | None = None) -> str:
+    """Whether the blocks tile the output and the matrix inequality of each of their patches is proved.
+
+    output_metric: of the shape of the network's output.
+    """
+    windows = [w for block in blocks for w in block.windows]
+    output = network.shapes[-1]
     if not windows:
         return "there are no blocks"
-    output, side = network.shapes[-1], network.input_shape[1:] if len(network.input_shape) == 3 else None
     if None in windows:
         if windows != [None]:
             return "a whole map and patches are mixed"
     elif len(output) != 3 or not tiles([w for w in windows if w is not None], output[1], output[2]):
         return "the patches do not tile the output map"
-    rhos, fields, scale = [], [], 1.0
-    for block in segment.blocks:
-        verified: set[str] = set()
+    for block in blocks:
+        verified: set[tuple[str, bytes]] = set()
         for window in block.windows:
-            try:
-                patch, field = restrict(network, window)
-            except UnsupportedLayer as error:
-                return str(error)
-            if patch.sha256 not in verified:
-                chain = Chain.of(patch)
-                scale = max(scale, chain.scale)
-                if not is_feasible(Lmi.of(chain), block.rho, block.multipliers):
-                    return f"patch {window}: rho {block.rho:.6g} is not proved"
-                verified.add(patch.sha256)
-            rhos.append(block.rho)
-            fields.append(field)
-    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, (side[0], side[1]) if side else None)])
-    return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
+            patch, _ = restrict(network, window)
+            handed = None if output_metric is None else on_window(output_metric, window)
+            key = patch.sha256, b"" if handed is None else handed.tobytes()
+            if key in verified:
+                continue
+            if block.metric is not None and block.metric.shape != (math.prod(patch.input_shape),):
+                return f"patch {window}: the metric does not have one entry an input"
+            if not is_feasible(Lmi.of(Chain.of(patch), block.metric, handed), block.rho, block.multipliers):
+                return f"patch {window}: rho {block.rho:.6g} is not proved"
+            verified.add(key)
+    return ""
+
+
+def _fields_and_scale(network: Network, blocks: Sequence[BlockProof]) -> tuple[list[Window | None], float]:
+    """The input window of each patch, and the constant of the activations before and after its matrices."""
+    fields = [restrict(network, window)[1] for block in blocks for window in block.windows]
+    return fields, linear_groups(network)[2]

@@ -1,12 +1,13 @@
 """DCP-LipSDP: dynamic convolutional partition (Sulehman & Mu 2024, arXiv 2403.18613).
 
 The network is cut into segments f = f_p o ... o f_1 and the output map of each into a grid of patches; patch j of
-segment i is computed by a sub-network f_ij from its receptive field. With LipSDP-Neuron bounds L_ij of the sub-networks,
+segment i is computed by a sub-network f_ij from its receptive field. With LipSDP-Neuron bounds L_ij of these,
 
     L(f) <= prod_i sqrt(sum_j L_ij^2)                                                   (paper, eq. 18; merge ``sum``)
 
-since |f_i(x) - f_i(y)|^2 is the sum over patches that tile the output. Merge ``cover`` is sharper at no cost
-(`certlip.merge`). A segment is never bounded worse than by the product of its layer constants.
+since |f_i(x) - f_i(y)|^2 is the sum over patches that tile the output. Merge ``cover`` is sharper at no cost,
+``weighted`` weights the input pixels by how many patches read them, ``folded`` optimally (`certlip.merge`). A segment
+is never bounded worse than by the product of its layer constants.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.plan import Merge, Plan, find_cuts, make_segment
 from certlip.record import Kind
+from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo(title="DCP-LipSDP", kind=Kind.CERTIFIED, reference="Sulehman & Mu 2024, arXiv 2403.18613")
 
@@ -33,7 +35,7 @@ def plan(
     grid: Grid | list[Grid] = (2, 2),
     cuts: list[str] | None = None,
     merge: Merge = "sum",
-    solver: str = "auto",
+    solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
 ) -> Plan:
     """Segments between the cuts, each with the grid on its output map.
@@ -48,5 +50,5 @@ def plan(
     if len(grids) != len(convolutional):
         raise NoBound(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
     by_span = dict(zip(convolutional, grids, strict=True))
-    segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1))) for span in spans)
+    segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge) for span in spans)
     return Plan(segments=segments, merge=merge, fallback=True, solver=solver, rtol=rtol)

@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from certlip.errors import DataError, NoBound, UnsupportedLayer
 from certlip.files import write_atomically
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.window import Window, grid_windows, restrict
 from certlip.plugins import nearest
 from certlip.sdp import solvers
 
-Merge = Literal["sum", "cover"]
+Merge = Literal["sum", "cover", "weighted", "folded"]
+
+
+Place = tuple[int, int]
+"""(segment, block) of a plan."""
+
+
+class Job(NamedTuple):
+    """Blocks that are solved in one go."""
+
+    places: tuple[Place, ...]
 
 
 class _Model(BaseModel):
@@ -49,8 +61,8 @@ class Plan(_Model):
     """What is solved, how, and how the results are merged.
 
     refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
-    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of layer
-    constants; otherwise a failed block fails the plan.
+    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
+    layer constants; otherwise a failed block fails the plan.
     """
 
     segments: tuple[SegmentPlan, ...]
@@ -62,10 +74,19 @@ class Plan(_Model):
     seconds: float = 0.0
 
     @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """(segment, block) of each distinct semidefinite program, the largest first."""
+    def blocks(self) -> list[Place]:
+        """Place of each distinct semidefinite program, the largest first."""
         pairs = [(s, b) for s, segment in enumerate(self.segments) for b in range(len(segment.blocks))]
         return sorted(pairs, key=lambda sb: -self.segments[sb[0]].blocks[sb[1]].order)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """What is solved on its own, the largest first."""
+        return [Job((place,)) for place in self.blocks]
+
+    def merges_metrics(self, segment: int) -> bool:
+        """Whether the segment's patches have input metrics; the whole map needs none."""
+        return self.merge in ("weighted", "folded") and self.segments[segment].grid != (1, 1)
 
     @property
     def solver_modules(self) -> list[str]:
@@ -84,7 +105,7 @@ class Plan(_Model):
             return cls.model_validate_json(Path(path).read_text())
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist") from error
-        except ValidationError as error:
+        except ValueError as error:
             raise DataError(f"{path} is not a certlip plan; delete it and run again") from error
 
 
@@ -106,9 +127,13 @@ def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
     return sorted(cuts | {0, len(layers)})
 
 
-def make_segment(network: Network, first: int, last: int, grid: Pair) -> SegmentPlan:
-    """Layers [first, last) with the grid on its output map, equal patches collected.
+def make_segment(
+    network: Network, first: int, last: int, grid: Pair, merge: Merge = "sum", chain: bool = False
+) -> SegmentPlan:
+    """Layers [first, last) with the grid on its output map, patches with the same semidefinite program collected.
 
+    Equal weights and geometry suffice for ``sum`` and ``cover``; the other merges want equal metrics too: the same
+    cover at each input pixel, and with `chain`, where what follows tells all outputs apart, every patch is on its own.
     A segment without a convolution is not cut. Max pooling on its own, and a segment where a semidefinite program
     cannot gain (fewer than two linear layers), are left to their layer constants; max pooling among other layers
     raises UnsupportedLayer.
@@ -125,18 +150,30 @@ def make_segment(network: Network, first: int, last: int, grid: Pair) -> Segment
         return plan.model_copy(update={"blocks": (block,)})
     if grid[0] > shape[1] or grid[1] > shape[2]:
         raise NoBound(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
+    patches = [(window, *restrict(segment, window)) for window in grid_windows(shape[1], shape[2], grid)]
+    counts = cover([field for _, _, field in patches], segment.input_shape)
     classes: dict[tuple, list[tuple[Window, Window]]] = {}
     orders = {}
-    for window in grid_windows(shape[1], shape[2], grid):
-        block_network, field = restrict(segment, window)
+    for window, block_network, field in patches:
+        field = cast(Window, field)
         key = geometry(block_network)
-        classes.setdefault(key, []).append((window, cast(Window, field)))
+        if merge in ("weighted", "folded"):
+            key += (window,) if chain else (counts[field.slices].tobytes(),)
+        classes.setdefault(key, []).append((window, field))
         orders[key] = lmi_order(block_network)
     blocks = tuple(
         BlockPlan(windows=tuple(w for w, _ in pairs), fields=tuple(f for _, f in pairs), order=orders[key])
         for key, pairs in classes.items()
     )
     return plan.model_copy(update={"blocks": blocks})
+
+
+def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
+    """How many patches read each input pixel, (rows, columns); shape: of the segment's input map."""
+    counts = np.zeros(shape[1:], dtype=np.int64)
+    for field in fields:
+        counts[field.slices if field else ...] += 1
+    return counts
 
 
 def geometry(block: Network) -> tuple:

@@ -1,0 +1,89 @@
+"""One job of a plan: a semidefinite program set up from network and plan, solved within limits, certified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from certlip import limits, sdp
+from certlip.chain import Chain
+from certlip.errors import NoBound
+from certlip.limits import Limits
+from certlip.network import Array, Network
+from certlip.partition.plan import Job, Plan, SegmentPlan, cover
+from certlip.partition.window import restrict
+from certlip.provenance import fingerprint
+from certlip.record import Status
+from certlip.sdp.metric import absorb
+
+EARLY = "the solver was stopped at its time limit: certified, but not the tightest"
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedBlock:
+    """The outcome of one distinct semidefinite program of a plan.
+
+    segment, block: its place in the plan; rho, multipliers: None and empty unless status is ok; metric: d of shape
+    (n_0,) where the merge wants one, and rho is one then; reason: why there is none, or what there is to say; seconds:
+    of solving and certifying; peak_mb: of its process.
+    """
+
+    segment: int
+    block: int
+    status: str
+    reason: str = ""
+    rho: float | None = None
+    multipliers: tuple[Array, ...] = ()
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    order: int = 0
+    iterations: int | None = None
+    solver: str = ""
+    solver_version: str = ""
+    margin: float | None = None
+    metric: Array | None = None
+
+
+def solve_job(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
+    """The outcome of each block of a job; solve: `solve_content`, cached or not."""
+    try:
+        return [_solve_block(solve, network, plan, job, limit)]
+    except NoBound as error:
+        return [SolvedBlock(*place, status=error.status, reason=str(error)) for place in job.places]
+
+
+def _solve_block(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> SolvedBlock:
+    ((index, block),) = job.places
+    segment = plan.segments[index]
+    part = network.segment(segment.first, segment.last)
+    patch, _ = restrict(part, segment.blocks[block].windows[0])
+    weights = _weights(part, segment, block) if plan.merges_metrics(index) else None
+    lmi = sdp.Lmi.of(Chain.of(patch), weights)
+    code = fingerprint("certlip.sdp", *plan.solver_modules)
+    measured = solve(lmi, plan.solver, plan.rtol, limit.max_seconds, code, limit)
+    solution: sdp.Solution = measured.value
+    found = {f.name: getattr(solution, f.name) for f in fields(SolvedBlock) if hasattr(solution, f.name)}
+    if weights is not None:
+        absorbed = absorb(lmi, solution.rho, solution.multipliers)
+        found |= {"rho": 1.0, "metric": absorbed.metric, "margin": absorbed.margin}
+    early = EARLY if solution.status == "time_limit" else ""
+    found |= {"status": Status.OK, "reason": early, "peak_mb": measured.peak_mb}
+    return SolvedBlock(index, block, **found)
+
+
+def _weights(part: Network, segment: SegmentPlan, block: int) -> Array:
+    """The input metric of merge ``weighted``: each pixel shared equally between the patches that read it."""
+    counts = cover([field for b in segment.blocks for field in b.fields], part.input_shape)
+    field = segment.blocks[block].fields[0]
+    shared = 1.0 / (counts[field.slices] if field else counts)
+    return np.tile(shared.ravel(), part.input_shape[0])
+
+
+def solve_content(
+    lmi: sdp.Lmi, solver: str, rtol: float, max_seconds: float | None, code: str, limit: Limits
+) -> limits.Measured:
+    """One program; every argument but the last decides the outcome, `code` through what it stands for."""
+    arguments = (lmi, solver, rtol, limit.threads, max_seconds, limit.max_memory_mb)
+    return limits.call(sdp.solve_lmi, *arguments, limit=limit)

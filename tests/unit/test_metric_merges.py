@@ -1,0 +1,207 @@
+"""Merges that give the input pixels of a patch weights of their own, and what their certificates prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+
+import certlip
+from certlip import certificate as certificates
+from certlip.certificate import BlockProof, SegmentProof, UpperCertificate
+from certlip.network import Activation, Array, Conv, Network, Pair
+from certlip.record import Record
+
+METRIC_MERGES = ("weighted",)
+RTOL = 1e-4
+"""Default of the method: two optima agree to about this much."""
+
+
+def conv(name: str, seed: int, shape: tuple[int, int, int, int], padding: int = 0, stride: Pair = (1, 1)) -> Conv:
+    weight = np.random.default_rng(seed).standard_normal(shape)
+    return Conv(name, weight, np.zeros(shape[0]), stride, (padding,) * 4)
+
+
+def block(seed: int, kind: str = "plain", side: Pair = (9, 8), act: str = "relu") -> Network:
+    """Two convolutions; plain, padded, strided, or with remainders on a 2x2 grid."""
+    padding, stride = (1 if kind == "padded" else 0), ((2, 1) if kind == "strided" else (1, 1))
+    first = conv("first", seed, (2, 1, 3, 3), padding, stride)
+    second = conv("second", seed + 1000, (2, 2, 2, 2), padding)
+    layers = (first, Activation("act", act), second, Activation("last", act))
+    return Network(layers, (1, side[0] + (kind == "remainders"), side[1]))
+
+
+def tiny(seed: int, kind: str) -> Network:
+    """At most eight hidden neurons: small enough for the exact constant."""
+    padding, stride = (1 if kind == "padded" else 0), ((2, 1) if kind == "strided" else (1, 1))
+    side = {"plain": (3, 5), "padded": (2, 3), "strided": (5, 4)}[kind]
+    first = conv("first", seed, (1, 1, 2, 2) if kind != "padded" else (1, 1, 3, 3), padding, stride)
+    second = conv("second", seed + 1000, (1, 1, 1, 2) if kind != "padded" else (1, 1, 3, 3), padding)
+    return Network((first, Activation("act", "relu"), second), (1, *side))
+
+
+def dcp(network: Network, merge: str, grid: Pair = (2, 2), **options: Any) -> Record:
+    record = certlip.bound(network, method="dcp", grid=grid, merge=merge, **options)
+    assert record.value is not None, record.reason
+    return record
+
+
+def merged(network: Network, merge: str, grid: Pair = (2, 2)) -> float:
+    """The merge's own constant, without the minimum with the product of norms."""
+    from certlip import blocks
+    from certlip.methods import dcp as method
+
+    plan = method.plan(network, grid=grid, merge=merge)  # type: ignore[arg-type]
+    solved = blocks.solve_blocks(network, plan)
+    return blocks.merge_plan(network, plan.model_copy(update={"fallback": False}), solved).value
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+@pytest.mark.parametrize("kind", ["plain", "padded", "strided"])
+def test_a_metric_merge_is_never_below_the_exact_constant(merge: str, kind: str) -> None:
+    for seed in range(3):
+        network = tiny(seed, kind)
+        assert oracle.is_at_least(merged(network, merge, (2, 2) if kind != "strided" else (2, 1)), network)
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+@pytest.mark.parametrize("kind", ["plain", "padded", "strided", "remainders"])
+def test_a_metric_merge_is_never_below_sampled_quotients(merge: str, kind: str) -> None:
+    network = block(3, kind)
+    assert merged(network, merge) >= oracle.sampled_quotient(network, 0)
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+def test_a_metric_merge_is_at_least_the_norm_of_a_linear_network_and_the_bound_of_the_whole_map(merge: str) -> None:
+    linear = block(4, side=(5, 5), act="identity")
+    first, _, second, _ = linear.layers
+    shape = linear.shapes[2]
+    matrix = oracle.dense_matrix(second, shape) @ oracle.dense_matrix(first, linear.input_shape)
+    assert oracle.dominates(merged(linear, merge), oracle.rational(matrix))
+    network = block(4)
+    whole = certlip.bound(network, method="lipsdp").value
+    assert whole is not None
+    assert merged(network, merge) >= whole * (1 - RTOL)
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+def test_the_product_of_norms_replaces_a_merge_that_is_worse(merge: str) -> None:
+    network = block(5, side=(12, 12))
+    # the norms of nonnegative kernels are attained together, so their product is nearly the constant
+    layers = [
+        replace(layer, weight=abs(layer.weight)) if isinstance(layer, Conv) else layer for layer in network.layers
+    ]
+    network = Network(tuple(layers), network.input_shape)
+    product = certlip.bound(network, method="product").value
+    assert product is not None
+    assert merged(network, merge, (9, 9)) > product
+    record = dcp(network, merge, (9, 9))
+    assert record.value == product
+    assert "product of norms" in record.reason
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+@pytest.mark.parametrize("factor", [1e-6, 3.0, 1e6])
+def test_scaling_a_layer_scales_a_metric_merge(merge: str, factor: float) -> None:
+    network = block(6)
+    first, *others = network.layers
+    assert isinstance(first, Conv)
+    scaled = Network((replace(first, weight=factor * first.weight), *others), network.input_shape)
+    assert merged(scaled, merge) == pytest.approx(factor * merged(network, merge), rel=2 * RTOL)
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+def test_the_slope_of_a_last_activation_counts(merge: str) -> None:
+    network = block(7)
+    sigmoid = Network((*network.layers[:3], Activation("last", "sigmoid")), network.input_shape)
+    record = dcp(sigmoid, merge)
+    assert record.value == pytest.approx(dcp(network, merge).value / 4, rel=1e-3)  # type: ignore[operator]
+    assert certlip.verify(record.certificate)
+
+
+def test_patches_with_another_cover_are_programs_of_their_own() -> None:
+    network = block(8, side=(16, 16))
+    assert dcp(network, "sum", (4, 4)).n_distinct_sdps < dcp(network, "weighted", (4, 4)).n_distinct_sdps  # type: ignore[operator]
+    assert dcp(network, "weighted", (4, 4)).n_sdps == 16
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+@pytest.mark.parametrize("kind", ["plain", "padded", "strided", "remainders"])
+def test_a_metric_certificate_is_verified_from_its_file(merge: str, kind: str, tmp_path: Path) -> None:
+    record = dcp(block(9, kind), merge)
+    assert [s.rule for s in record.certificate.segments] == ["metric"]
+    record.certificate.save(tmp_path / "certificate.npz")
+    found = certlip.verify(tmp_path / "certificate.npz")
+    assert found, found.reason
+    assert found.value == record.value
+
+
+def _edit(certificate: UpperCertificate, **changes: Any) -> UpperCertificate:
+    (segment,) = certificate.segments
+    return replace(certificate, segments=(replace(segment, **changes),))
+
+
+def _with_first(segment: SegmentProof, **changes: Any) -> tuple[BlockProof, ...]:
+    return (replace(segment.blocks[0], **changes), *segment.blocks[1:])
+
+
+def _shrunk(metric: Array | None) -> Array:
+    assert metric is not None
+    smaller = metric.copy()
+    smaller[len(smaller) // 2] *= 0.5
+    return smaller
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda s: {"constant": s.constant * (1 - 1e-12)},
+        lambda s: {"blocks": _with_first(s, metric=0.99 * s.blocks[0].metric), "constant": 0.0},
+        lambda s: {"blocks": _with_first(s, metric=_shrunk(s.blocks[0].metric))},
+        lambda s: {"blocks": _with_first(s, metric=-s.blocks[0].metric)},
+        lambda s: {"blocks": _with_first(s, metric=s.blocks[0].metric[:1])},
+        lambda s: {"blocks": _with_first(s, metric=np.full_like(s.blocks[0].metric, np.nan))},
+        lambda s: {"blocks": _with_first(s, metric=None)},
+        lambda s: {"blocks": _with_first(s, rho=2.0)},
+        lambda s: {"blocks": _with_first(s, stage=1)},
+        lambda s: {"blocks": _with_first(s, windows=s.blocks[1].windows)},
+        lambda s: {"blocks": s.blocks[1:]},
+        lambda s: {"blocks": (*s.blocks, s.blocks[0])},
+        lambda s: {"cuts": (2,)},
+        lambda s: {"rule": "sum"},
+        lambda s: {"rule": "cover"},
+    ],
+)
+def test_a_tampered_metric_certificate_is_rejected(tamper: Any) -> None:
+    certificate = dcp(block(10), "weighted").certificate
+    assert certlip.verify(certificate)
+    assert not certlip.verify(_edit(certificate, **tamper(certificate.segments[0])))
+
+
+def test_a_metric_that_is_larger_somewhere_raises_the_constant_that_verifies() -> None:
+    certificate = dcp(block(10), "weighted").certificate
+    (segment,) = certificate.segments
+    larger = _with_first(segment, metric=2 * segment.blocks[0].metric)
+    assert not certlip.verify(_edit(certificate, blocks=larger))
+    assert certlip.verify(_edit(certificate, blocks=larger, constant=1.5 * segment.constant))
+
+
+def test_solved_blocks_with_metrics_are_verified_from_their_file(tmp_path: Path) -> None:
+    from certlip import blocks
+    from certlip.methods import dcp as method
+
+    network = block(11)
+    plan = method.plan(network, merge="weighted")
+    solved = blocks.solve_blocks(network, plan)
+    path = tmp_path / "blocks.npz"
+    blocks.save_solved(path, network, plan, solved)
+    assert certificates.kind(path) == "blocks"
+    assert certlip.verify(path)
+    assert blocks.merge_plan(*blocks.load_solved(path)).value == blocks.merge_plan(network, plan, solved).value  # type: ignore[arg-type]
+    tampered = [replace(solved[0], metric=0.99 * solved[0].metric), *solved[1:]]  # type: ignore[operator]
+    blocks.save_solved(path, network, plan, tampered)
+    assert not certlip.verify(path)
