@@ -1,6 +1,7 @@
 """Architectures by name: one file each, with ``make(**options) -> nn.Module`` and ``input_shape(**options)``.
 
-Weights are Kaiming normal (He et al. 2015, arXiv 1502.01852), biases zero, a function of the seed alone.
+Weights are Kaiming normal (He et al. 2015, arXiv 1502.01852), biases zero, a function of the seed alone; but an
+architecture with ``known_constant(**options) -> float``, whose Lipschitz constant is known, brings its own weights.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def make(architecture: str, seed: int, /, **options: Any) -> torch.nn.Module:
             module(torch.zeros(1, *plugin.input_shape(**options)))
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             raise _no_network(architecture, options, error) from error
+        if hasattr(plugin, "known_constant"):
+            return module
         generator = torch.Generator().manual_seed(seed)
         for layer in module.modules():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
@@ -54,6 +57,12 @@ def input_shape(architecture: str, /, **options: Any) -> tuple[int, ...]:
         return _load(architecture, options).input_shape(**options)
     except (TypeError, ValueError) as error:
         raise _no_network(architecture, options, error) from error
+
+
+def known_constant(architecture: str, /, **options: Any) -> float | None:
+    """The Lipschitz constant of an architecture that brings its own weights, never above the true one; else None."""
+    plugin = _load(architecture, options)
+    return plugin.known_constant(**options) if hasattr(plugin, "known_constant") else None
 
 
 def from_factory(factory: str, seed: int = 0, /, **options: Any) -> torch.nn.Module:
