@@ -21,6 +21,7 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,8 @@ RANK = 16
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
 OPENINGS = (0.1, 1e-3, 1.0, 10.0, 100.0)
-"""Shares of rtol given up for strict feasibility, tried in turn: optimal multipliers may lie on the boundary."""
+"""Shares of rtol given up for strict feasibility: optimal multipliers may lie on the boundary. The first is enough
+unless the ascent has converged and the gap is still open: then all are tried in turn."""
 DENSE = 0.3
 """A layer with a larger share of nonzeros is multiplied densely."""
 PLAIN_SWEEPS = 5
@@ -184,7 +186,8 @@ def ascend(
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower
         if progress <= rtol or late or n_rounds == MAX_ROUNDS:
-            multipliers, top = _opened(problem, ascent.multipliers, ascent.lower, rtol)
+            openings = OPENINGS if progress <= 0.01 * rtol else OPENINGS[:1]
+            multipliers, top = _opened(problem, ascent, openings, rtol)
             best, rho = (multipliers, top) if top < rho else (best, rho)
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, outcome.gap, ascent.rank)
@@ -195,8 +198,8 @@ def ascend(
     return outcome
 
 
-def _opened(problem: Problem, blocks: list[Tensor], lower: float, rtol: float) -> tuple[Tensor, float]:
-    """Strictly feasible multipliers near the given ones, and their smallest rho, infinite if none were found.
+def _opened(problem: Problem, ascent: Ascent, openings: Sequence[float], rtol: float) -> tuple[Tensor, float]:
+    """Strictly feasible multipliers near those of the ascent, and their smallest rho, infinite if none were found.
 
     With f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a layer's
     scale moves through the chain. The given weights lie strictly inside of that: scaling the couplings of P down is
@@ -204,17 +207,18 @@ def _opened(problem: Problem, blocks: list[Tensor], lower: float, rtol: float) -
     """
     import torch
 
+    blocks = ascent.multipliers
     n_layers = len(blocks) + 1
     # about what certify.py will ask for: an error of `order` roundings in each entry of each row
     shift = 8 * problem.order**2 * 2.0**-53
     best, rho = torch.cat(blocks), math.inf
-    for share in OPENINGS:
+    for share in openings:
         factor = (1 + share * rtol) ** (1 / n_layers)
         multipliers = torch.cat([t * factor ** (n_layers - i) for i, t in enumerate(blocks, start=1)])
         spectrum = Spectrum(problem, multipliers, shift)
         if spectrum.feasible and float(spectrum.eigenvalues[-1]) < rho:
             best, rho = multipliers, float(spectrum.eigenvalues[-1])
-        if rho - lower <= rtol * rho:
+        if rho - ascent.lower <= rtol * rho:
             break
     return best, rho
 
