@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BOUND, COMPARE, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
+from workspace import BOUND, COMPARE, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
 
 
 def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:

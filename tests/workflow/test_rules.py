@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from workspace import REPOSITORY
 
 from certlip import provenance
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from conftest import BOUND, FIGURES, NETWORKS, PLANNED, TABLES, Outcome, Workspace
+from workspace import BOUND, FIGURES, NETWORKS, PLANNED, TABLES, Outcome, Workspace
 
 from certlip import collect, verify
 from certlip.blocks import load_solved

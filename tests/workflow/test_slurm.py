@@ -1,0 +1,55 @@
+"""The workflow on a real SLURM: the profile as it is shipped, the same bounds as on one machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm.cluster import Cluster, why_not
+from workspace import Workspace
+
+from certlip.record import Record
+
+METHODS = {
+    "lower": {"n_points": 32},
+    "product": None,
+    "dcp-cover": {"method": "dcp", "grid": [2, 2], "merge": "cover"},
+}
+
+# This cluster has no accounting, two processors, and jobs of seconds.
+HERE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+SMALL = ["--set-threads", "solve_blocks=1", "--set-scatter", "blocks=2"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A running cluster; all of it is stopped in the end."""
+    if reason := why_not():
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))
+    started = Cluster(folder)
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(folder)
+
+
+def test_the_bounds_from_slurm_are_those_of_one_machine(
+    cluster: Cluster, finished: Workspace, workspace: Workspace
+) -> None:
+    workspace.restrict(["block"], METHODS)
+    outcome = workspace.snakemake(*HERE, *SMALL, profile="slurm")
+    assert outcome.returncode == 0, outcome.text
+    for method in METHODS:
+        path = f"results/bounds/block/{method}.json"
+        mine, theirs = Record.load(workspace.folder / path), Record.load(finished.folder / path)
+        assert (mine.status, mine.value) == ("ok", theirs.value)
+    jobs = cluster.answer("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines()
+    assert len(jobs) == 6  # an export, two bounds, two scatter items and their merge
+    assert {job.split()[1] for job in jobs} == {"COMPLETED"}
+    assert sum("_" in job.split()[0] for job in jobs) == 2, "the scatter items are one job array"
