@@ -35,10 +35,10 @@ def multiply_up(factors: Iterable[float]) -> float:
 
 
 def add_up(terms: Iterable[float]) -> float:
-    """Sum of nonnegative terms, rounded up."""
+    """Sum of nonnegative terms, rounded up; zeros add nothing."""
     total = 0.0
     for term in terms:
-        total = up(total + term) if total else term
+        total = up(total + term) if total and term else total + term
     return total
 
 

@@ -76,7 +76,7 @@ def certify(lmi: Lmi, multipliers: Sequence[Array]) -> Certified:
     """The smallest rho that verifies for the proposed multipliers, or for a point slightly more feasible.
 
     multipliers: T_1..T_L as a solver returned them; negative entries are clipped.
-    Raises NotCertified where even the start point does not verify (non-finite proposals, degenerate scaling).
+    Raises NotCertified where no point near the proposal verifies (far from feasible, not finite, degenerate scaling).
     """
     if not all(np.isfinite(t).all() for t in multipliers):
         raise NotCertified("the solver returned multipliers that are not finite")

@@ -1,0 +1,245 @@
+"""The matrix inequality and its certificate: rational arithmetic decides what floating point may claim."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import settings as limit
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from oracle import Rational
+from scipy import linalg
+
+from certlip.errors import NotCertified
+from certlip.network import Array
+from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.sdp.lmi import Lmi, Multipliers
+
+SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-2.0, 1.0), (1.0, 3.0)]
+
+
+def exact_matrix(lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Array] | None = None) -> Rational:
+    """P(rho, T) by its definition in fractions: the sum of its quadratic forms.
+
+    shifts: added to the weights before.
+    """
+    starts = np.concatenate([[0], np.cumsum(lmi.sizes)])
+    p = [[Fraction(0)] * starts[-1] for _ in range(starts[-1])]
+    weights = [oracle.rational(w) for w in lmi.weights]
+    if shifts is not None:
+        weights = [
+            [[a + b for a, b in zip(r, s, strict=True)] for r, s in zip(w, oracle.rational(d), strict=True)]
+            for w, d in zip(weights, shifts, strict=True)
+        ]
+    m = np.ones(lmi.sizes[0]) if lmi.input_metric is None else lmi.input_metric
+    q = np.ones(len(lmi.weights[-1])) if lmi.output_metric is None else lmi.output_metric
+    for k in range(lmi.sizes[0]):
+        p[k][k] += Fraction(rho) * Fraction(float(m[k]))
+    for row, factor in zip(weights[-1], q, strict=True):
+        add_square(p, {starts[-2] + k: w for k, w in enumerate(row)}, -Fraction(float(factor)))
+    for i, (t, (a, b), w) in enumerate(zip(multipliers, lmi.slopes, weights, strict=False), start=1):
+        for k, row in enumerate(w):
+            # 2 t (z - a y)(z - b y) = t (2 z - (a + b) y)^2 / 2 - t (b - a)^2 y^2 / 2 for y = row x
+            half, total, gap = Fraction(float(t[k])) / 2, Fraction(a) + Fraction(b), Fraction(b) - Fraction(a)
+            own = {starts[i - 1] + j: -total * entry for j, entry in enumerate(row)}
+            add_square(p, {**own, starts[i] + k: Fraction(2)}, half)
+            add_square(p, {starts[i - 1] + j: entry for j, entry in enumerate(row)}, -half * gap**2)
+    return p
+
+
+def add_square(p: Rational, vector: dict[int, Fraction], factor: Fraction) -> None:
+    for i, x in vector.items():
+        for j, y in vector.items():
+            if x and y:
+                p[i][j] += factor * x * y
+
+
+def is_semidefinite(p: Rational) -> bool:
+    return oracle._is_semidefinite([list(row) for row in p])
+
+
+@st.composite
+def lmis(draw: st.DrawFn, radii: float = 0.0) -> tuple[Lmi, np.random.Generator]:
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
+    scales = draw(st.lists(st.sampled_from([1.0, 1e-6, 1e6]), min_size=3, max_size=3))
+    weights = tuple(s * rng.standard_normal((n, m)) for s, m, n in zip(scales, sizes, sizes[1:], strict=False))
+    slopes = tuple(draw(st.sampled_from(SLOPES)) for _ in weights[1:])
+    with_metrics = draw(st.booleans())
+    m, q = (rng.uniform(0.1, 10, n) if with_metrics else None for n in (sizes[0], sizes[-1]))
+    spread = tuple(radii * np.abs(w) * rng.random(w.shape) for w in weights) if radii else ()
+    return Lmi(weights, slopes, m, q, spread), rng
+
+
+@limit(max_examples=60)
+@given(lmis())
+def test_the_error_bound_covers_every_rounding_of_the_matrix(drawn: tuple[Lmi, np.random.Generator]) -> None:
+    lmi, rng = drawn
+    multipliers = tuple(t * rng.uniform(0.5, 2, len(t)) for t in start(lmi))
+    check_error(lmi, 3.7, multipliers, None, rng)
+
+
+@limit(max_examples=40)
+@given(lmis(radii=1e-3))
+def test_the_error_bound_covers_any_weights_within_the_radii(drawn: tuple[Lmi, np.random.Generator]) -> None:
+    lmi, rng = drawn
+    multipliers = tuple(t * rng.uniform(0.5, 2, len(t)) for t in start(lmi))
+    radii = [np.zeros_like(w) if r is None else r for w, r in zip(lmi.weights, lmi.radii, strict=True)]
+    check_error(lmi, 3.7, multipliers, [r * rng.choice([-1.0, 1.0], r.shape) for r in radii], rng)
+
+
+@pytest.mark.parametrize("tiny", [1e-310, 1e-316, 1e-320])
+def test_the_error_bound_covers_underflow_that_a_weight_amplifies(tiny: float) -> None:
+    rng = np.random.default_rng(0)
+    lmi = Lmi((1e9 * rng.standard_normal((2, 2)), tiny * np.ones((1, 2))), ((-1.0, 1.0),))
+    multipliers = (tiny * rng.random(2),)
+    check_error(lmi, 1.0, multipliers, None, rng)
+
+
+def check_error(
+    lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Array] | None, rng: np.random.Generator
+) -> None:
+    scaling: NDArray[np.float64] = np.ldexp(1.0, rng.integers(-3, 4, lmi.order))
+    computed, exact = lmi.matrix(rho, multipliers), exact_matrix(lmi, rho, multipliers, shifts)
+    computed = np.tril(computed) + np.tril(computed, -1).T  # Cholesky reads the lower triangle
+    allowed = Fraction(lmi.error(rho, multipliers, scaling))
+    d = [Fraction(float(s)) for s in scaling]
+    difference = [
+        [d[i] * d[j] * (Fraction(float(computed[i, j])) - exact[i][j]) for j in range(lmi.order)]
+        for i in range(lmi.order)
+    ]
+    # the spectral norm is at most `allowed` exactly when allowed I -+ difference is semidefinite
+    for sign in (1, -1):
+        shifted = [[-sign * x for x in row] for row in difference]
+        for k in range(lmi.order):
+            shifted[k][k] += allowed
+        assert is_semidefinite(shifted)
+
+
+@limit(max_examples=60)
+@given(lmis(), st.sampled_from([0.0, -1e-15, 1e-15, -1e-13, 1e-13, 1e-10, -1e-6, 1e-6]))
+def test_no_point_outside_the_inequality_is_ever_called_feasible(
+    drawn: tuple[Lmi, np.random.Generator], relative: float
+) -> None:
+    lmi, rng = drawn
+    multipliers = tuple(t * rng.uniform(0.3, 1.5, len(t)) for t in start(lmi))
+    boundary = smallest_rho(lmi, multipliers)
+    rho = 1.0 if boundary is None else boundary * (1 + relative)
+    if is_feasible(lmi, rho, multipliers):
+        assert is_semidefinite(exact_matrix(lmi, rho, multipliers))
+    else:
+        assert boundary is None or relative < 1e-8
+
+
+@limit(max_examples=60)
+@given(lmis())
+def test_what_is_certified_from_the_start_is_feasible_in_exact_arithmetic(
+    drawn: tuple[Lmi, np.random.Generator],
+) -> None:
+    lmi, _ = drawn
+    certified = certify(lmi, start(lmi))
+    assert certified.slack == 0
+    assert is_semidefinite(exact_matrix(lmi, certified.rho, certified.multipliers))
+    assert Fraction(certified.bound) ** 2 >= Fraction(certified.rho)
+
+
+@limit(max_examples=40)
+@given(lmis(radii=1e-15))
+def test_radii_are_proved_for_every_matrix_within_them(drawn: tuple[Lmi, np.random.Generator]) -> None:
+    lmi, rng = drawn
+    certified = certify(lmi, start(lmi))
+    for _ in range(3):
+        shifts = [np.zeros(0) if r is None else r * rng.choice([-1.0, 1.0], r.shape) for r in lmi.radii]
+        assert is_semidefinite(exact_matrix(lmi, certified.rho, certified.multipliers, shifts))
+
+
+PROPOSALS = {
+    "zeros": lambda t: 0 * t,
+    "negative": lambda t: -t,
+    "one dead neuron": lambda t: t * (np.arange(len(t)) > 0),
+    "far too small": lambda t: 1e-30 * t,
+    "far too large": lambda t: 1e30 * t,
+    "slightly short": lambda t: t * (1 - 0.05 * (np.arange(len(t)) == 0)),
+    "subnormal": lambda t: 1e-320 * t,
+    "uneven": lambda t: t * 10.0 ** np.linspace(-12, 12, len(t)),
+}
+
+
+@pytest.mark.parametrize("proposal", PROPOSALS)
+def test_a_bad_proposal_is_refused_or_costs_tightness_never_soundness(proposal: str) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        lmi = Lmi((rng.standard_normal((4, 3)), rng.standard_normal((3, 4)), rng.standard_normal((2, 3))), SLOPES[:2])
+        try:
+            certified = certify(lmi, [PROPOSALS[proposal](t) for t in start(lmi)])
+        except NotCertified:
+            assert proposal not in ("far too large", "slightly short")
+        else:
+            assert is_semidefinite(exact_matrix(lmi, certified.rho, certified.multipliers))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_multipliers_that_are_not_finite_are_refused(value: float) -> None:
+    lmi = Lmi((np.eye(2), np.eye(2)), ((0.0, 1.0),))
+    with pytest.raises(NotCertified, match="not finite"):
+        certify(lmi, [np.array([1.0, value])])
+    assert not is_feasible(lmi, 4.0, [np.array([1.0, value])])
+    assert not is_feasible(lmi, value, [np.ones(2)])
+
+
+def test_an_indefinite_optimum_of_a_solver_is_caught() -> None:
+    """A solver's claim slightly below the optimum: the multipliers are good, its objective is no bound."""
+    rng = np.random.default_rng(2)
+    lmi = Lmi((rng.standard_normal((5, 4)), rng.standard_normal((3, 5))), ((0.0, 1.0),))
+    multipliers = start(lmi)
+    boundary = smallest_rho(lmi, multipliers)
+    assert boundary is not None
+    claimed = boundary * (1 - 1e-6)
+    assert linalg.eigvalsh(lmi.matrix(claimed, multipliers))[0] < 0
+    assert not is_feasible(lmi, claimed, multipliers)
+    assert certify(lmi, multipliers).rho > claimed
+
+
+@pytest.mark.parametrize(
+    "multipliers",
+    [[], [np.ones(3)], [np.ones((2, 1))], [np.ones(2), np.ones(2)], [-np.ones(2)]],
+    ids=["none", "long", "a matrix", "two layers", "negative"],
+)
+def test_multipliers_of_another_network_prove_nothing(multipliers: list[Array]) -> None:
+    assert margin(Lmi((np.eye(2), np.eye(2)), ((0.0, 1.0),)), 1e6, multipliers) is None
+
+
+def test_a_metric_that_is_negative_or_not_finite_proves_nothing() -> None:
+    for metric in (np.array([1.0, -1.0]), np.array([1.0, np.nan])):
+        assert not is_feasible(Lmi((np.eye(2),), (), input_metric=metric), 1e6, ())
+        assert not is_feasible(Lmi((np.eye(2),), (), output_metric=metric), 1e6, ())
+
+
+def test_overflowing_weights_end_in_words() -> None:
+    huge = Lmi((1e200 * np.ones((2, 2)), 1e200 * np.ones((2, 2))), ((0.0, 1.0),))
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(NotCertified, match="overflow"):
+        certify(huge, [np.ones(2)])
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-160, 1e-100, 1e100, 1e150])
+def test_extreme_weights_are_never_bounded_below_their_norm(scale: float) -> None:
+    weight = scale * np.random.default_rng(3).standard_normal((3, 2))
+    assert oracle.dominates(certify(Lmi((weight,), ()), ()).bound, oracle.rational(weight))
+
+
+def test_layers_of_very_different_scales_are_never_bounded_below_the_truth() -> None:
+    n_certified = 0
+    for small, large in itertools.product([1e-300, 1e-200, 1e-150, 1e-100, 1e-20], [1.0, 1e20, 1e100, 1e150]):
+        for weights in ((small, large), (large, small)):
+            lmi = Lmi(tuple(w * np.ones((2, 2)) for w in weights), ((0.0, 1.0),))
+            with contextlib.suppress(NotCertified):
+                # both neurons active: the norm of the product is 4 small large
+                assert certify(lmi, start(lmi)).bound >= 4 * (1 - 1e-12) * small * large
+                n_certified += 1
+    assert n_certified >= 20
