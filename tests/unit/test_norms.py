@@ -1,0 +1,207 @@
+"""Layer constants against dense matrices in rational arithmetic, and the torus against dense Fourier analysis."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import settings as limit
+from hypothesis import strategies as st
+from random_networks import networks, random_pool
+
+from certlip import norms, torus
+from certlip.errors import CertlipError, DataError, NotCertified
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Shape
+
+RNG = np.random.default_rng(11)
+
+
+def conv(weight_shape: tuple[int, int, int, int], scale: float = 1.0, **options: object) -> Conv:
+    return Conv("c", scale * RNG.standard_normal(weight_shape), np.zeros(weight_shape[0]), **options)  # type: ignore[arg-type]
+
+
+HARD = {
+    "1x1 kernel": (conv((3, 2, 1, 1)), (2, 3, 3)),
+    "1-pixel map": (conv((2, 3, 1, 1)), (3, 1, 1)),
+    "1-pixel map, padded": (conv((2, 2, 3, 3), padding=(1, 1, 1, 1)), (2, 1, 1)),
+    "image smaller than kernel": (conv((1, 2, 5, 5), padding=(2, 2, 2, 2)), (2, 2, 3)),
+    "padding beyond the kernel": (conv((1, 1, 2, 2), padding=(4, 4, 4, 4)), (1, 2, 2)),
+    "uneven padding": (conv((2, 1, 3, 3), padding=(2, 0, 0, 1)), (1, 3, 4)),
+    "stride 2": (conv((2, 2, 3, 3), stride=(2, 2)), (2, 5, 6)),
+    "stride 2, padded": (conv((2, 1, 3, 3), stride=(2, 2), padding=(1, 1, 1, 1)), (1, 5, 4)),
+    "stride above kernel": (conv((2, 2, 2, 2), stride=(3, 3)), (2, 5, 7)),
+    "stride above map": (conv((2, 1, 2, 2), stride=(5, 5)), (1, 3, 3)),
+    "uneven stride": (conv((2, 1, 3, 2), stride=(1, 3)), (1, 4, 7)),
+    "dilation": (conv((2, 1, 2, 2), dilation=(2, 3)), (1, 4, 5)),
+    "dilation, stride, padding": (
+        conv((2, 1, 2, 3), dilation=(2, 1), stride=(2, 1), padding=(1, 1, 1, 1)),
+        (1, 4, 4),
+    ),
+    "groups": (conv((4, 2, 2, 2), groups=2), (4, 3, 3)),
+    "depthwise": (conv((3, 1, 3, 3), padding=(1, 1, 1, 1), groups=3), (3, 3, 3)),
+    "dead channel": (
+        Conv("c", np.array([0.0, 1.0])[:, None, None, None] * RNG.standard_normal((2, 2, 2, 2)), np.zeros(2)),
+        (2, 3, 3),
+    ),
+    "tiny": (conv((2, 2, 2, 2), 1e-6), (2, 3, 3)),
+    "huge": (conv((2, 2, 2, 2), 1e6), (2, 3, 3)),
+    "below the root of the smallest double": (conv((1, 1, 2, 2), 1e-170), (1, 3, 3)),
+    "above the root of the largest double": (conv((1, 1, 2, 2), 1e160), (1, 3, 3)),
+    "sparse": (Conv("c", np.eye(3).reshape(1, 1, 3, 3), np.zeros(1)), (1, 5, 4)),
+    "zero": (Conv("c", np.zeros((2, 1, 2, 2)), np.zeros(2)), (1, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_certified_norm_of_a_convolution_is_never_below_the_true_one(case: str) -> None:
+    layer, shape = HARD[case]
+    matrix = oracle.rational(oracle.dense_matrix(layer, shape))
+    try:
+        constant = norms.layer_constant(layer, shape)
+    except NotCertified:
+        assert "double" in case
+        return
+    assert oracle.dominates(constant, matrix)
+    assert norms.holds(layer, shape, constant)
+
+
+@pytest.mark.parametrize("case", [case for case in HARD if "double" not in case])
+def test_a_constant_below_the_true_norm_never_holds(case: str) -> None:
+    layer, shape = HARD[case]
+    truth = float(np.linalg.norm(oracle.dense_matrix(layer, shape), 2))
+    for relative in (1e-15, 1e-12, 1e-6, 0.1, 1.0):
+        claimed = truth * (1 - relative)
+        if norms.holds(layer, shape, claimed):
+            assert oracle.dominates(claimed, oracle.rational(oracle.dense_matrix(layer, shape)))
+            assert relative == 1e-15 or truth == 0
+    for nonsense in (-1.0, math.nan, math.inf):
+        assert not norms.holds(layer, shape, nonsense)
+
+
+@limit(max_examples=60)
+@given(networks())
+def test_certified_norms_of_random_layers_are_never_below_the_true_ones(network: Network) -> None:
+    for layer, shape in zip(network.layers, network.shapes, strict=False):
+        if isinstance(layer, LINEAR):
+            constant = norms.layer_constant(layer, shape)
+            assert oracle.dominates(constant, oracle.rational(oracle.dense_matrix(layer, shape)))
+
+
+def test_the_circular_norm_at_image_size_would_be_too_small_for_zero_padding() -> None:
+    layer = Conv("c", np.array([-1.0, 1.0, -1.0]).reshape(1, 1, 1, 3), np.zeros(1), padding=(0, 0, 1, 1))
+    constant = norms.layer_constant(layer, (1, 1, 3))
+    assert constant >= 2.4142
+    assert oracle.dominates(constant, oracle.rational(oracle.dense_matrix(layer, (1, 1, 3))))
+
+
+@pytest.mark.parametrize("n", [5, 8])
+def test_an_unpadded_convolution_on_a_large_image_is_bounded_closely(n: int) -> None:
+    """The circular norm on the same image: a few percent above, never the sum of all taps."""
+    layer = conv((3, 2, 3, 3))
+    truth = np.linalg.norm(oracle.dense_matrix(layer, (2, n, n)), 2)
+    assert truth <= norms.layer_constant(layer, (2, n, n)) <= 1.5 * truth
+
+
+@limit(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_frequency_matrices_are_the_circular_operator(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stride, dilation, groups = (tuple(rng.integers(1, 4, 2).tolist()), tuple(rng.integers(1, 3, 2).tolist()), 2)
+    shape = (2, *rng.integers(3, 6, 2).tolist())
+    layer = Conv("c", rng.standard_normal((2, 1, *rng.integers(1, 4, 2).tolist())), np.zeros(2), stride, groups=groups)
+    layer = replace(layer, dilation=dilation)
+    try:
+        layer.output_shape(shape)
+    except DataError:
+        return
+    side = torus.size(layer, shape)
+    matrices, error = torus.frequency_matrices(layer, side)
+    largest = np.linalg.norm(matrices, 2, axis=(-2, -1)).max()
+    truth = np.linalg.norm(circular_matrix(layer, side), 2)
+    assert abs(largest - truth) <= error + 1e-12 * truth
+
+
+def circular_matrix(layer: Conv, side: tuple[int, int]) -> np.ndarray:
+    """The strided convolution with indices that wrap around, one entry at a time."""
+    c_out, group_in, k_h, k_w = layer.weight.shape
+    rows, columns = side[0] // layer.stride[0], side[1] // layer.stride[1]
+    matrix = np.zeros((c_out, rows, columns, group_in * layer.groups, *side))
+    for o, i, j, c, u, v in itertools.product(*map(range, (c_out, rows, columns, group_in, k_h, k_w))):
+        y = (i * layer.stride[0] + u * layer.dilation[0]) % side[0]
+        x = (j * layer.stride[1] + v * layer.dilation[1]) % side[1]
+        matrix[o, i, j, o // (c_out // layer.groups) * group_in + c, y, x] += layer.weight[o, c, u, v]
+    return matrix.reshape(c_out * rows * columns, -1)
+
+
+def test_groups_are_bounded_by_their_maximum_not_their_product() -> None:
+    layer = conv((4, 1, 1, 1), groups=4)
+    largest = float(np.abs(layer.weight).max())
+    assert largest <= norms.layer_constant(layer, (4, 3, 3)) <= largest * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_max_pooling_is_never_bounded_below_the_windows_that_share_a_pixel(seed: int) -> None:
+    shape: Shape = (1, 5, 6)
+    pool = random_pool(seed, shape)
+    shared = windows_of_each_pixel(pool, shape).max()
+    assert norms.layer_constant(pool, shape) >= math.sqrt(shared)
+    quotient = oracle.sampled_quotient(Network((pool,), shape), seed, n=30)
+    assert norms.layer_constant(pool, shape) >= quotient * (1 - 1e-9)
+
+
+def windows_of_each_pixel(pool: MaxPool, shape: Shape) -> np.ndarray:
+    counts = np.zeros(shape[1:], dtype=int)
+    for i, j, u, v in itertools.product(*map(range, pool.output_shape(shape)[1:]), *map(range, pool.kernel)):
+        y, x = i * pool.stride[0] + u - pool.padding[0], j * pool.stride[1] + v - pool.padding[1]
+        if 0 <= y < shape[1] and 0 <= x < shape[2]:
+            counts[y, x] += 1
+    return counts
+
+
+def test_overlapping_max_pooling_is_not_counted_as_one() -> None:
+    assert norms.layer_constant(MaxPool("p", (2, 2), (1, 1)), (1, 4, 4)) >= 2
+    assert norms.layer_constant(MaxPool("p", (1, 2), (1, 1)), (1, 1, 4)) ** 2 >= 2
+    assert norms.layer_constant(MaxPool("p", (2, 2), (2, 2)), (1, 4, 4)) == 1
+    # one window only: nothing overlaps, whatever the stride
+    assert norms.layer_constant(MaxPool("p", (4, 4), (1, 1)), (1, 4, 4)) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "constant"),
+    [
+        (Activation("a", "relu"), 1.0),
+        (Activation("a", "leaky_relu", 0.3), 1.0),
+        (Activation("a", "leaky_relu", -3.0), 3.0),
+        (Activation("a", "sigmoid"), 0.25),
+        (Activation("a", "abs"), 1.0),
+        (Flatten("f"), 1.0),
+    ],
+)
+def test_other_layers_have_their_steepest_slope(layer: Activation | Flatten, constant: float) -> None:
+    assert norms.layer_constant(layer, (2, 3, 3)) == constant
+    assert norms.holds(layer, (2, 3, 3), constant)
+    assert not norms.holds(layer, (2, 3, 3), constant * 0.999)
+
+
+def test_a_zero_dense_layer_has_the_constant_zero() -> None:
+    layer = Dense("d", np.zeros((2, 3)), np.zeros(2))
+    assert norms.layer_constant(layer, (3,)) == 0.0
+    assert norms.holds(layer, (3,), 0.0)
+
+
+@pytest.mark.parametrize("power", [-40, 3, 60])
+def test_scaling_by_a_power_of_two_scales_the_constant(power: int) -> None:
+    for layer, shape in ((conv((2, 2, 3, 3)), (2, 5, 5)), (Dense("d", RNG.standard_normal((4, 7)), np.zeros(4)), (7,))):
+        scaled = replace(layer, weight=np.ldexp(layer.weight, power))
+        ratio = norms.layer_constant(scaled, shape) / norms.layer_constant(layer, shape)
+        assert math.isclose(ratio, 2.0**power, rel_tol=1e-11)
+
+
+def test_an_unknown_layer_is_an_error_for_the_user() -> None:
+    with pytest.raises(CertlipError, match="a: no bound"):
+        norms.layer_constant(Activation("a", "gelu"), (3,))
