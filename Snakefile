@@ -29,7 +29,7 @@ rule all:
         expand(
             "results/tables/{table}.{format}",
             table=CONFIG.tables,
-            format=["csv", "md", "tex"],
+            format=["csv", "html", "md", "tex"],
         ),
         expand(
             "results/figures/{figure}.{format}",

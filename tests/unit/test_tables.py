@@ -1,4 +1,5 @@
 import csv
+import html
 import io
 import re
 from fractions import Fraction
@@ -124,9 +125,9 @@ def test_the_width_sweep_holds_its_own_networks_by_channels():
 @pytest.mark.parametrize("name", tables.names())
 @pytest.mark.parametrize("bounds", [FULL, comparison(["one"], ["product"]), comparison()], ids=["full", "one", "none"])
 def test_every_table_writes_the_same_cells_in_every_format(name, bounds, tmp_path):
-    paths = [tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+    paths = [tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
     tables.write(name, bounds, paths)
-    text, markdown, tex = (path.read_text(encoding="utf-8") for path in paths)
+    text, markdown, tex, page = (path.read_text(encoding="utf-8") for path in paths)
     made = tables.load(name).make(bounds)
     assert list(csv.reader(io.StringIO(text))) == [list(made.columns), *made.to_numpy().tolist()]
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -134,7 +135,12 @@ def test_every_table_writes_the_same_cells_in_every_format(name, bounds, tmp_pat
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {made.shape[1] + 1}
     assert tex.isascii()
     assert tex.count(r"$\leq$") == made.map(lambda c: c.startswith("≤")).to_numpy().sum() + _captions(tex, made)
-    assert (tables.EMPTY in markdown) == (tables.EMPTY in tex) == made.empty
+    assert (tables.EMPTY in markdown) == (tables.EMPTY in tex) == (tables.EMPTY in page) == made.empty
+    assert _html_cells(page) == [" ".join(cell.split()) for cell in [*made.columns, *made.to_numpy().ravel()]]
+
+
+def _html_cells(page):
+    return [html.unescape(cell) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", page)]
 
 
 def _captions(tex, made):
@@ -186,5 +192,5 @@ def test_an_unknown_table_is_answered_by_the_nearest():
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"written as \.csv, \.md, \.tex, not as \.xlsx"):
+    with pytest.raises(ConfigError, match=r"written as \.csv, \.html, \.md, \.tex, not as \.xlsx"):
         tables.write("bounds", FULL, [tmp_path / "bounds.xlsx"])

@@ -47,9 +47,10 @@ rule write_table:
         checked="results/checks/soundness.json",
     output:
         csv="results/tables/{table}.csv",
+        md="results/tables/{table}.md",
         tex="results/tables/{table}.tex",
-        md=report(
-            "results/tables/{table}.md",
+        html=report(
+            "results/tables/{table}.html",
             caption="../report/table.rst",
             category="Tables",
         ),

@@ -1,12 +1,13 @@
-"""Tables of the comparison, one file each: a file turns the rows of `certlip.collect` into cells fit to print.
+"""Tables, one file each: a file turns the rows of `certlip.collect`, or of a benchmark, into cells fit to print.
 
-A table defines ``INFO = TableInfo(...)`` and ``make(bounds) -> DataFrame`` of strings from what `collect` returns.
+A table defines ``INFO = TableInfo(...)`` and ``make(rows) -> DataFrame`` of strings from the rows `INFO` names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def load(name: str) -> ModuleType:
 
 
 def write(name: str, bounds: pd.DataFrame, paths: Iterable[str | Path]) -> None:
-    """Write one table to each path, as its suffix says: .csv, .md or .tex; raises ConfigError for another suffix."""
+    """Write one table to each path as its suffix says: .csv, .html, .md, .tex; raises ConfigError for another."""
     table = load(name)
     cells = table.make(bounds)
     for path in map(Path, paths):
@@ -75,7 +76,13 @@ def show(name: str, bounds: pd.DataFrame, console: Console | None = None) -> Non
         for row in part.itertuples(index=False):
             grid.add_row(*map(Text, row))
         console.print(grid, end="\n\n")
-    console.print(Text(LEGEND if len(cells) else EMPTY, style="dim"))
+    console.print(Text(_legend(cells), style="dim"))
+
+
+def _legend(cells: pd.DataFrame) -> str:
+    """What the marks mean, where there are any."""
+    marked = cells.map(lambda cell: cell.startswith(("≤", "≥", "~"))).to_numpy().any()
+    return EMPTY if cells.empty else LEGEND if marked else ""
 
 
 def _parts(cells: pd.DataFrame, width: int) -> Iterator[pd.DataFrame]:
@@ -97,19 +104,29 @@ def _csv(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
 def _markdown(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
     rows = [list(cells.columns), ["---"] * cells.shape[1], *cells.to_numpy().tolist()]
     lines = ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{info.title}.** {info.caption} {LEGEND if len(cells) else EMPTY}", "", *lines, ""])
+    return "\n".join([f"**{info.title}.** {info.caption} {_legend(cells)}".strip(), "", *lines, ""])
+
+
+def _html(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
+    caption = escape(f"{info.caption} {_legend(cells)}".strip())
+    head = f'<meta charset="utf-8"><title>{escape(info.title)}</title><style>{_STYLE}</style>'
+    table = cells.map(lambda cell: " ".join(cell.split())).to_html(index=False, border=0)
+    return f"<!DOCTYPE html>\n{head}\n<p><b>{escape(info.title)}.</b> {caption}</p>\n{table}\n"
+
+
+_STYLE = "body{font:14px sans-serif} table{border-collapse:collapse} th,td{padding:2px 12px 2px 0;text-align:left}"
 
 
 _TEX = {"≤": r"$\leq$", "≥": r"$\geq$", r"\textasciitilde ": r"$\sim$", "–": "--", "<": "$<$", ">": "$>$"}
 
 
 def _tex(name: str, info: TableInfo, cells: pd.DataFrame) -> str:
-    legend = LEGEND.replace("~", r"\textasciitilde ") if len(cells) else EMPTY
+    legend = _legend(cells).replace("~", r"\textasciitilde ")
     text = cells.to_latex(
         index=False,
         escape=True,
         longtable=len(cells) > _PAGE,
-        caption=(f"{info.title}. {info.caption} {legend}", info.title),
+        caption=(f"{info.title}. {info.caption} {legend}".strip(), info.title),
         label=f"tab:{name}",
         column_format="".join("p{5cm}" if cells[c].str.len().max() > _PARAGRAPH else "l" for c in cells),
     )
@@ -123,4 +140,4 @@ _PAGE = 40
 _PARAGRAPH = 30
 """Characters a cell may have before it is broken into lines."""
 
-_WRITERS = {".csv": _csv, ".md": _markdown, ".tex": _tex}
+_WRITERS = {".csv": _csv, ".html": _html, ".md": _markdown, ".tex": _tex}
