@@ -18,10 +18,12 @@ from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import ascent as ascent_module
-from certlip.sdp.structured.ascent import Ascent, ascend
+from certlip.sdp.structured import rounds
+from certlip.sdp.structured.ascent import Ascent
 from certlip.sdp.structured.neurons import Neurons
 from certlip.sdp.structured.newton import Model, follow
 from certlip.sdp.structured.problem import Problem
+from certlip.sdp.structured.rounds import ascend
 
 RELU, LEAKY, ABS, STEEP = (0.0, 1.0), (0.01, 1.0), (-1.0, 1.0), (0.5, 1.0)
 
@@ -247,13 +249,13 @@ def test_dual_bounds_of_newtons_method_stay_below_the_optimum() -> None:
 
 
 def test_newtons_method_takes_over_where_the_ascent_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ascent_module, "MAX_ROUNDS", 1)
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", 1)
     reduced, _ = sdp.reduce(Lmi(tuple(chain(20, 20, 20, 20)), (RELU, RELU)))
     proposal = structured.solve(reduced, rtol=1e-6, threads=1, max_seconds=None)
     assert "Newton" in proposal.message
     assert proposal.rho is not None
     problem = problem_of(list(reduced.weights))
-    monkeypatch.setattr(ascent_module, "MAX_ROUNDS", 20)
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", 20)
     assert proposal.rho <= ascend(problem, start_of(list(reduced.weights)), rtol=1e-8).lower * (1 + 2e-6)
 
 

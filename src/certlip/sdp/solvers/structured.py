@@ -86,8 +86,8 @@ def solve(
 
 def _solve(problem: Problem, first: Tensor, rtol: float, max_seconds: float | None) -> Outcome:
     """Ascent, and Newton's method from where the ascent stalls."""
-    from certlip.sdp.structured.ascent import ascend
     from certlip.sdp.structured.newton import follow
+    from certlip.sdp.structured.rounds import ascend
 
     begin = time.perf_counter()
     ascended = ascend(problem, first, rtol, max_seconds)
