@@ -32,6 +32,7 @@ from certlip.network import Array, Network
 from certlip.record import Kind
 from certlip.sdp.certify import smallest_rho
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo("ECLipsE", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375", imports=("torch",))
 
@@ -42,7 +43,7 @@ INWARDS = 1e-5
 def bound(
     network: Network,
     *,
-    solver: str = "auto",
+    solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-5,
     max_seconds: float | None = None,
     threads: int = 1,

@@ -76,7 +76,7 @@ def largest_eigenvalue(s: Array) -> float:
     if n > 500:
         found = eigsh(s, k=1, v0=np.ones(n), tol=1e-6, return_eigenvectors=False)[0]
     else:
-        found = linalg.eigvalsh(s, subset_by_index=[n - 1, n - 1])[0]
+        found = np.linalg.eigvalsh(s)[-1]
     return max(float(found), 1e-30)
 
 

@@ -19,7 +19,7 @@ def make(*, n_inputs: int = 8, n_hidden: int = 8, n_outputs: int = 4, draw: int 
     network = nn.Sequential(
         nn.Linear(n_inputs, n_hidden, bias=False), nn.ReLU(), nn.Linear(n_hidden, n_outputs, bias=False)
     )
-    for layer, weight in zip(network[::2], _weights(n_inputs, n_hidden, n_outputs, draw), strict=True):
+    for layer, weight in zip((network[0], network[2]), _weights(n_inputs, n_hidden, n_outputs, draw), strict=True):
         layer.weight.data = torch.from_numpy(weight)
     return network
 

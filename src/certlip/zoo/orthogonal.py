@@ -23,7 +23,7 @@ def make(*, n_layers: int = 3) -> nn.Module:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             order = layer.weight.shape[0]
             layer.weight.data = (hadamard(order) / order**0.5).reshape(layer.weight.shape)
-            nn.init.ones_(layer.bias)
+            layer.bias = nn.Parameter(torch.ones(order))
     return network
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 def make(*, kernel: int = 3, stride: int = 2, gain: float = 2.0, image_size: Sequence[int] = (7, 7)) -> nn.Module:
     """A 1x1 convolution and max pooling of one channel."""
-    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.MaxPool2d(kernel, stride))
-    nn.init.constant_(network[0].weight, gain)
-    return network
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    conv.weight.data.fill_(gain)
+    return nn.Sequential(conv, nn.MaxPool2d(kernel, stride))
 
 
 def input_shape(*, image_size: Sequence[int] = (7, 7), **options: object) -> tuple[int, int, int]:
