@@ -40,8 +40,10 @@ def lower_at(network: Network, point: Array, direction: Array) -> float:
     """|f'(point; direction)| / |direction| of the exact network, rounded down: at or below its Lipschitz constant.
 
     point, direction: float64 arrays of `network.input_shape`, taken as exact. Zero where nothing can be proved
-    (a zero direction, overflow).
+    (a zero direction, a point that is not finite, overflow).
     """
+    if not np.isfinite(point).all():
+        return 0.0
     values = _exact(point)
     tangents = _exact(direction)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

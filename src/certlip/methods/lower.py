@@ -1,14 +1,18 @@
 """A lower bound attained at a point: the largest Jacobian norm found, |f'(x; v)| / |v| <= L for any x and v.
 
-Candidates are data and random points at several scales. The best point and direction are the certificate:
-`certlip.tangent.lower_at` computes the value again, rounded down.
+Candidates are data and random points at several scales; from the best of them `certlip.ascent` climbs over activation
+patterns at several temperatures, and once more, colder, from the best it finds. The search only proposes a point and a
+direction: these are the certificate, and `certlip.tangent.lower_at` computes the value there, rounded down.
 """
 
 from __future__ import annotations
 
+import math
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
 from certlip.certificate import LowerCertificate
 from certlip.methods import Bound, MethodInfo
@@ -17,42 +21,72 @@ from certlip.record import Kind
 from certlip.tangent import lower_at
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from certlip.ascent import Candidates
 
 INFO = MethodInfo(
-    "Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219", imports=("certlip.jacobian",)
+    "Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219", imports=("certlip.ascent",)
 )
 
 _SCALES = (0.1, 1.0, 10.0, 100.0)
 _BATCH = 64
+_CLIMBS = (((2.0, 0.1), 0.1), ((1.0, 0.03), 0.1), ((0.3, 0.01), 0.5))
+"""(first, last) temperature and step of each ascent: sparse networks need heat, dense ones are spoilt by it."""
+
+_LAST_CLIMB = ((0.03, 0.003), 0.1)
+_PROVED = 4
+"""How many of the best candidates are proved: the proof may favour another than the largest by a hair."""
 
 
-def bound(network: Network, *, n_points: int = 512, data: Any = None, seed: int = 0) -> Bound:
-    """The largest of the Jacobian norms at `n_points` data points and as many random ones, rounded down."""
+def bound(
+    network: Network,
+    *,
+    n_points: PositiveInt = 128,
+    n_starts: PositiveInt = 16,
+    n_steps: NonNegativeInt = 150,
+    data: Any = None,
+    max_seconds: float | None = None,
+    seed: int = 0,
+) -> Bound:
+    """The largest Jacobian norm that is proved, rounded down.
+
+    n_points: random points sampled, and as many of `data`; n_starts: from how many of the best the ascent starts;
+    n_steps: of the ascent, 0 for sampling only. Deterministic unless `max_seconds` ends the search early.
+    """
+    from certlip import jacobian
+    from certlip.ascent import ascend, join
+
+    deadline = math.inf if max_seconds is None else perf_counter() + 0.8 * max_seconds
+    sampled = _sample(network, _points(network, data, n_points, seed), seed, deadline)
+    starts = sampled.best(n_starts)
+    climbs = [ascend(network, starts, n_steps, temperatures, step, deadline) for temperatures, step in _CLIMBS]
+    best = join([sampled, *climbs]).best(max(1, n_starts // 2))
+    found = ascend(network, best, n_steps, *_LAST_CLIMB, deadline)
+    finalists = found.best(_PROVED)
+    proved = []
+    for x, v in zip(finalists.points, finalists.directions, strict=True):
+        _, direction = jacobian.spectral_norms(jacobian.linearise(network, x[None]), v[None], n_iter=300)
+        point, v_array = x.numpy(), direction[0].detach().numpy()
+        proved.append(LowerCertificate(network, point, v_array, lower_at(network, point, v_array)))
+    certificate = max(proved, key=lambda c: c.value)
+    return Bound(certificate.value, certificate, details={"seed": seed, "sampled": float(sampled.norms.max())})
+
+
+def _sample(network: Network, points: Array, seed: int, deadline: float) -> Candidates:
     import torch
 
-    from certlip import jacobian
+    from certlip.ascent import evaluate, join
 
     generator = torch.Generator().manual_seed(seed)
-    best: tuple[float, Tensor, Tensor] | None = None
-    for points in torch.split(_candidates(network, data, n_points, seed), _BATCH):
-        derivative = jacobian.linearise(network, points)
-        start = torch.randn(points.shape, dtype=points.dtype, generator=generator)
-        norms, directions = jacobian.spectral_norms(derivative, start, n_iter=20)
-        k = int(norms.argmax())
-        if best is None or float(norms[k]) > best[0]:
-            best = float(norms[k]), points[k : k + 1], directions[k : k + 1]
-    assert best is not None
-    _, point, direction = best
-    _, direction = jacobian.spectral_norms(jacobian.linearise(network, point), direction, n_iter=300)
-    x, v = point[0].numpy(), direction[0].detach().numpy()
-    value = lower_at(network, x, v)
-    return Bound(value, LowerCertificate(network, x, v, value), details={"n_points": n_points, "seed": seed})
+    parts: list[Candidates] = []
+    for batch in torch.split(torch.from_numpy(points), _BATCH):
+        if parts and perf_counter() > deadline:
+            break
+        parts.append(evaluate(network, batch, torch.randn(batch.shape, dtype=batch.dtype, generator=generator)))
+    return join(parts)
 
 
-def _candidates(network: Network, data: Array | None, n_points: int, seed: int) -> Tensor:
-    import torch
-
+def _points(network: Network, data: Array | None, n_points: int, seed: int) -> Array:
+    """(n, *input_shape): data, and normal points around their mean at several multiples of their spread."""
     rng = np.random.default_rng(seed)
     centre, spread, chosen = np.zeros(network.input_shape), 1.0, []
     if data is not None and len(data):
@@ -61,4 +95,4 @@ def _candidates(network: Network, data: Array | None, n_points: int, seed: int) 
         chosen.append(picked.reshape(-1, *network.input_shape))
     scales = spread * np.resize(_SCALES, n_points).reshape(-1, *[1] * len(network.input_shape))
     chosen.append(centre + scales * rng.standard_normal((n_points, *network.input_shape)))
-    return torch.from_numpy(np.concatenate(chosen))
+    return np.concatenate(chosen)
