@@ -60,8 +60,8 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
             signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
             reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
             raise LimitExceeded("memory_limit", reason) from None
-        except (MemoryError, RuntimeError) as error:
-            if not (isinstance(error, MemoryError) or _is_torch_out_of_memory(error)):
+        except Exception as error:
+            if not _is_out_of_memory(error):
                 raise
             there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
             raise LimitExceeded("memory_limit", f"more memory than {there_is} was needed") from None
@@ -72,9 +72,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _is_torch_out_of_memory(error: RuntimeError) -> bool:
-    """On the CPU torch has no class of its own for it."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+def _is_out_of_memory(error: Exception) -> bool:
+    """Neither torch nor the loader of shared libraries has a class of its own for it."""
+    signs = ("can't allocate memory", "Cannot allocate memory", "failed to map segment")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:

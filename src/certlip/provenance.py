@@ -86,6 +86,7 @@ def provenance(*modules: str) -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
