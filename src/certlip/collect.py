@@ -21,6 +21,7 @@ COLUMNS: dict[str, str] = {
     "experiment": "str",
     "x": "float64",
     "test_accuracy": "float64",
+    "known_constant": "float64",
     "best_lower": "float64",
     "ratio": "float64",
     "below_lower": "bool",
@@ -31,9 +32,10 @@ COLUMNS: dict[str, str] = {
 def collect(records: Iterable[Record], networks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row a record, in the order given, with the columns of `COLUMNS`.
 
-    networks: name -> experiment (the sweep it belongs to), x (its abscissa there), test_accuracy in [0, 1]; each may
-    be left out. best_lower: largest lower value of the row's network; ratio: value / best_lower, missing where
-    best_lower is missing or zero; below_lower: an estimate under best_lower, hence below the Lipschitz constant.
+    networks: name -> experiment (the sweep it belongs to), x (its abscissa there), test_accuracy in [0, 1],
+    known_constant (the Lipschitz constant, or just below it); each may be left out. best_lower: largest lower value of
+    the row's network; ratio: value / best_lower, missing where best_lower is missing or zero; below_lower: an estimate
+    under best_lower, hence below the Lipschitz constant.
     """
     rows = [_row(record, networks.get(record.network, {})) for record in records]
     bounds = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
@@ -57,17 +59,24 @@ def _row(record: Record, network: Mapping[str, Any]) -> dict[str, Any]:
         "experiment": network.get("experiment") or "",
         "x": network.get("x", np.nan),
         "test_accuracy": network.get("test_accuracy", np.nan),
+        "known_constant": network.get("known_constant", np.nan),
         "below_lower": False,
     }
 
 
 def check(bounds: pd.DataFrame) -> list[str]:
-    """Soundness complaints, one sentence for each certified value below the best lower value of its network.
+    """Soundness complaints, one sentence each: a certified value below the best lower value of its network, or below
+    the constant of the network where it is known.
 
-    Nothing is tolerated: certified values are rounded up and lower values down.
+    Nothing is tolerated: certified values are rounded up, lower values and known constants down.
     """
-    unsound = bounds[(bounds["kind"] == Kind.CERTIFIED) & (bounds["value"] < bounds["best_lower"])]
-    complaints = []
+    certified = bounds[bounds["kind"] == Kind.CERTIFIED]
+    below_known = certified[certified["value"] < certified["known_constant"]]
+    complaints = [
+        f"{row.network}: {row.method} certifies {row.value!r}, below the known constant {row.known_constant!r}"
+        for row in below_known.itertuples(index=False)
+    ]
+    unsound = certified[certified["value"] < certified["best_lower"]]
     for network, method, value, best in unsound[["network", "method", "value", "best_lower"]].itertuples(index=False):
         attained = bounds[(bounds["network"] == network) & (bounds["kind"] == Kind.LOWER) & (bounds["value"] == best)]
         complaints.append(

@@ -23,6 +23,9 @@ DOZEN = [
 ]
 
 
+OF_BOUNDS = [name for name in figures.names() if figures.load(name).INFO.source == "bounds"]
+
+
 def result(network, method, kind, value, seconds=1.0):
     return Record(network=network, method=method, kind=kind, value=value, seconds=seconds)
 
@@ -94,7 +97,7 @@ def markers(axes):
     ]
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", OF_BOUNDS)
 @pytest.mark.parametrize("case", CASES)
 def test_every_figure_is_one_column_wide_and_nothing_sticks_out_or_collides(name, case):
     figure, renderer = drawn_case(name, case)
@@ -118,7 +121,7 @@ def _tick_labels(axes):
                 yield tick.label1
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", OF_BOUNDS)
 @pytest.mark.parametrize("case", [case for case in CASES if case != "empty"])
 def test_letters_are_at_least_seven_points_and_axes_have_two_numbers(name, case):
     figure, _ = drawn_case(name, case)
@@ -129,7 +132,7 @@ def test_letters_are_at_least_seven_points_and_axes_have_two_numbers(name, case)
         assert len(inside) >= 2 or name == "tightness"
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", OF_BOUNDS)
 def test_the_same_rows_give_the_same_bytes_in_every_format(name, tmp_path):
     suffixes = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
     for run in ("first", "second"):
@@ -140,7 +143,7 @@ def test_the_same_rows_give_the_same_bytes_in_every_format(name, tmp_path):
         assert first.startswith(magic)
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", OF_BOUNDS)
 def test_a_figure_without_data_says_so_in_words(name, tmp_path):
     failed = Record(network="n", method="m", kind=Kind.CERTIFIED, status="time_limit", reason="too slow")
     for bounds in (CASES["empty"], collect([failed], {"n": {"experiment": "width_sweep", "x": 1}})):
@@ -195,7 +198,7 @@ def test_width_sweep_shows_values_above_and_seconds_below_and_breaks_the_line_at
         assert np.array_equal(line.get_ydata(), rows[column].where(rows["value"].notna()), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", [name for name in OF_BOUNDS if name != "tradeoff"])
 def test_estimates_are_hollow_certified_bounds_filled_and_lower_bounds_triangles(name):
     bounds = CASES["small"]
     figure, _ = drawn_case(name, "small")

@@ -19,6 +19,11 @@ PLANNED = CONFIG.planned()
 BOUND = [name for name in CONFIG.methods if name not in PLANNED]
 TRAINED = [name for name, entry in CONFIG.networks.items() if entry.train]
 FETCHED = [name for name, entry in CONFIG.networks.items() if entry.weights]
+SEEDED = {
+    name: (entry.architecture, entry.options)
+    for name, entry in CONFIG.networks.items()
+    if entry.architecture and not (entry.train or entry.weights)
+}
 
 SOLVERS = [f"certlip.sdp.solvers.{name}" for name in solvers.names()]
 BENCHMARKED = [

@@ -21,7 +21,13 @@ rule collect_bounds:
             for n, e in CONFIG.networks.items()
             if e.experiment
         },
-        code=fingerprint("certlip.collect"),
+        # trained weights are not those whose constant an architecture knows
+        architectures=SEEDED,
+        code=fingerprint(
+            "certlip.collect",
+            "certlip.zoo",
+            *(f"certlip.zoo.{architecture}" for architecture, _ in SEEDED.values()),
+        ),
     script:
         "../scripts/collect_bounds.py"
 

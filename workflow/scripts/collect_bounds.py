@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+from certlip import zoo
 from certlip.collect import collect, save
 from certlip.record import Record
 from certlip.workflow import job
 
 with job(snakemake):
     facts = {name: {"experiment": e["name"], "x": e["x"]} for name, e in snakemake.params.experiments.items()}
+    for name, (architecture, options) in snakemake.params.architectures.items():
+        if (known := zoo.known_constant(architecture, **options)) is not None:
+            facts.setdefault(name, {})["known_constant"] = known
     for path in map(Path, snakemake.input.trainings):
         accuracy = json.loads(path.read_text())["test_accuracy"]
         facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = accuracy

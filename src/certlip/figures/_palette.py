@@ -6,6 +6,7 @@ family's colour and a marker and dash of its own; any two known methods differ i
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _SPARE_COLOURS = ("#44AA99", "#8C510A", "#CC6677", "#A08A00", "#5F5FB0")
 _SPARE_MARKERS = ("X", "p", "*", "h")
 _SHADES = (0.0, -0.5, -0.25, 0.35, 0.15, 0.5, -0.4, 0.25)
 _MARKERS = ("s", "o", "D", "P", "X", "p", "*", "h")
-_DASHES: tuple[Any, ...] = (
+DASHES: tuple[Any, ...] = (
     "-",
     "--",
     "-.",
@@ -67,6 +68,12 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
         for method, slot in {family: 0, **_place(variants, taken={0}, n_slots=len(_SHADES))}.items():
             found[method] = _variant(*bases[family], slot)
     return {method: found[method] for method in methods}
+
+
+def styles_in_order(names: Iterable[str]) -> dict[str, Style]:
+    """Name -> style for what is no method (solvers, rivals): the looks of known methods one after the other."""
+    looks = itertools.cycle(look for look in KNOWN.values() if look[1] != LOWER_MARKER)
+    return {name: Style(*look, "-") for name, look in zip(dict.fromkeys(names), looks, strict=False)}
 
 
 def _family(method: str) -> str:
@@ -103,9 +110,9 @@ def _place(preferred: dict[str, int], taken: set[int], n_slots: int) -> dict[str
 
 def _variant(colour: str, marker: str, slot: int) -> Style:
     if marker == LOWER_MARKER:
-        return Style(_shade(colour, _SHADES[slot]), marker, _DASHES[slot])
+        return Style(_shade(colour, _SHADES[slot]), marker, DASHES[slot])
     start = _MARKERS.index(marker)
-    return Style(_shade(colour, _SHADES[slot]), _MARKERS[(start + slot) % len(_MARKERS)], _DASHES[slot])
+    return Style(_shade(colour, _SHADES[slot]), _MARKERS[(start + slot) % len(_MARKERS)], DASHES[slot])
 
 
 def _shade(colour: str, amount: float) -> str:

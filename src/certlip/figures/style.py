@@ -116,11 +116,14 @@ _KIND_WORDS = {
 }
 
 
-def legend(figure: Figure, drawn: pd.DataFrame, found: dict[str, Style], *, lines: bool = False) -> None:
-    """One entry a method below the figure, in the order of the rows, under a title that says how kinds are marked."""
+def legend(
+    figure: Figure, drawn: pd.DataFrame, found: dict[str, Style], *, lines: bool = False, title: str | None = None
+) -> None:
+    """One entry a method below the figure, in the order of the rows; title: by default how kinds are marked."""
     from matplotlib.lines import Line2D
 
     kinds = drawn.drop_duplicates("method").set_index("method")["kind"]
+    marks = "   ".join(words for kind, words in _KIND_WORDS.items() if kind in set(kinds))
     handles = []
     for method, kind in zip(kinds.index.astype(str), kinds, strict=True):
         dash: Any = found[method].dash if lines else ""
@@ -135,7 +138,7 @@ def legend(figure: Figure, drawn: pd.DataFrame, found: dict[str, Style], *, line
         columnspacing=1.0,
         labelspacing=0.3,
         borderpad=0.1,
-        title="   ".join(words for kind, words in _KIND_WORDS.items() if kind in set(kinds)),
+        title=marks if title is None else title,
     )
 
 

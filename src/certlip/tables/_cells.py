@@ -21,9 +21,12 @@ def bound(row: Any) -> str:
     """The value of a row of `collect` with its mark, rounded to its safe side; the status where there is no value."""
     if row.status != Status.OK:
         return str(row.status)
-    kind = Kind(row.kind)
-    flag = " (below lower)" if row.below_lower else ""
-    return MARKS[kind] + number(row.value, rounding=_ROUNDING[kind]) + flag
+    return marked(row.value, Kind(row.kind)) + (" (below lower)" if row.below_lower else "")
+
+
+def marked(value: float, kind: Kind, *, digits: int = 4) -> str:
+    """A number with the mark of its kind, rounded to its safe side."""
+    return MARKS[kind] + number(value, digits=digits, rounding=_ROUNDING[kind])
 
 
 def seconds(value: float) -> str:
