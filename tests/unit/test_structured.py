@@ -12,7 +12,7 @@ import torch
 from scipy.stats import ortho_group
 
 from certlip import sdp
-from certlip.errors import LimitExceeded
+from certlip.errors import LimitExceeded, SolverUnavailable
 from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
@@ -270,6 +270,16 @@ def test_time_limit_returns_a_certified_bound_and_says_so() -> None:
     assert solution.bound < np.prod([np.linalg.norm(w, 2) for w in weights])
 
 
+@pytest.mark.parametrize("weights", [chain(30, 30, 30, 30), conv_block(3), chain(12, 12, 1, 12, 4)])
+def test_even_without_time_the_multipliers_certify_and_beat_the_start(weights: list[Array]) -> None:
+    lmi, _ = sdp.reduce(Lmi(tuple(weights), (RELU,) * (len(weights) - 1)))
+    proposal = structured.solve(lmi, rtol=1e-6, threads=1, max_seconds=0.0)
+    certified = sdp.certify(lmi, proposal.multipliers)
+    assert proposal.status == "time_limit"
+    assert certified.slack == 0.0
+    assert certified.rho < sdp.certify(lmi, sdp.start(lmi)).rho
+
+
 def test_predicted_memory_over_the_limit_is_refused_before_solving() -> None:
     lmi = Lmi(tuple(chain(50, 50, 50)), (RELU,))
     with pytest.raises(LimitExceeded, match="needs about"):
@@ -301,6 +311,16 @@ def test_left_out_neurons_get_multipliers_that_cost_nothing() -> None:
     with_dead = sdp.solve_lmi(lmi, "structured", rtol=1e-7).bound
     without = sdp.solve(small, "structured", rtol=1e-7).bound
     assert abs(with_dead - without) <= 1e-6 * without
+
+
+def test_cuda_gives_the_same_bound_or_is_refused_in_words() -> None:
+    weights = chain(8, 9, 7, 4)
+    if torch.cuda.is_available():
+        on_gpu = sdp.solve(weights, "structured", rtol=1e-7, device="cuda").bound
+        assert abs(on_gpu - sdp.solve(weights, "structured", rtol=1e-7).bound) <= 1e-6 * on_gpu
+    else:
+        with pytest.raises(SolverUnavailable, match="no cuda device"):
+            sdp.solve(weights, "structured", device="cuda")
 
 
 def test_threads_of_torch_are_restored() -> None:

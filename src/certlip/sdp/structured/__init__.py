@@ -1,1 +1,1 @@
-"""The structured solver of LipSDP: rank-two constraint matrices, dense products only, no loop over constraints."""
+"""The structured solver of LipSDP: a low-rank dual, rank-two constraint matrices, no loop over constraints."""

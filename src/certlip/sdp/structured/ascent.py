@@ -2,19 +2,21 @@
 
 Dual of min rho s.t. P(rho, T) >= 0: maximise |W_L z_L|^2 over Z = V V' where V has the rows x (input) and z_k
 (neurons), vectors in R^r, with |x| = 1 and, for neuron k with input y_k and slopes [a, b],
-(z_k - a y_k)'(b y_k - z_k) = 0: z_k lies on the sphere with diameter from a y_k to b y_k, so with a unit vector s_k
+(z_k - a y_k)'(b y_k - z_k) = 0: z_k lies on the sphere with diameter from a y_k to b y_k, so with a unit
+vector s_k
 
     z_k = m y_k + h |y_k| s_k,    m = (a + b) / 2,  h = (b - a) / 2.
 
-Every choice of x and s_k is feasible: its value is a lower bound on rho. Stationarity P V = 0 read row by row, with
-u_k the gradient of the value in z_k, gives s_k = u_k / |u_k|, t_k = |u_k| / (2 h |y_k|), and backwards
-u_{i-1} = W' (m u + h |u| y / |y|). A sweep computes the rows forwards, then s and T backwards; sweeps are
-extrapolated (Nesterov), and the extrapolation restarts when the value falls. At the optimum T solves the primal.
+Every choice of x and s_k is feasible: its value is a lower bound on rho. Stationarity P V = 0 read row by
+row, with u_k the gradient of the value in z_k, gives s_k = u_k / |u_k|, t_k = |u_k| / (2 h |y_k|), and
+backwards u_{i-1} = W' (m u + h |u| y / |y|). A sweep computes the rows forwards, then s and T backwards;
+sweeps are extrapolated (Nesterov), and the extrapolation restarts when the value falls. At the optimum T
+solves the primal.
 
-A factor of r columns in place of Z is Burer and Monteiro's idea (Math. Program. 95, 2003). Generically there are no
-spurious maxima once r (r + 1) / 2 exceeds the number of neurons (Boumal, Voroninski, Bandeira, NIPS 2016); measured,
-an r just above the rank of Z is enough, and that rank was at most ten up to order 1600. A low r costs no soundness:
-the gap to the primal shows.
+A factor of r columns in place of Z is Burer and Monteiro's idea (Math. Program. 95, 2003). Generically there
+are no spurious maxima once r (r + 1) / 2 exceeds the number of neurons (Boumal, Voroninski, Bandeira, NIPS
+2016); measured, an r just above the rank of Z is enough, and that rank was at most ten up to order 1600. A
+low r costs no soundness: the gap to the primal shows.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ VANISHED = 1e-10
 class Ascent:
     """State of the ascent.
 
-    inputs: x, (n_0, r); directions: s of each hidden layer, (n_i, r), rows of norm one; multipliers: T_1..T_L of
-    the last `settle`; lower: largest value so far, a lower bound on rho up to rounding.
+    inputs: x, (n_0, r); directions: s of each hidden layer, (n_i, r), rows of norm one; multipliers: T_1..T_L
+    of the last `settle`; lower: largest value so far, a lower bound on rho up to rounding.
     """
 
     def __init__(self, problem: Problem, rank: int | None = None) -> None:

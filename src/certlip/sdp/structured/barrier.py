@@ -1,9 +1,9 @@
 """The smoothed objective of the structured solver, with rho eliminated.
 
-The feasible set is curved: the top singular vector turns while the multipliers change, and a straight step in (rho, T)
-runs into the boundary after a fraction of what the step in T alone allows. So rho is no variable of the search: for
-each T it is the minimiser of rho / mu - log det P(rho, T), found from the eigenvalues of the input block's Schur
-complement H(T), P >= 0 <=> S(T) > 0 and rho >= eig_max H(T).
+The feasible set is curved: the top singular vector turns while the multipliers change, and a straight step in
+(rho, T) runs into the boundary after a fraction of what the step in T alone allows. So rho is no variable of
+the search: for each T it is the minimiser of rho / mu - log det P(rho, T), found from the eigenvalues of the
+input block's Schur complement H(T), P >= 0 <=> S(T) > 0 and rho >= eig_max H(T).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Spectrum:
-    """Eigenvalues of H(T) at one T, and log det of the activation block S(T); `feasible` tells whether S(T) > 0."""
+    """Eigenvalues of H(T) at one T and log det of the activation block S(T); `feasible`: whether S(T) > 0.
+
+    shift: S(T) is taken less this share of diag(T), a margin for rounding.
+    """
 
     def __init__(self, problem: Problem, multipliers: Tensor, shift: float = 0.0) -> None:
         import torch

@@ -1,7 +1,7 @@
 """Neurons that cannot matter are left out, all others scaled to unit input rows.
 
-Both change the LMI by a congruence only. A neuron without input never moves, one without output is never seen: their
-multipliers tend to infinity and to zero, where no interior-point method feels well.
+Both change the LMI by a congruence only. A neuron without input never moves, one without output is never
+seen: their multipliers tend to infinity and to zero, where no interior-point method feels well.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from certlip.network import Array
 from certlip.sdp.lmi import Multipliers
 
 SILENT = 1e12
-"""A neuron without input gets a multiplier this many times the largest, one without output this many times less."""
+"""A neuron without input gets this many times the largest multiplier, one without output as much less."""
 STEP = 1e4
-"""Multipliers of left-out neurons fall by this factor a layer, so that those coupled to each other stay definite."""
+"""Multipliers of left-out neurons fall by this factor a layer, which keeps coupled ones definite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
     """The neurons that matter.
 
-    weights: W_0..W_L without the others, rows of W_0..W_{L-1} of norm one; kept: a mask for each hidden layer;
-    unheard: mask of the neurons without output (the other left-out ones have no input);
-    scales: for the kept neurons of each layer the norm of their input row.
+    weights: W_0..W_L without the others, rows of W_0..W_{L-1} of norm one; kept: a mask for each hidden
+    layer; unheard: mask of the neurons without output (the other left-out ones have no input); scales: for
+    the kept neurons of each layer the norm of their input row.
     """
 
     weights: tuple[Array, ...]

@@ -77,7 +77,7 @@ def follow(
     max_seconds: float | None = None,
     lower: float = -math.inf,
 ) -> Outcome:
-    """Follow the central path from strictly feasible multipliers, (m,), until rho is within rtol of its dual bound.
+    """Follow the central path from strictly feasible multipliers, (m,), to a relative gap of rtol.
 
     lower: a dual bound already known.
     """
@@ -130,7 +130,7 @@ def _regularised_cholesky(m: Tensor) -> Tensor:
 
 
 def _search(problem: Problem, x: Tensor, step: Tensor, mu: float) -> Tensor:
-    """Halve the step in T until the barrier with rho eliminated falls; where it never does, only rho moves."""
+    """Halve the step in T until the barrier without rho falls; where it never does, only rho moves."""
     rho, value = Spectrum(problem, x[1:]).minimise(mu)
     length = 1.0
     while length > 1e-8:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """multipliers: the best strictly feasible ones, (m,); rho: their objective; lower: best dual bound on rho."""
+    """multipliers: the best feasible ones, (m,); rho: their objective; lower: best dual bound on rho."""
 
     multipliers: Tensor
     rho: float

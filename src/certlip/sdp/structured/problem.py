@@ -1,7 +1,7 @@
 """The LipSDP matrix inequality on torch tensors, and the closed-form derivatives of its log-determinant.
 
-With e_k the unit vector of neuron k, w_k its input row placed in the block before, and slopes [a, b], the matrix that
-multiplies t_k has rank two:
+With e_k the unit vector of neuron k, w_k its input row placed in the block before, and slopes [a, b], the
+matrix that multiplies t_k has rank two:
 
     A_k = p_k q_k' + q_k p_k',    p_k = e_k - a w_k,    q_k = e_k - b w_k,
 

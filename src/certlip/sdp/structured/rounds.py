@@ -1,4 +1,4 @@
-"""Rounds of the ascent, each followed by a comparison of its lower bound with the primal value of its multipliers."""
+"""Rounds of the ascent, each followed by a comparison of its dual value with the primal one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 def ascend(problem: Problem, start: Tensor, rtol: float, max_seconds: float | None = None) -> Outcome:
     """Rounds of sweeps until both bounds are within rtol, or the rounds are used up.
 
-    start: strictly feasible multipliers, (m,), what is left if nothing better comes. Outcome.iterations counts rounds.
+    start: strictly feasible multipliers, (m,), what is left if nothing better comes. Outcome.iterations
+    counts rounds.
     """
     begin = time.perf_counter()
     ascent = Ascent(problem)
@@ -61,11 +62,12 @@ def ascend(problem: Problem, start: Tensor, rtol: float, max_seconds: float | No
 
 
 def _opened(problem: Problem, ascent: Ascent, losses: Sequence[float], rtol: float) -> tuple[Tensor, float]:
-    """Strictly feasible multipliers near those of the ascent, and their smallest rho, infinite if there are none.
+    """Strictly feasible multipliers near those of the ascent, and their smallest rho (infinite: none).
 
-    For f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a layer's
-    scale moves through the chain. The given weights lie strictly inside of that: scaling the couplings of P down is
-    averaging P with its own sign changes. losses: the f^(L+1) - 1 to try, as long as they are below the gap left.
+    For f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a
+    layer's scale moves through the chain. The given weights lie strictly inside of that: scaling the
+    couplings of P down is averaging P with its own sign changes. losses: the f^(L+1) - 1 to try, as long as
+    they are below the gap left.
     """
     import torch
 
