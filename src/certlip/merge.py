@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.network import Array, Pair, Shape
 from certlip.partition.window import Window
@@ -31,14 +33,15 @@ def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | No
     rhos: verified squared constant of each patch; fields: input window of each patch, None for the whole input;
     side: rows and columns of the segment's input map, None for a flat one.
     """
+    total = add_up(rhos)
     if merge == "sum" or side is None or None in fields:
-        return sqrt_up(add_up(rhos))
+        return sqrt_up(total)
     if merge == "cover":
         load = np.zeros(side)
         for rho, field in zip(rhos, fields, strict=True):
             if field is not None:
                 load[field.slices] += rho
-        return sqrt_up(up(float(load.max()) * (1 + gamma(len(rhos) + 1))))
+        return sqrt_up(min(total, up(float(load.max()) * (1 + gamma(len(rhos) + 1)))))
     raise ValueError(f"unknown merge {merge!r}")
 
 
@@ -54,10 +57,14 @@ def hand_on(metrics: Sequence[Array], fields: Sequence[Window | None], scale: fl
     for metric, field in zip(metrics, fields, strict=True):
         target = load if field is None else load[(slice(None), *field.slices)]
         target += metric.reshape(target.shape)
-    load *= (1 + gamma(len(metrics) + 4)) * multiply_up([scale, scale])
-    return np.nextafter(load, math.inf)
+    return round_up(load, len(metrics), scale)
 
 
-def on_window(metric: Array, window: Window | None) -> Array:
-    """A map's metric on one window, flattened."""
-    return (metric if window is None else metric[(slice(None), *window.slices)]).ravel()
+def round_up(load: Array, n_patches: int, scale: float) -> Array:
+    """A sum of `n_patches` metrics, added one by one, times scale^2, rounded up."""
+    return np.nextafter(load * ((1 + gamma(n_patches + 4)) * multiply_up([scale, scale])), math.inf)
+
+
+def on_window(values: NDArray[Any], window: Window | None) -> NDArray[Any]:
+    """One window of a map (channels, rows, columns), flattened; the whole of anything for None."""
+    return (values if window is None else values[(slice(None), *window.slices)]).ravel()

@@ -26,9 +26,10 @@ Place = tuple[int, int]
 
 
 class Job(NamedTuple):
-    """Blocks that are solved in one go."""
+    """One semidefinite program, or with `joint` one for all blocks of a segment together."""
 
     places: tuple[Place, ...]
+    joint: bool = False
 
 
 class _Model(BaseModel):
@@ -82,7 +83,9 @@ class Plan(_Model):
     @property
     def jobs(self) -> list[Job]:
         """What is solved on its own, the largest first."""
-        return [Job((place,)) for place in self.blocks]
+        together = [s for s in range(len(self.segments)) if self.merge == "folded" and self.merges_metrics(s)]
+        jobs = [Job(tuple(place for place in self.blocks if place[0] == s), joint=True) for s in together]
+        return jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
 
     def merges_metrics(self, segment: int) -> bool:
         """Whether the segment's patches have input metrics; the whole map needs none."""

@@ -1,0 +1,132 @@
+"""The joint program of all patches of one or more stages, their input metrics among the variables (merge ``folded``).
+
+Propose by ascent on the dual, certify block by block, and where a gap stays open try what fixed metrics give.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+
+from certlip.errors import LimitExceeded, NotCertified
+from certlip.network import Array
+from certlip.sdp import solve_lmi
+from certlip.sdp.certify import certify
+from certlip.sdp.folded.problem import Block, Stage
+from certlip.sdp.folded.propose import Point, ascend, backwards, top
+from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.metric import CertifiedMetric, absorb
+
+__all__ = ["Block", "Folded", "Stage", "solve_folded"]
+
+N_MATRICES = 8
+"""Dense matrices of the largest block's order alive at the peak of its certification."""
+N_ROWS = 12
+"""Copies of the rows of all blocks, of `ascent.RANK` numbers a row, alive at the peak of a sweep."""
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A certified point of the joint program.
+
+    blocks: verified metric and multipliers of each block of each stage; value: max_p D^0(p); lower: the ascent's dual
+    bound on it; iterations: rounds of ascent; status: ``ok`` or ``time_limit`` (certified all the same).
+    """
+
+    blocks: tuple[tuple[CertifiedMetric, ...], ...]
+    value: float
+    lower: float
+    seconds: float
+    iterations: int
+    status: str
+    solver: str
+    solver_version: str
+
+
+def solve_folded(
+    stages: Sequence[Stage],
+    solver: str = "auto",
+    rtol: float = 1e-4,
+    threads: int = 1,
+    max_seconds: float | None = None,
+    max_memory_mb: float | None = None,
+) -> Folded:
+    """Certified metrics of all blocks with nearly the smallest max_p D^0(p).
+
+    solver: of the programs with fixed metrics that take over where the ascent of a single stage leaves a gap above
+    rtol. Raises LimitExceeded where time or memory did not suffice for any point, NotCertified.
+    """
+    begin = time.perf_counter()
+    needed = memory_mb(stages)
+    if max_memory_mb is not None and needed > max_memory_mb:
+        reason = f"all patches together need about {needed:.0f} MB, the limit is {max_memory_mb:.0f} MB"
+        raise LimitExceeded("memory_limit", reason)
+    found = ascend(stages, rtol, threads, max_seconds)
+    points, name = [found.point] if math.isfinite(found.value) else [], "folded"
+    if found.gap > rtol and found.status == "ok" and len(stages) == 1:
+        left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
+        points += _with_fixed_metrics(stages[0], found.point, solver, rtol, threads, left)
+        name = f"folded, {solver}"
+    if not points:
+        raise (
+            NotCertified("the ascent found no feasible metrics")
+            if found.status == "ok"
+            else LimitExceeded("time_limit", f"no feasible metrics within {max_seconds:g} s")
+        )
+    point = min(points, key=lambda p: top(stages, p))
+    blocks = _certified(stages, point)
+    return Folded(
+        blocks=blocks,
+        value=float(stages[0].load([b.metric for b in blocks[0]]).max()),
+        lower=found.lower,
+        seconds=time.perf_counter() - begin,
+        iterations=found.iterations,
+        status=found.status,
+        solver=name,
+        solver_version=version("certlip"),
+    )
+
+
+def memory_mb(stages: Sequence[Stage]) -> float:
+    """Predicted peak memory, torch included."""
+    from certlip.sdp.folded.ascent import RANK
+
+    orders = [block.lmi.order for stage in stages for block in stage.blocks]
+    return 300.0 + 8 * (N_MATRICES * max(orders) ** 2 + N_ROWS * RANK * sum(orders)) / 2**20
+
+
+def _certified(stages: Sequence[Stage], point: Point) -> tuple[tuple[CertifiedMetric, ...], ...]:
+    certified: dict[int, CertifiedMetric] = {}
+
+    def judge(lmi: Lmi, multipliers: Multipliers) -> tuple[Array, Multipliers]:
+        proved = certify(lmi, multipliers)
+        absorbed = absorb(lmi, proved.rho, proved.multipliers)
+        certified[id(absorbed.metric)] = absorbed
+        return absorbed.metric, absorbed.multipliers
+
+    corrected = backwards(stages, point, judge)
+    if corrected is None:
+        raise NotCertified("no metric could be verified")
+    return tuple(tuple(certified[id(metric)] for metric, _ in blocks) for blocks in corrected)
+
+
+def _with_fixed_metrics(
+    stage: Stage, point: Point, solver: str, rtol: float, threads: int, max_seconds: float | None
+) -> list[Point]:
+    """What the metrics of the ascent, those of ``weighted`` and those of ``cover`` give, multipliers free."""
+    begin = time.perf_counter()
+    points = []
+    equal = [np.ones(block.reads.shape[1]) for block in stage.blocks]
+    for metrics in ([d for d, _ in point[0]], stage.shares(), equal):
+        pairs = []
+        for block, metric in zip(stage.blocks, metrics, strict=True):
+            left = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
+            solution = solve_lmi(replace(block.lmi, input_metric=metric), solver, rtol, threads, left)
+            pairs.append((solution.rho * metric, solution.multipliers))
+        points.append([pairs])
+    return points

@@ -1,0 +1,97 @@
+"""Blocks with equal weights side by side: what the ascent does inside the patches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from certlip.network import Array
+from certlip.sdp.folded.problem import Block
+from certlip.sdp.lmi import Multipliers
+from certlip.sdp.structured.neurons import Neurons
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY = 1e-300
+VANISHED = 1e-10
+"""A neuron whose input is smaller than this times its layer's keeps its multiplier: the quotient is noise."""
+DENSE = 0.3
+"""A layer with a larger share of nonzeros is multiplied densely."""
+
+
+class Copies:
+    """The rows of n_copies blocks with the same weights have shape (n, n_copies, rank).
+
+    positions: of the blocks in their stage; n_in, hidden: entries of the input and of each hidden layer; last: the
+    last matrix as the ascent sees it.
+    """
+
+    def __init__(self, blocks: Sequence[Block], positions: Sequence[int], last: Array) -> None:
+        lmi = blocks[0].lmi
+        self.blocks, self.positions, self.slopes, self.n_in = list(blocks), list(positions), lmi.slopes, lmi.sizes[0]
+        self._neurons = Neurons.of([*lmi.weights[:-1], last], lmi.slopes)
+        self._layers = [(_thin(w), _thin(w.T)) for w in self._neurons.weights]
+        self.hidden = [w.shape[1] for w in self._neurons.weights[1:]]
+        self.multipliers: list[Tensor] = []
+
+    def forward(self, x: Tensor, directions: Sequence[Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Output rows, and for each hidden layer its input with the norms of its rows."""
+        trace = []
+        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
+            y = _times(weight, x)
+            norms = y.norm(dim=2, keepdim=True)
+            trace.append((y, norms))
+            x = (a + b) / 2 * y + (b - a) / 2 * norms * s
+        return _times(self._layers[-1][0], x), trace
+
+    def backward(self, u: Tensor, trace: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Gradient in x from the one in the output, better directions, and the multipliers T_1..T_L they have."""
+        u = _times(self._layers[-1][1], u)
+        improved, quotients = [], []
+        for i in reversed(range(len(trace))):
+            (y, norms), (a, b) = trace[i], self.slopes[i]
+            m, h = (a + b) / 2, (b - a) / 2
+            sizes, divisors = u.norm(dim=2, keepdim=True), norms.clamp_min(TINY)
+            improved.append(unit(u))
+            quotient = sizes / divisors / (2 * h)
+            # negative where it means nothing
+            quotients.append(quotient.where(norms > VANISHED * norms.max(), -quotient.new_ones(1))[..., 0])
+            u = _times(self._layers[i][1], m * u + h * sizes * (y / divisors))
+        return u, improved[::-1], quotients[::-1]
+
+    def keep(self, quotients: Sequence[Tensor]) -> None:
+        """Remember multipliers, the old ones where the new ones mean nothing."""
+        old = self.multipliers or [q.abs() for q in quotients]
+        self.multipliers = [q.where(q >= 0, o) for q, o in zip(quotients, old, strict=True)]
+
+    def restore(self, copy: int, factor: float) -> Multipliers:
+        """T_1..T_L of all neurons of one block, times a factor."""
+        if not self.slopes:
+            return ()
+        found = np.concatenate([t[:, copy].numpy() for t in self.multipliers])
+        return tuple(factor * t for t in self._neurons.restore(found))
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Rows (along the last axis) of norm one; those that vanish stay zero."""
+    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(TINY)
+
+
+def _times(weight: Tensor, rows: Tensor) -> Tensor:
+    return (weight @ rows.flatten(1)).view(weight.shape[0], *rows.shape[1:])
+
+
+def _thin(weight: Array) -> Tensor:
+    """The fastest form for products with a few columns."""
+    import torch
+
+    tensor = torch.tensor(np.ascontiguousarray(weight), dtype=torch.float64)
+    if np.count_nonzero(weight) > DENSE * weight.size:
+        return tensor
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return tensor.to_sparse_csr()

@@ -1,0 +1,154 @@
+"""Rounds of ascent until the point they propose is within rtol of the dual bound."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from certlip.network import Array
+from certlip.sdp.certify import smallest_rho
+from certlip.sdp.folded.ascent import Ascent
+from certlip.sdp.folded.problem import Stage
+from certlip.sdp.lmi import Lmi, Multipliers
+
+log = logging.getLogger(__name__)
+
+FIRST_ROUND, GROWTH, MAX_ROUNDS = 20, 1.3, 16
+"""Sweeps of the first round, their growth from round to round, and the last round: 4,400 sweeps in all."""
+MAX_RANK = 64
+OPENINGS = (0.1, 1.0, 10.0, 100.0)
+"""Shares of rtol given up for strict feasibility: optimal multipliers may lie on the boundary. The first is enough
+unless the ascent has converged and the gap is still open: then all are tried in turn."""
+LEAST_SHARE = 1e-9
+"""Share of an equal metric in every metric: an input that moves nothing needs a positive entry all the same."""
+
+Pair = tuple[Array, Multipliers]
+"""(d, T) of a block."""
+Point = list[list[Pair]]
+"""Of each block of each stage."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """point: the best one; value: its max_p D^0(p), unverified; lower: dual bound; iterations: rounds."""
+
+    point: Point
+    value: float
+    lower: float
+    iterations: int
+    status: Literal["ok", "time_limit"] = "ok"
+
+    @property
+    def gap(self) -> float:
+        """(value - lower) / value."""
+        return (self.value - self.lower) / self.value if math.isfinite(self.value) else math.inf
+
+
+def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: float | None = None) -> Found:
+    """The best point of at most `MAX_ROUNDS` rounds."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _rounds(stages, rtol, max_seconds)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> Found:
+    begin = time.perf_counter()
+    ascent = Ascent(stages)
+    best = Found(ascent.proposal(), math.inf, 0.0, 0)
+    for n_rounds in range(1, MAX_ROUNDS + 1):
+        before, gap = ascent.lower, best.gap
+        for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
+            ascent.sweep()
+            late = max_seconds is not None and time.perf_counter() - begin > max_seconds
+            if late:
+                break
+        ascent.settle()
+        progress = (ascent.lower - before) / ascent.lower if ascent.lower else 0.0
+        best = replace(best, lower=ascent.lower, iterations=n_rounds)
+        if progress <= rtol or late or n_rounds == MAX_ROUNDS:
+            for share in OPENINGS if late or progress <= 0.01 * rtol else OPENINGS[:1]:
+                point = opened(stages, ascent.proposal(), share * rtol)
+                value = math.inf if point is None else top(stages, point)
+                if point is not None and value < best.value:
+                    best = replace(best, point=point, value=value)
+                if best.gap <= rtol:
+                    break
+        log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
+        if late or best.gap <= rtol:
+            return replace(best, status="time_limit" if late else "ok")
+        if progress <= 0.01 * rtol and best.gap > gap / 2 and ascent.rank < MAX_RANK:
+            ascent.widen()
+    return best
+
+
+def opened(stages: Sequence[Stage], proposal: Point, share: float) -> Point | None:
+    """A feasible point near the proposal, up to rounding; None where none is found at this share."""
+    point = []
+    for number, (stage, blocks) in enumerate(zip(stages, proposal, strict=True)):
+        metrics = [d for d, _ in blocks]
+        if number == 0:
+            metrics = _filled(stage, metrics)
+        equal = stage.shares()
+        level = max(float(d.max(initial=0.0)) for d in metrics) or 1.0
+        metrics = [d + LEAST_SHARE * level * w for d, w in zip(metrics, equal, strict=True)]
+        multipliers = [_opened(t, share) for _, t in blocks]
+        point.append(list(zip(metrics, multipliers, strict=True)))
+    return backwards(stages, point, _smallest)
+
+
+def backwards(stages: Sequence[Stage], point: Point, judge: Callable[[Lmi, Multipliers], Pair | None]) -> Point | None:
+    """The point as `judge` corrects it, from the last stage on, each stage with the output metric of the next.
+
+    judge: from an inequality with both metrics and multipliers to a feasible (d, T), d a multiple of the input metric,
+    or None. What multiplies the metrics of a stage multiplies all of the stages before it first.
+    """
+    corrected: Point = []
+    growth, handed = 1.0, None
+    for stage, blocks in reversed(list(zip(stages, point, strict=True))):
+        found = []
+        for block, (metric, multipliers) in zip(stage.blocks, blocks, strict=True):
+            output = None if handed is None else handed[block.writes[0]]
+            lmi = replace(block.lmi, input_metric=growth * metric, output_metric=output)
+            pair = judge(lmi, tuple(growth * t for t in multipliers))
+            if pair is None:
+                return None
+            found.append(pair)
+        growth = max(float((new / old).max()) for (new, _), (old, _) in zip(found, blocks, strict=True))
+        handed = stage.load([d for d, _ in found])
+        corrected.append(found)
+    return corrected[::-1]
+
+
+def top(stages: Sequence[Stage], point: Point) -> float:
+    """max_p D^0(p)."""
+    return float(stages[0].load([d for d, _ in point[0]]).max())
+
+
+def _smallest(lmi: Lmi, multipliers: Multipliers) -> Pair | None:
+    rho = smallest_rho(lmi, multipliers)
+    return None if rho is None or lmi.input_metric is None else (rho * lmi.input_metric, multipliers)
+
+
+def _filled(stage: Stage, metrics: list[Array]) -> list[Array]:
+    """Metrics raised as far as max_p D(p) allows: the multiplier of an input that hardly moves is noise."""
+    load = stage.load(metrics)
+    room = float(load.max()) / np.maximum(load, LEAST_SHARE * float(load.max()))
+    return [d * room[block.reads].min(axis=0) for block, d in zip(stage.blocks, metrics, strict=True)]
+
+
+def _opened(multipliers: Multipliers, share: float) -> Multipliers:
+    """See `certlip.sdp.structured.ascent`: f^(L+1-i) T_i, which are strictly feasible with f^(L+1) times the metric."""
+    n_layers = len(multipliers) + 1
+    factor = (1 + share) ** (1 / n_layers)
+    return tuple(t * factor ** (n_layers - i) for i, t in enumerate(multipliers, start=1))
