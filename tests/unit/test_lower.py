@@ -53,7 +53,7 @@ def linear(shape: Shape = (2, 5, 5)) -> tuple[Network, Array]:
 def test_lower_bound_is_never_above_the_largest_norm_over_all_linear_regions(kind: str, scale: float) -> None:
     for seed in range(2):
         network = shallow(seed, kind, scale)
-        result = lower.bound(network, n_points=16, n_starts=4, n_steps=20)
+        result = lower.bound(network, n_points=16, n_starts=4, n_steps=10)
         assert 0 < result.value <= oracle.attained_norm(network)
         assert verify(result.certificate)
 
@@ -134,22 +134,51 @@ def test_a_point_on_a_kink_claims_no_more_than_either_side() -> None:
     assert lower_at(network, np.array([-1e-3]), np.array([1.0])) <= 3.0
 
 
+def exact_dot(a: Array, b: Array) -> Fraction:
+    return sum((Fraction(x) * Fraction(y) for x, y in zip(a.ravel(), b.ravel(), strict=True)), Fraction(0))
+
+
+def test_an_image_that_cancels_is_not_overestimated() -> None:
+    """w v is of the order of its rounding error: a result without error bounds is as often above it as below."""
+    rng = np.random.default_rng(6)
+    for _ in range(100):
+        w, v = rng.standard_normal((1, 9)), rng.standard_normal(9)
+        w[0, 8] = -(w[0, :8] @ v[:8]) / v[8]
+        attained = lower_at(Network((Dense("d", w, np.zeros(1)),), (9,)), np.zeros(9), v)
+        assert Fraction(attained) ** 2 * exact_dot(v, v) <= exact_dot(w, v) ** 2
+
+
 def test_a_preactivation_that_cancels_is_not_taken_for_positive() -> None:
-    """0.1 * 3 - 0.3 is 5.6e-17 in floating point, and -2.8e-17 of the exact weights is as likely."""
     rng = np.random.default_rng(0)
-    undecided = 0
+    misleading = 0
     for _ in range(200):
-        w, x = rng.standard_normal(2)
+        w, x = rng.standard_normal((1, 9)), rng.standard_normal(9)
         layers = (
-            Dense("a", np.array([[w]]), np.array([-(w * x)])),
+            Dense("a", w, -(w[:, ::-1] @ x[::-1])),
             Activation("relu", "relu"),
             Dense("b", np.array([[1.0]]), np.zeros(1)),
         )
-        attained = lower_at(Network(layers, (1,)), np.array([x]), np.array([1.0]))
-        active = Fraction(w) * Fraction(x) - Fraction(w * x) > 0
-        assert attained <= (abs(w) if active else 0.0)
-        undecided += attained == 0.0
-    assert undecided == 200
+        active = exact_dot(w, x) + Fraction(layers[0].bias[0]) > 0
+        misleading += active != (float((w @ x + layers[0].bias)[0]) > 0)
+        attained = lower_at(Network(layers, (9,)), x, w[0])
+        assert attained <= (np.linalg.norm(w) if active else 0.0)
+    assert misleading > 20
+
+
+def test_the_larger_of_two_almost_equal_inputs_of_a_window_is_not_guessed() -> None:
+    """Two pixels whose values differ by less than their rounding errors; only the first one moves."""
+    rng = np.random.default_rng(3)
+    misleading = 0
+    for _ in range(200):
+        w, first, second = rng.standard_normal((3, 9))
+        second[8] = ((w @ first) - (w[:8] @ second[:8])) / w[8]
+        network = Network((Conv("c", w.reshape(1, 9, 1, 1), np.zeros(1)), MaxPool("p", (1, 2), (1, 2))), (9, 1, 2))
+        direction = np.stack([w, np.zeros(9)], axis=1)[:, None]
+        wins = exact_dot(w, first) > exact_dot(w, second)
+        misleading += wins != (w @ first > w @ second)
+        attained = lower_at(network, np.stack([first, second], axis=1)[:, None], direction)
+        assert attained <= (np.linalg.norm(w) if wins else 0.0)
+    assert misleading > 20
 
 
 @pytest.mark.parametrize("stride", [1, 2])
