@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from certlip.certificate import UpperCertificate
-from certlip.chain import MAX_ENTRIES, Chain
+from certlip.chain import MAX_ENTRIES, Chain, linear_groups
 from certlip.errors import LimitExceeded
 from certlip.methods import Bound
 from certlip.network import Network
@@ -19,12 +20,13 @@ def certified_bound(network: Network, propose: Callable[[Lmi], Multipliers], **d
 
     Raises UnsupportedLayer by layer name, LimitExceeded where the matrix inequality would be too large, NotCertified.
     """
+    order = sum(math.prod(group[0][1]) for group in linear_groups(network)[0])
+    if order**2 > MAX_ENTRIES:
+        raise LimitExceeded(
+            "memory_limit", f"the matrix inequality has order {order}: more than {MAX_ENTRIES:.0e} entries"
+        )
     chain = Chain.of(network)
     lmi = Lmi.of(chain)
-    if lmi.order**2 > MAX_ENTRIES:
-        raise LimitExceeded(
-            "memory_limit", f"the matrix inequality has order {lmi.order}: more than {MAX_ENTRIES:.0e} entries"
-        )
     certified = certify(lmi, propose(lmi) if lmi.n_multipliers else ())
     certificate = UpperCertificate.from_multipliers(network, chain.scale, certified)
     margins = {"margin": certified.margin, "slack": certified.slack}
