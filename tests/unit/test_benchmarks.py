@@ -1,0 +1,148 @@
+"""Every benchmark: what it measures and refuses, on inputs small enough for a test."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import oracle
+import pandas as pd
+import pytest
+
+from certlip import benchmarks, plugins
+from certlip.benchmarks import solvers
+from certlip.collect import read_rows
+from certlip.errors import ConfigError
+from certlip.layer_norms import _shapes
+from certlip.network import Activation, Dense, Network
+
+LAYERS = {
+    "padded": _shapes.ConvShape(2, 3, 3, 6, padding=1),
+    "strided": _shapes.ConvShape(1, 2, 3, 7, stride=2, published={"gram": 2.5}),
+}
+TINY = {
+    "gram_speed": {"shapes": ["tiny"]},
+    "layer_norms": {"shapes": ["tiny"]},
+    "solvers": {"problems": ["chain-1x4"], "solvers": ["structured"], "max_seconds": 60.0},
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny_layers(monkeypatch):
+    monkeypatch.setitem(_shapes.GROUPS, "tiny", LAYERS)
+
+
+def documented_columns(name):
+    """The names that the docstring of `run` lists after its first colon, or the module's list of them."""
+    module = plugins.load("certlip.benchmarks", name)
+    return getattr(module, "COLUMNS", None) or re.findall(r"\w+", re.split(r"[:.]", module.run.__doc__)[1])
+
+
+def measure(problem="chain-1x4", **options):
+    return solvers.run(problems=[problem], **{"max_seconds": 60.0, **options})
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_every_benchmark_gives_its_documented_columns_and_survives_the_file(name, tmp_path):
+    rows = benchmarks.run(name, TINY[name])
+    assert list(rows.columns) == documented_columns(name)
+    assert (rows["seconds"] > 0).all()
+    benchmarks.save(rows, tmp_path / f"{name}.csv")
+    pd.testing.assert_frame_equal(read_rows(tmp_path / f"{name}.csv"), rows, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_every_benchmark_runs_without_options(name):
+    options = benchmarks.check_options(name, {})
+    assert None not in {key: value for key, value in options.items() if key != "solvers"}.values()
+    assert benchmarks.check_options(name, options) == options
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_an_unknown_option_is_refused_by_name(name):
+    with pytest.raises(ConfigError, match=rf"benchmark '{name}' has no option 'sed'; did you mean 'seed'\?"):
+        benchmarks.check_options(name, {"sed": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "culprit"),
+    [
+        ("layer_norms", {"shapes": ["resnet81"]}, "shapes"),
+        ("gram_speed", {"shapes": "randn"}, "shapes"),
+        ("solvers", {"threads": [0.5]}, "threads"),
+        ("solvers", {"max_seconds": "long"}, "max_seconds"),
+    ],
+)
+def test_an_ill_typed_option_is_refused_by_name(name, options, culprit):
+    with pytest.raises(ConfigError, match=rf"benchmark '{name}', option {culprit}: "):
+        benchmarks.check_options(name, options)
+
+
+def test_an_unknown_benchmark_is_answered_by_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'layer_norms'"):
+        benchmarks.check_options("layer_norm", {})
+
+
+def test_an_unknown_problem_or_solver_is_refused():
+    with pytest.raises(ConfigError, match="problem 'chain-2' is neither chain-LxN nor conv-C"):
+        measure("chain-2")
+    with pytest.raises(ConfigError, match="did you mean 'structured'"):
+        measure(solvers=["structure"])
+
+
+def test_layers_are_measured_once_by_every_rival_with_what_a_paper_prints():
+    rows = benchmarks.run("layer_norms", TINY["layer_norms"])
+    assert rows["layer"].unique().tolist() == list(LAYERS)
+    assert not rows.duplicated(["layer", "method"]).any()
+    assert rows[rows["published"].notna()][["layer", "method", "published"]].to_numpy().tolist() == [
+        ["strided", "gram", 2.5]
+    ]
+    assert (rows["ratio"] == rows["value"] / rows["exact"]).all()
+
+
+def test_certified_rivals_are_never_below_the_true_norm():
+    rows = benchmarks.run("layer_norms", {**TINY["layer_norms"], "seed": 5})
+    for layer, shape in LAYERS.items():
+        true = np.linalg.norm(oracle.dense_matrix(shape.layer(layer, 5), shape.input_shape), 2)
+        assert (rows[(rows["layer"] == layer) & (rows["kind"] == "certified")]["value"] >= true).all()
+
+
+def test_gram_iteration_is_timed_against_the_formula_on_the_same_layer():
+    rows = benchmarks.run("gram_speed", TINY["gram_speed"])
+    assert rows["layer"].tolist() == list(LAYERS)
+    assert (rows["speedup"] == rows["naive_seconds"] / rows["seconds"]).all()
+    assert (abs(rows["value"] / rows["naive_value"] - 1) < 1e-10).all()
+
+
+def test_a_certified_bound_of_a_problem_is_never_below_what_its_network_attains():
+    chain = solvers.make_problem("chain-1x4", 3)
+    first, last = (Dense(name, weight, np.zeros(4)) for name, weight in zip("ab", chain.weights, strict=True))
+    network = Network((first, Activation("relu", "relu"), last), (4,))
+    rows = measure(solvers=["structured", "scs"], seed=3)
+    assert rows["status"].tolist() == ["ok", "ok"]
+    assert (rows["bound"] >= oracle.attained_norm(network)).all()
+    assert rows["distance"].min() == 0
+    assert (rows["distance"] == rows["bound"] / rows["bound"].min() - 1).all()
+
+
+def test_problems_have_the_order_their_name_says():
+    orders = {"chain-1x4": 8, "chain-3x5": 20, "conv-2": 100 + 2 * 64}
+    for problem, order in orders.items():
+        chain = solvers.make_problem(problem, 0)
+        assert chain.weights[0].shape[1] + sum(weight.shape[0] for weight in chain.weights[:-1]) == order
+
+
+def test_a_solver_that_cannot_run_is_a_row_with_a_status_beside_the_others(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOSEKLM_LICENSE_FILE", str(tmp_path / "none.lic"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rows = measure(solvers=["mosek", "structured"])
+    assert rows["solver"].tolist() == ["mosek", "structured"]
+    assert rows["status"].tolist() == ["solver_failed", "ok"]
+    numbers = ["bound", "distance", "seconds", "peak_mb", "iterations", "minimum_eigenvalue", "slack"]
+    assert rows.iloc[0][numbers].isna().all()
+
+
+def test_a_solver_stopped_by_the_time_limit_is_a_row_with_that_status_and_its_best_certified_bound():
+    rows = measure("chain-1x200", solvers=["structured"], max_seconds=0.01)
+    assert rows["status"].tolist() == ["time_limit"]
+    assert rows["bound"].item() > 0
