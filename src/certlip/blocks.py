@@ -25,7 +25,7 @@ from certlip.limits import Limits
 from certlip.merge import hand_on, merge_blocks
 from certlip.methods import Bound
 from certlip.network import Network
-from certlip.partition.plan import Job, Plan, SegmentPlan
+from certlip.partition.plan import Job, Place, Plan
 from certlip.partition.window import restrict
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
@@ -76,9 +76,11 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
     begin = time.perf_counter()
-    by_place = {(s.segment, s.block): s for s in solved}
-    if missing := set(plan.blocks) - set(by_place):
-        raise DataError(f"{len(missing)} of {len(plan.blocks)} blocks are not solved; run solve_blocks again")
+    by_place = {(s.segment, s.block): s for s in solved if not s.chained}
+    chained = {(s.segment, s.block): s for s in solved if s.chained}
+    planned = [place for job in plan.jobs for place in job.places]
+    if missing := len(planned) - len(by_place) - len(chained):
+        raise DataError(f"{missing} of {len(planned)} blocks are not solved; run solve_blocks again")
     proofs, notes = [], [s.reason for s in solved if s.status == Status.OK and s.reason]
     for index, segment in enumerate(plan.segments):
         part = network.segment(segment.first, segment.last)
@@ -90,12 +92,21 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         if plan.fallback or not blocks:
             candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
         if blocks and not failed:
-            candidates.append(_merged_proof(part, plan, index, blocks))
+            merged = metric_proof(network, plan, [index], by_place) if plan.merges_metrics(index) else None
+            candidates.append(merged or _merged_proof(part, plan, index, blocks))
         best = min(candidates, key=lambda proof: proof.constant)
         if blocks and best.rule == "constants":
             why = failed[0].reason if failed else "its programs give no better one"
             notes.append(f"layers {segment.layers[0]} to {segment.layers[-1]} use the product of norms: {why}")
         proofs.append(best)
+    for run in reversed(plan.chains):
+        failed = [chained[index, b] for index in run for b in range(len(plan.segments[index].blocks))]
+        failed = [s for s in failed if s.rho is None]
+        apart = multiply_up(proofs[index].constant for index in run)
+        if failed:
+            notes.append(f"segments {run[0]} to {run[-1]} are not chained: {failed[0].reason}")
+        elif (proof := metric_proof(network, plan, run, chained)).constant < apart:
+            proofs[run[0] : run[-1] + 1] = [proof]
     certificate = UpperCertificate(network, tuple(proofs))
     details = _details(plan, solved)
     details["seconds"] += plan.seconds + time.perf_counter() - begin
@@ -104,8 +115,6 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
 
 def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedBlock]) -> SegmentProof:
     segment = plan.segments[index]
-    if plan.merges_metrics(index):
-        return _metric_proof(part, segment, blocks)
     planned = list(zip(segment.blocks, blocks, strict=True))
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
@@ -118,13 +127,26 @@ def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[Solved
     )
 
 
-def _metric_proof(part: Network, segment: SegmentPlan, blocks: Sequence[SolvedBlock]) -> SegmentProof:
-    planned = list(zip(segment.blocks, blocks, strict=True))
-    proofs = tuple(BlockProof(b.windows, s.rho or 0.0, s.multipliers, s.metric) for b, s in planned)
-    fields = [field for block, _ in planned for field in block.fields]
-    metrics = [s.metric for block, s in planned for _ in block.windows if s.metric is not None]
-    load = hand_on(metrics, fields, linear_groups(part)[2], part.input_shape)
-    return SegmentProof(segment.first, segment.last, "metric", sqrt_up(float(load.max())), blocks=proofs)
+def metric_proof(network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]) -> SegmentProof:
+    """The proof of a run of segments, each a stage, whose blocks all have metrics."""
+    segments = [plan.segments[index] for index in run]
+    proofs = []
+    for stage, (index, segment) in enumerate(zip(run, segments, strict=True)):
+        for number, block in enumerate(segment.blocks):
+            found = solved[index, number]
+            proofs.append(BlockProof(block.windows, found.rho or 0.0, found.multipliers, found.metric, stage))
+    first = network.segment(segments[0].first, segments[0].last)
+    fields = [field for block in segments[0].blocks for field in block.fields]
+    metrics = [p.metric for p in proofs if p.stage == 0 for _ in p.windows if p.metric is not None]
+    load = hand_on(metrics, fields, linear_groups(first)[2], first.input_shape)
+    return SegmentProof(
+        segments[0].first,
+        segments[-1].last,
+        "metric",
+        sqrt_up(float(load.max())),
+        blocks=tuple(proofs),
+        cuts=tuple(segment.first for segment in segments[1:]),
+    )
 
 
 def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
@@ -133,8 +155,8 @@ def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
     margins = [s.margin for s in done if s.margin is not None]
     iterations = [s.iterations for s in done if s.iterations is not None]
     return {
-        "n_sdps": sum(len(b.windows) for segment in plan.segments for b in segment.blocks),
-        "n_distinct_sdps": len(plan.blocks),
+        "n_sdps": sum(len(plan.segments[s].blocks[b].windows) for job in plan.jobs for s, b in job.places),
+        "n_distinct_sdps": sum(len(job.places) for job in plan.jobs),
         "max_order": max((b.order for segment in plan.segments for b in segment.blocks), default=None),
         "solver": ", ".join(sorted({s.solver for s in done})) or None,
         "solver_version": ", ".join(sorted({s.solver_version for s in done})) or None,

@@ -28,9 +28,9 @@ EARLY = "the solver was stopped at its time limit: certified, but not the tighte
 class SolvedBlock:
     """The outcome of one distinct semidefinite program of a plan.
 
-    segment, block: its place in the plan; rho, multipliers: None and empty unless status is ok; metric: d of shape
-    (n_0,) where the merge wants one, and rho is one then; reason: why there is none, or what there is to say; seconds:
-    of solving and certifying; peak_mb: of its process.
+    segment, block: its place in the plan; chained: whether it belongs to one of the plan's chains; rho, multipliers:
+    None and empty unless status is ok; metric: d of shape (n_0,) where the merge wants one, and rho is one then;
+    reason: why there is none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
     """
 
     segment: int
@@ -47,6 +47,7 @@ class SolvedBlock:
     solver_version: str = ""
     margin: float | None = None
     metric: Array | None = None
+    chained: bool = False
 
 
 def solve_job(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
@@ -54,7 +55,8 @@ def solve_job(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits)
     try:
         return (_solve_jointly if job.joint else _solve_block)(solve, network, plan, job, limit)
     except NoBound as error:
-        return [SolvedBlock(*place, status=error.status, reason=str(error)) for place in job.places]
+        chained = len(job.segments) > 1
+        return [SolvedBlock(*p, status=error.status, reason=str(error), chained=chained) for p in job.places]
 
 
 def _solve_block(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
@@ -76,8 +78,7 @@ def _solve_block(solve: Any, network: Network, plan: Plan, job: Job, limit: Limi
 
 
 def _solve_jointly(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
-    indices = sorted({segment for segment, _ in job.places})
-    stages = tuple(_stage(network, plan.segments[index]) for index in indices)
+    stages = tuple(_stage(network, plan.segments[index]) for index in job.segments)
     measured = solve(stages, plan.solver, plan.rtol, limit.max_seconds, _code(plan), limit)
     solution: Folded = measured.value
     shared: dict[str, Any] = {
@@ -87,11 +88,12 @@ def _solve_jointly(solve: Any, network: Network, plan: Plan, job: Job, limit: Li
         "status": Status.OK,
         "reason": EARLY if solution.status == "time_limit" else "",
         "peak_mb": measured.peak_mb,
+        "chained": len(stages) > 1,
         # the blocks of a job share its time equally, so that sums over blocks are right
         "seconds": solution.seconds / len(job.places),
     }
     solved = []
-    for index, stage, blocks in zip(indices, stages, solution.blocks, strict=True):
+    for index, stage, blocks in zip(job.segments, stages, solution.blocks, strict=True):
         for number, (block, found) in enumerate(zip(stage.blocks, blocks, strict=True)):
             own: dict[str, Any] = {"rho": 1.0, "order": block.lmi.order}
             own |= {f.name: getattr(found, f.name) for f in fields(found)}

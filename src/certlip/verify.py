@@ -10,10 +10,10 @@ from pathlib import Path
 
 from certlip import certificate as certificates
 from certlip import norms
-from certlip.blocks import load_solved
+from certlip.blocks import load_solved, metric_proof
 from certlip.certificate import BlockProof, Certificate, LowerCertificate, SegmentProof, UpperCertificate
 from certlip.chain import Chain, linear_groups
-from certlip.errors import CertlipError, ConfigError
+from certlip.errors import CertlipError, ConfigError, NoBound
 from certlip.merge import hand_on, merge_blocks, on_window
 from certlip.methods import check_options, is_planned
 from certlip.methods import load as load_method
@@ -44,7 +44,10 @@ def verify(certificate: Certificate | str | Path) -> Verification:
     """
     if not isinstance(certificate, UpperCertificate | LowerCertificate):
         if certificates.kind(certificate) == "blocks":
-            return _verify_blocks(certificate)
+            try:
+                return _verify_blocks(certificate)
+            except NoBound as error:  # of a plan that does not fit the network
+                return Verification(False, None, str(error))
         certificate = certificates.load(certificate)
     reason = _lower_flaw(certificate) if isinstance(certificate, LowerCertificate) else _upper_flaw(certificate)
     return Verification(not reason, certificate.value, reason)
@@ -54,8 +57,18 @@ def _verify_blocks(path: str | Path) -> Verification:
     network, plan, solved = load_solved(path)
     if network is None:
         return Verification(True, None)
+    chained = {(s.segment, s.block): s for s in solved if s.chained and s.rho is not None}
+    for run in plan.chains:
+        # a chain is one job: either all of its blocks are in the file, or none
+        if chained and {index for index, _ in chained} & set(run):
+            try:
+                proof = metric_proof(network, plan, run, chained)
+            except KeyError:
+                return Verification(False, None, f"segments {run[0]} to {run[-1]}: blocks of the chain are missing")
+            if flaw := _metric_flaw(network.segment(proof.first, proof.last), proof):
+                return Verification(False, None, f"segments {run[0]} to {run[-1]}: {flaw}")
     for s in solved:
-        if s.rho is None:
+        if s.rho is None or s.chained:
             continue
         segment = plan.segments[s.segment]
         patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[s.block].windows[0])

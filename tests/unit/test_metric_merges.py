@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import certlip
 from certlip import certificate as certificates
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate
-from certlip.network import Activation, Array, Conv, Network, Pair
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, Pair
 from certlip.record import Record
 
 METRIC_MERGES = ("weighted", "folded")
@@ -218,3 +219,104 @@ def test_solved_blocks_with_metrics_are_verified_from_their_file(tmp_path: Path)
     tampered = [replace(solved[0], metric=0.99 * solved[0].metric), *solved[1:]]  # type: ignore[operator]
     blocks.save_solved(path, network, plan, tampered)
     assert not certlip.verify(path)
+
+
+def tailed(seed: int, kind: str = "plain", last: str = "relu") -> Network:
+    """A block and a dense tail."""
+    head = block(seed, kind, (7, 6))
+    n = int(np.prod(head.shapes[-1]))
+    rng = np.random.default_rng(seed)
+    hidden = Dense("hidden", rng.standard_normal((5, n)), np.zeros(5))
+    out = Dense("out", rng.standard_normal((3, 5)), np.zeros(3))
+    layers = (*head.layers[:3], Activation("last", last), Flatten("flatten"), hidden, Activation("tail", "relu"), out)
+    return Network(layers, head.input_shape)
+
+
+@pytest.mark.parametrize("kind", ["plain", "padded", "strided", "remainders"])
+def test_chained_segments_are_bounded_no_worse_than_by_the_product_rule(kind: str) -> None:
+    network = tailed(20, kind)
+    chained, apart = dcp(network, "folded", chain=True), dcp(network, "folded")
+    assert chained.value < 0.97 * apart.value  # type: ignore[operator]
+    assert [s.rule for s in chained.certificate.segments] == ["metric"]
+    whole = certlip.bound(network, method="lipsdp").value
+    assert whole is not None
+    assert chained.value >= whole * (1 - RTOL)  # type: ignore[operator]
+    assert chained.value >= oracle.sampled_quotient(network, 0)  # type: ignore[operator]
+
+
+def test_the_product_rule_stays_where_chaining_is_worse() -> None:
+    # the layers' own constants are exact here, and no metric can be better
+    matrices = [np.linalg.qr(np.random.default_rng(i).standard_normal((4, 4)))[0] for i in range(4)]
+    layers = [Dense(f"dense{i}", m, np.zeros(4)) for i, m in enumerate(matrices)]
+    acts = [Activation(f"act{i}", "abs") for i in range(3)]
+    network = Network((layers[0], acts[0], layers[1], acts[1], layers[2], acts[2], layers[3]), (4,))
+    record = dcp(network, "folded", chain=True, cuts=["act1"])
+    assert record.value <= dcp(network, "folded", cuts=["act1"]).value  # type: ignore[operator]
+    assert record.value >= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chained_segments_are_never_below_the_exact_constant(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = (3, 3, 2, 3, 2)
+    layers: list[Layer] = []
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+        layers += [
+            Dense(f"dense{i}", rng.standard_normal((n_out, n_in)), np.zeros(n_out)),
+            Activation(f"act{i}", "relu"),
+        ]
+    network = Network(tuple(layers[:-1]), (3,))
+    record = dcp(network, "folded", chain=True, cuts=["act1"])
+    assert oracle.is_at_least(record.value, network)  # type: ignore[arg-type]
+    assert certlip.verify(record.certificate)
+
+
+@pytest.mark.parametrize("last", ["relu", "sigmoid", "tanh", "abs"])
+def test_a_chain_is_verified_from_its_file(last: str, tmp_path: Path) -> None:
+    record = dcp(tailed(21, last=last), "folded", chain=True)
+    record.certificate.save(tmp_path / "certificate.npz")
+    found = certlip.verify(tmp_path / "certificate.npz")
+    assert found, found.reason
+    assert found.value == record.value
+    if last == "sigmoid":
+        assert record.value == pytest.approx(dcp(tailed(21), "folded", chain=True).value / 4, rel=1e-3)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda s: {"blocks": tuple(replace(b, metric=0.5 * b.metric) if b.stage == 1 else b for b in s.blocks)},
+        lambda s: {"blocks": tuple(replace(b, metric=2 * b.metric) if b.stage == 1 else b for b in s.blocks)},
+        lambda s: {"blocks": tuple(replace(b, stage=0) for b in s.blocks), "cuts": ()},
+        lambda s: {"blocks": tuple(replace(b, stage=1 - b.stage) for b in s.blocks)},
+        lambda s: {"cuts": (1,)},
+        lambda s: {"cuts": (s.last,)},
+        lambda s: {"cuts": ()},
+        lambda s: {"constant": s.constant * (1 - 1e-12)},
+    ],
+)
+def test_a_tampered_chain_is_rejected(tamper: Any) -> None:
+    certificate = dcp(tailed(22), "folded", chain=True).certificate
+    assert certlip.verify(certificate)
+    assert not certlip.verify(_edit(certificate, **tamper(certificate.segments[0])))
+
+
+def test_solved_chains_are_verified_from_their_file(tmp_path: Path) -> None:
+    from certlip import blocks
+    from certlip.methods import dcp as method
+
+    network = tailed(23)
+    plan = method.plan(network, merge="folded", chain=True)
+    solved = blocks.solve_blocks(network, plan)
+    path = tmp_path / "blocks.npz"
+    blocks.save_solved(path, network, plan, solved)
+    assert certlip.verify(path)
+    spoilt = [replace(s, metric=0.9 * s.metric) if s.chained else s for s in solved]  # type: ignore[operator]
+    blocks.save_solved(path, network, plan, spoilt)
+    assert not certlip.verify(path)
+
+
+def test_only_folded_can_be_chained() -> None:
+    record = certlip.bound(tailed(24), method="dcp", merge="cover", chain=True)
+    assert record.value is None
+    assert "merge 'folded'" in record.reason

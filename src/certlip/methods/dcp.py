@@ -35,14 +35,19 @@ def plan(
     grid: Grid | list[Grid] = (2, 2),
     cuts: list[str] | None = None,
     merge: Merge = "sum",
+    chain: bool = False,
     solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
 ) -> Plan:
     """Segments between the cuts, each with the grid on its output map.
 
     grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each; cuts: names of
-    the layers that end a segment, by default the layer before each flattening and the layers around max pooling.
+    the layers that end a segment, by default the layer before each flattening and the layers around max pooling;
+    chain: with merge ``folded``, also bound neighbouring segments in one go, each with the metric of the next as
+    output metric instead of that metric's maximum, where that is better.
     """
+    if chain and merge != "folded":
+        raise NoBound(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
     ends = find_cuts(network, cuts)
     spans = [(first, last) for first, last in pairwise(ends)]
     convolutional = [s for s in spans if any(isinstance(layer, Conv) for layer in network.layers[slice(*s)])]
@@ -50,5 +55,5 @@ def plan(
     if len(grids) != len(convolutional):
         raise NoBound(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
     by_span = dict(zip(convolutional, grids, strict=True))
-    segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge) for span in spans)
-    return Plan(segments=segments, merge=merge, fallback=True, solver=solver, rtol=rtol)
+    segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge, chain) for span in spans)
+    return Plan(segments=segments, merge=merge, chain=chain, fallback=True, solver=solver, rtol=rtol)

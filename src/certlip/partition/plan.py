@@ -26,10 +26,14 @@ Place = tuple[int, int]
 
 
 class Job(NamedTuple):
-    """One semidefinite program, or with `joint` one for all blocks of a segment together."""
+    """One semidefinite program, or with `joint` one for all blocks of one or more segments together."""
 
     places: tuple[Place, ...]
     joint: bool = False
+
+    @property
+    def segments(self) -> list[int]:
+        return sorted({segment for segment, _ in self.places})
 
 
 class _Model(BaseModel):
@@ -63,12 +67,14 @@ class Plan(_Model):
 
     refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
     planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
-    layer constants; otherwise a failed block fails the plan.
+    layer constants; otherwise a failed block fails the plan; chain: also bound neighbouring segments in one go, each
+    taking the metric of the next as output metric, and keep what is better.
     """
 
     segments: tuple[SegmentPlan, ...]
     refusal: tuple[str, str] | None = None
     merge: Merge = "sum"
+    chain: bool = False
     fallback: bool = True
     solver: str = "auto"
     rtol: float = 1e-4
@@ -85,7 +91,19 @@ class Plan(_Model):
         """What is solved on its own, the largest first."""
         together = [s for s in range(len(self.segments)) if self.merge == "folded" and self.merges_metrics(s)]
         jobs = [Job(tuple(place for place in self.blocks if place[0] == s), joint=True) for s in together]
-        return jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
+        chained = [Job(tuple(place for place in self.blocks if place[0] in run), joint=True) for run in self.chains]
+        return chained + jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
+
+    @property
+    def chains(self) -> list[list[int]]:
+        """Runs of segments that hand their metrics on, besides being solved on their own."""
+        runs: list[list[int]] = [[]]
+        for index, segment in enumerate(self.segments):
+            if segment.blocks:
+                runs[-1].append(index)
+            else:
+                runs.append([])
+        return [run for run in runs if len(run) > 1] if self.chain else []
 
     def merges_metrics(self, segment: int) -> bool:
         """Whether the segment's patches have input metrics; the whole map needs none."""

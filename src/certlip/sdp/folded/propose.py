@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy import linalg
 
 from certlip.network import Array
 from certlip.sdp.certify import smallest_rho
@@ -136,8 +137,14 @@ def top(stages: Sequence[Stage], point: Point) -> float:
 
 
 def _smallest(lmi: Lmi, multipliers: Multipliers) -> Pair | None:
-    rho = smallest_rho(lmi, multipliers)
-    return None if rho is None or lmi.input_metric is None else (rho * lmi.input_metric, multipliers)
+    if lmi.input_metric is None:
+        return None
+    first = lmi.weights[0] / np.sqrt(lmi.input_metric)
+    if first.shape[1] > first.shape[0]:
+        # a wide matrix sees its input only through its row space
+        first = linalg.qr(first.T, mode="r", check_finite=False)[0][: first.shape[0]].T
+    rho = smallest_rho(replace(lmi, weights=(first, *lmi.weights[1:]), input_metric=None), multipliers)
+    return None if rho is None else (rho * lmi.input_metric, multipliers)
 
 
 def _filled(stage: Stage, metrics: list[Array]) -> list[Array]:
