@@ -1,0 +1,347 @@
+"""Certificates and files of solved blocks: what is proved comes back proved, what is changed is seen or still true."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+
+import certlip
+from certlip import blocks, certificate
+from certlip.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate, save_none
+from certlip.errors import DataError
+from certlip.files import read_npz, write_npz
+from certlip.methods import dcp
+from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.partition.window import Window
+
+
+@cache
+def network() -> Network:
+    rng = np.random.default_rng(0)
+    layers = (
+        Conv("c1", rng.standard_normal((1, 1, 2, 2)), rng.standard_normal(1)),
+        Activation("r1", "relu"),
+        Conv("c2", rng.standard_normal((1, 1, 2, 2)), rng.standard_normal(1)),
+        Activation("r2", "leaky_relu", 0.5),
+        Flatten("f"),
+        Dense("d", rng.standard_normal((1, 2)), np.zeros(1)),
+    )
+    return Network(layers, (1, 4, 3))
+
+
+@cache
+def truth() -> float:
+    return oracle.attained_norm(network())
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "constants": {"method": "product"},
+    "sum": {"method": "dcp", "grid": (2, 1), "merge": "sum"},
+    "cover": {"method": "dcp", "grid": (2, 1), "merge": "cover"},
+    "whole": {"method": "lipsdp"},
+    "recomputed": {"method": "liplt"},
+    "lower": {"method": "lower", "n_points": 16},
+}
+
+
+@cache
+def proof(case: str) -> UpperCertificate | LowerCertificate:
+    if case in ("sum", "cover"):  # even where the product of norms would be the better bound
+        plan = dcp.plan(network(), grid=(2, 1), merge=case).model_copy(update={"fallback": False})  # type: ignore[arg-type]
+        return blocks.merge_plan(network(), plan, blocks.solve_blocks(network(), plan)).certificate
+    found: UpperCertificate | LowerCertificate = certlip.bound(network(), **CASES[case]).certificate
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_certificate_holds_in_memory_and_from_its_file(case: str, tmp_path: Path) -> None:
+    proof(case).save(tmp_path / "c.npz")
+    assert certificate.kind(tmp_path / "c.npz") == ("lower" if case == "lower" else "upper")
+    loaded = certificate.load(tmp_path / "c.npz")
+    for subject in (proof(case), loaded, tmp_path / "c.npz", str(tmp_path / "c.npz")):
+        verification = certlip.verify(subject)
+        assert verification.ok, verification.reason
+        assert verification.value == proof(case).value
+    assert loaded.network.sha256 == network().sha256
+    if isinstance(loaded, UpperCertificate):
+        rules = {segment.rule for segment in loaded.segments}
+        assert ("sum" if case == "whole" else case) in rules
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_any_number_that_is_changed_in_a_file_is_refused_or_leaves_a_true_claim(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    proof(case).save(path)
+    n_refused = 0
+    for header, arrays in changed_files(path):
+        write_npz(path, header, arrays)
+        try:
+            verification = certlip.verify(path)
+        except DataError:
+            n_refused += 1
+            continue
+        n_refused += not verification.ok
+        if verification.ok:
+            assert verification.value is not None
+            if case == "lower":
+                assert verification.value <= truth() * (1 + 1e-12)
+            else:
+                assert verification.value >= truth() * (1 - 1e-12)
+    assert n_refused > 50
+
+
+def changed_files(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The file with one number of its header or arrays changed, in turn."""
+    header, arrays = read_npz(path)
+    for place in numbers(header):
+        for change in (lambda x: x + 1, lambda x: x / 2, lambda x: -x, lambda x: 0, lambda x: math.nan, str):
+            changed = copy.deepcopy(header)
+            owner = changed
+            for key in place[:-1]:
+                owner = owner[key]
+            owner[place[-1]] = change(owner[place[-1]])
+            yield changed, arrays
+    for key, array in arrays.items():
+        for index in list(np.ndindex(array.shape))[:6]:
+            for factor in (1 + 1e-9, 0.99, 2.0, -1.0, 0.0, math.inf, math.nan):
+                other = array.copy()
+                other[index] = factor if other[index] == 0 else factor * float(other[index])
+                yield header, {**arrays, key: other}
+        yield header, {**arrays, key: array[:-1]}
+        yield header, {**arrays, key: array[None]}
+        yield header, {k: v for k, v in arrays.items() if k != key}
+
+
+def numbers(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Places of all numbers in nested dictionaries and lists."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        if isinstance(value, int | float):
+            yield (*place, key)
+        else:
+            yield from numbers(value, (*place, key))
+
+
+def upper(*segments: SegmentProof) -> str:
+    """The flaw of a certificate made of these segments."""
+    return certlip.verify(UpperCertificate(network(), segments)).reason
+
+
+def test_segments_that_do_not_cover_the_network_in_order_are_rejected() -> None:
+    (whole,) = proof("constants").segments  # type: ignore[union-attr]
+    assert not upper(whole)
+    halves = [
+        SegmentProof(first, last, "constants", math.inf, constants=whole.constants[first:last])
+        for first, last in ((0, 3), (3, 6))
+    ]
+    assert not upper(*halves)
+    for wrong in ([], halves[:1], halves[1:], halves[::-1], [halves[0], *halves], [whole, whole]):
+        assert "segments do not" in upper(*wrong)
+
+
+def test_a_product_that_is_rounded_down_is_rejected() -> None:
+    (whole,) = proof("constants").segments  # type: ignore[union-attr]
+    assert "below the product" in upper(replace(whole, constant=np.nextafter(whole.constant, 0)))
+    assert "not one constant a layer" in upper(replace(whole, constants=whole.constants[:-1]))
+
+
+def block_segment() -> SegmentProof:
+    return next(s for s in proof("sum").segments if s.rule == "sum" and len(s.blocks[0].windows) == 2)  # type: ignore[union-attr]
+
+
+def rest() -> SegmentProof:
+    return proof("sum").segments[1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("windows", "reason"),
+    [
+        ([Window(0, 1, 0, 1)], "do not tile"),
+        ([Window(0, 1, 0, 1), Window(0, 2, 0, 1)], "do not tile"),
+        ([Window(0, 1, 0, 1)] * 2, "do not tile"),
+        ([None, None], "mixed"),
+        ([None, Window(0, 2, 0, 1)], "mixed"),
+        ([], "no blocks"),
+        ([Window(0, 3, 0, 1)], "do not tile"),
+    ],
+    ids=["a gap", "an overlap", "one patch twice", "the whole map twice", "whole map and patch", "none", "outside"],
+)
+def test_patches_that_do_not_tile_the_map_are_rejected(windows: list[Window | None], reason: str) -> None:
+    segment = block_segment()
+    block = replace(segment.blocks[0], windows=tuple(windows))
+    assert reason in upper(replace(segment, blocks=(block,)), rest())
+
+
+def test_a_proof_of_one_patch_does_not_serve_a_larger_one() -> None:
+    segment = block_segment()
+    larger = replace(segment.blocks[0], windows=(None,))
+    assert "not proved" in upper(replace(segment, blocks=(larger,)), rest())
+
+
+def test_a_merge_of_less_than_all_blocks_is_rejected() -> None:
+    segment = block_segment()
+    assert "the merge gives" in upper(replace(segment, constant=segment.constant * 0.999), rest())
+    assert "unknown rule" in upper(replace(segment, rule="luck"), rest())  # type: ignore[arg-type]
+
+
+def test_activations_outside_the_matrices_count_in_a_merge() -> None:
+    steep = Network((Activation("a", "leaky_relu", 5.0), Dense("d", np.eye(2), np.zeros(2))), (2,))
+    block = BlockProof((None,), 1.0 + 1e-9, ())
+    for constant, holds in ((1.001, False), (5.001, True)):
+        claim = UpperCertificate(steep, (SegmentProof(0, 2, "sum", constant, blocks=(block,)),))
+        assert certlip.verify(claim).ok is holds
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("lipt", "unknown method"),
+        ("dcp", "cannot be computed again"),
+        ("autolip", "cannot be computed again"),
+        ("lower", "does not certify"),
+    ],
+)
+def test_only_certified_methods_of_this_package_are_recomputed(method: str, reason: str) -> None:
+    assert reason in upper(SegmentProof(0, 6, "recomputed", 1e9, method=method))
+
+
+def test_a_recomputed_value_below_the_methods_own_is_rejected() -> None:
+    (segment,) = proof("recomputed").segments  # type: ignore[union-attr]
+    assert "liplt gives" in upper(replace(segment, constant=np.nextafter(segment.constant, 0)))
+    assert "no option" in upper(replace(segment, options={"n_iter": 3}))
+
+
+def test_a_lower_claim_above_what_its_point_attains_is_rejected() -> None:
+    lower = proof("lower")
+    assert isinstance(lower, LowerCertificate)
+    assert certlip.verify(lower).ok
+    for wrong in (
+        replace(lower, value=np.nextafter(lower.value, 1e9)),
+        replace(lower, value=math.nan),
+        replace(lower, direction=0 * lower.direction),
+        replace(lower, point=lower.point * math.nan),
+        replace(lower, point=lower.point[0]),
+    ):
+        assert not certlip.verify(wrong).ok
+
+
+def test_a_certificate_of_other_weights_than_its_hash_is_refused(tmp_path: Path) -> None:
+    proof("sum").save(tmp_path / "c.npz")
+    header, arrays = read_npz(tmp_path / "c.npz")
+    write_npz(tmp_path / "c.npz", header | {"sha256": "0" * 64}, arrays)
+    with pytest.raises(DataError, match="sha256"):
+        certlip.verify(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("damage", [0, 1, 0.3, 0.9])
+def test_a_truncated_certificate_is_refused(damage: float, tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    proof("cover").save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(damage) if damage in (0, 1) else int(damage * len(content))])
+    with pytest.raises(DataError, match="damaged"):
+        certlip.verify(path)
+
+
+def test_flipped_bits_are_refused_or_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    proof("cover").save(path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for position in rng.integers(len(content), size=60):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            verification = certlip.verify(path)
+        except DataError:
+            n_refused += 1
+        else:
+            assert verification.ok
+            assert verification.value == proof("cover").value
+    assert n_refused > 30
+
+
+def test_files_without_a_certificate_say_so(tmp_path: Path) -> None:
+    save_none(tmp_path / "none.npz", "autolip gives an estimate")
+    assert certificate.kind(tmp_path / "none.npz") == "none"
+    with pytest.raises(DataError, match="autolip gives an estimate"):
+        certlip.verify(tmp_path / "none.npz")
+    network().save(tmp_path / "network.npz")
+    with pytest.raises(DataError, match="not a certlip certificate"):
+        certlip.verify(tmp_path / "network.npz")
+    with pytest.raises(DataError, match="does not exist"):
+        certlip.verify(tmp_path / "missing.npz")
+
+
+def solved_file(path: Path) -> Path:
+    plan = dcp.plan(network(), grid=(2, 1), merge="cover")
+    blocks.save_solved(path, network(), plan, blocks.solve_blocks(network(), plan))
+    return path
+
+
+def test_solved_blocks_come_back_from_their_file_and_are_verified(tmp_path: Path) -> None:
+    path = solved_file(tmp_path / "b.npz")
+    assert certificate.kind(path) == "blocks"
+    assert certlip.verify(path).ok
+    loaded, plan, solved = blocks.load_solved(path)
+    assert loaded is not None
+    assert loaded.sha256 == network().sha256
+    assert plan == dcp.plan(network(), grid=(2, 1), merge="cover")
+    direct = blocks.merge_plan(network(), plan, solved)
+    network().save(tmp_path / "n.npz")
+    plan.save(tmp_path / "p.json")
+    assert blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [path]).value == direct.value
+
+
+def test_any_number_that_is_changed_in_solved_blocks_is_refused_or_still_proved(tmp_path: Path) -> None:
+    path = solved_file(tmp_path / "b.npz")
+    _, plan, solved = blocks.load_solved(path)
+    least = {(s.segment, s.block): (s.rho or 0.0) for s in solved}
+    n_refused = 0
+    for header, arrays in changed_files(path):
+        write_npz(path, header, arrays)
+        try:
+            ok = certlip.verify(path).ok
+        except DataError:
+            ok = False
+        n_refused += not ok
+        if ok:
+            _, _, found = blocks.load_solved(path)
+            # a value proved with changed multipliers can be lower by the solver's tolerance only
+            assert all((s.rho or math.inf) >= least[s.segment, s.block] * (1 - 3e-4) for s in found)
+    assert n_refused > 50
+    assert plan.merge == "cover"
+
+
+def test_blocks_of_another_network_or_plan_are_not_merged(tmp_path: Path) -> None:
+    path = solved_file(tmp_path / "b.npz")
+    plan = dcp.plan(network(), grid=(2, 1), merge="cover")
+    network().save(tmp_path / "n.npz")
+    plan.save(tmp_path / "p.json")
+    dcp.plan(network(), grid=(2, 1), merge="sum").save(tmp_path / "other.json")
+    with pytest.raises(DataError, match="another network or plan"):
+        blocks.merge_files(tmp_path / "n.npz", tmp_path / "other.json", [path])
+    with pytest.raises(DataError, match="are not solved"):
+        blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [])
+    changed = Network((*network().layers[:-1], Dense("d", np.ones((1, 2)), np.zeros(1))), network().input_shape)
+    changed.save(tmp_path / "n.npz")
+    with pytest.raises(DataError, match="another network or plan"):
+        blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [path])
+
+
+def test_an_empty_share_of_blocks_is_a_file_too(tmp_path: Path) -> None:
+    plan = dcp.plan(network(), grid=(2, 1), merge="cover")
+    blocks.save_solved(tmp_path / "b.npz", None, plan, [])
+    assert certlip.verify(tmp_path / "b.npz").ok
+    assert blocks.load_solved(tmp_path / "b.npz") == (None, plan, [])
