@@ -1,0 +1,1 @@
+"""A package outside certlip that brings a method of its own."""

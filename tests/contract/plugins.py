@@ -1,0 +1,64 @@
+"""Every method there is, in every variant of its choices: what the contract tests run over."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import certlip
+from certlip.methods import FILLED_IN, entry_point, load, names
+from certlip.network import Network
+from certlip.record import Record
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+class Variant(NamedTuple):
+    """A method with one choice for each of its options that has choices."""
+
+    name: str
+    module: str | None
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+    def bound(self, network: Network, **more: Any) -> Record:
+        return certlip.bound(network, method=self.name, module=self.module, **self.options, **more)
+
+    @property
+    def plugin(self) -> Any:
+        return load(self.name, self.module)
+
+
+def option_types(plugin: Any) -> dict[str, Any]:
+    """Names and types of the method's options."""
+    function = entry_point(plugin)
+    return {
+        p.name: eval(p.annotation, function.__globals__) if isinstance(p.annotation, str) else p.annotation
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in FILLED_IN
+    }
+
+
+def variants(name: str, module: str | None = None) -> list[Variant]:
+    """All combinations of the method's choices: options annotated with Literal or bool."""
+    choices = {}
+    for key, annotation in option_types(load(name, module)).items():
+        if get_origin(annotation) is Literal:
+            choices[key] = get_args(annotation)
+        elif annotation is bool:
+            choices[key] = (False, True)
+    return [
+        Variant(name, module, dict(zip(choices, found, strict=True))) for found in itertools.product(*choices.values())
+    ]
+
+
+METHODS = [
+    *(variant for name in names() for variant in variants(name)),
+    *variants("template", "certlip.methods._template"),
+    *variants("entrywise", "elsewhere.entrywise"),
+]
