@@ -192,9 +192,10 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
         for i, entry in enumerate(header["solved"]):
             n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
             multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
-            rho = None if entry["rho"] is None else float(entry["rho"])
+            entry |= {"segment": int(entry["segment"]), "block": int(entry["block"])}
+            entry["rho"] = None if entry["rho"] is None else float(entry["rho"])
             metric = np.asarray(arrays[f"metric.{i}"], dtype=np.float64) if f"metric.{i}" in arrays else None
-            solved.append(SolvedBlock(**{**entry, "rho": rho}, multipliers=multipliers, metric=metric))
+            solved.append(SolvedBlock(**entry, multipliers=multipliers, metric=metric))
         plan = Plan.model_validate(header["plan"])
         if not {(s.segment, s.block) for s in solved} <= set(plan.blocks):
             raise ValueError("a block that is not in the plan")
