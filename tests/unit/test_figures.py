@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 from comparison import METHODS, comparison
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex, to_rgb
+from drawing import assert_fits_one_column, drawn, markers
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from certlip import figures
@@ -78,47 +78,10 @@ def drawn_case(name, case):
     return drawn(name, CASES[case])
 
 
-def drawn(name, bounds):
-    with style.applied():
-        figure = figures.load(name).draw(bounds)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    return figure, canvas.get_renderer()
-
-
-def markers(axes):
-    """(x, y, face colour, edge colour, marker) of every marker, lines left out."""
-    lines = [line for line in axes.get_lines() if line.get_linestyle() in ("None", "")]
-    return [
-        (x, y, to_hex(line.get_markerfacecolor()), to_hex(line.get_markeredgecolor()), line.get_marker())
-        for line in lines
-        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
-        if np.isfinite(y)
-    ]
-
-
 @pytest.mark.parametrize("name", OF_BOUNDS)
 @pytest.mark.parametrize("case", CASES)
 def test_every_figure_is_one_column_wide_and_nothing_sticks_out_or_collides(name, case):
-    figure, renderer = drawn_case(name, case)
-    assert figure.get_figwidth() == style.COLUMN_WIDTH
-    box = figure.get_tightbbox(renderer)
-    assert box.x0 >= 0
-    assert box.y0 >= 0
-    assert box.x1 <= figure.get_figwidth()
-    assert box.y1 <= figure.get_figheight()
-    texts = [t for axes in figure.axes for t in [axes.title, axes.xaxis.label, axes.yaxis.label, *_tick_labels(axes)]]
-    texts += [t for legend in figure.legends for t in [legend.get_title(), *legend.get_texts()]]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t.get_text() and t.get_visible()]
-    for (one, first), (other, second) in itertools.combinations(boxes, 2):
-        assert not first.overlaps(second), f"{one!r} covers {other!r}"
-
-
-def _tick_labels(axes):
-    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        for tick in axis.get_major_ticks():
-            if tick.label1.get_visible() and min(limits) <= tick.get_loc() <= max(limits):
-                yield tick.label1
+    assert_fits_one_column(*drawn_case(name, case))
 
 
 @pytest.mark.parametrize("name", OF_BOUNDS)

@@ -52,7 +52,7 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 def _names(rows: pd.DataFrame) -> pd.Series:
     """A solver's title without what stands in brackets, and its threads where they differ."""
-    titles = rows["title"].str.partition(" (")[0]
+    titles = rows["title"].map(lambda title: title.partition(" (")[0])
     return titles if rows["threads"].nunique() < 2 else titles + ", " + rows["threads"].astype(str)
 
 
