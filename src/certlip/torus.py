@@ -75,7 +75,8 @@ def rounding_error(layer: Conv) -> float:
     # each phase is off by at most 32 u, a product of two by 80 u with its scaling; real and imaginary sums are real
     # inner products of k_h k_w terms (Higham, Accuracy and Stability, 3.1); the s aliases share the factor 1 / sqrt(s)
     relative = 2 * (80 * UNIT + gamma(k_h * k_w + 8))
-    return 1.01 * relative * float(np.sqrt((total**2).sum(axis=(1, 2)).max()))
+    largest = float(total.max(initial=0.0)) or 1.0  # squares of the quotients do not overflow
+    return 1.01 * relative * largest * float(np.sqrt(((total / largest) ** 2).sum(axis=(1, 2)).max()))
 
 
 def _frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
