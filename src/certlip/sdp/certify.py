@@ -52,10 +52,11 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
     if not _well_formed(lmi, rho, multipliers):
         return None
     p = lmi.matrix(rho, multipliers)
-    diagonal = np.diagonal(p)
-    if not (np.isfinite(p).all() and (diagonal > 0).all()):
+    if not (np.isfinite(p).all() and (np.diagonal(p) > 0).all()):
         return None
-    scaling = np.ldexp(1.0, -np.round(np.log2(diagonal) / 2).astype(int))
+    # where terms of the diagonal cancel, scaling to their difference would blow their rounding up
+    size = np.maximum(np.diagonal(p), lmi.positive_diagonal(rho, multipliers))
+    scaling = np.ldexp(1.0, -np.round(np.log2(size) / 2).astype(int))
     error = lmi.error(rho, multipliers, scaling)
     p *= scaling[:, None]
     p *= scaling

@@ -84,6 +84,15 @@ class Lmi:
         self._block(p, len(self.sizes) - 1, len(self.sizes) - 1)[...] -= last.T @ q_last
         return p
 
+    def positive_diagonal(self, rho: float, multipliers: Sequence[Array]) -> Array:
+        """The size of the terms that the diagonal of P is made of, before they cancel."""
+        rows = [np.zeros(n) for n in self.sizes]
+        rows[0] += rho if self.input_metric is None else rho * self.input_metric
+        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False), start=1):
+            rows[i - 1] += abs(2 * a * b) * (np.square(w).T @ t)
+            rows[i] += 2 * t
+        return np.concatenate(rows)
+
     def error(self, rho: float, multipliers: Sequence[Array], scaling: Array) -> float:
         """An upper bound on the spectral norm of D (P_computed - P_exact) D, D = diag(scaling) > 0.
 
