@@ -1,0 +1,44 @@
+"""Functions that run in a child process: they need a module of their own to be imported from."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from certlip.errors import UnsupportedLayer
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fill(n_megabytes: int) -> float:
+    return float(np.ones(n_megabytes * 2**17).sum())
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def unsupported() -> None:
+    raise UnsupportedLayer("attn: no bound for MultiheadAttention")
+
+
+def run_out_of_memory_like_torch() -> None:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+
+def threads() -> tuple[set[int], str | None, int]:
+    from threadpoolctl import threadpool_info
+
+    return {pool["num_threads"] for pool in threadpool_info()}, os.environ.get("OMP_NUM_THREADS"), os.getpid()

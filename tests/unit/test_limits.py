@@ -1,0 +1,95 @@
+"""Limits of time, memory and threads: what a limit ends is a status, what fails on its own is raised."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import jobs_to_limit as jobs
+import numpy as np
+import pytest
+
+from certlip import limits
+from certlip.errors import LimitExceeded, UnsupportedLayer
+from certlip.limits import Limits
+
+GENEROUS = Limits(max_seconds=100, max_memory_mb=2000)
+
+
+def test_a_call_returns_its_value_and_its_cost() -> None:
+    for limit in (Limits(), GENEROUS):
+        measured = limits.call(jobs.add, 2, 3, limit=limit)
+        assert measured.value == 5
+        assert 0 <= measured.seconds < 5
+        assert measured.peak_mb > 10
+
+
+def test_a_call_over_its_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GRACE_SECONDS", 0.2)
+    begin = time.monotonic()
+    with pytest.raises(LimitExceeded, match=r"no result within 0\.3 s") as refusal:
+        limits.call(jobs.sleep, 60.0, limit=Limits(max_seconds=0.3))
+    assert refusal.value.status == "time_limit"
+    assert time.monotonic() - begin < 30
+
+
+def test_a_call_over_its_memory_is_ended() -> None:
+    with pytest.raises(LimitExceeded, match="more memory than the 100 MB allowed") as refusal:
+        limits.call(jobs.fill, 300, limit=Limits(max_memory_mb=100))
+    assert refusal.value.status == "memory_limit"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_a_killed_process_is_a_status_that_names_the_signal(number: signal.Signals) -> None:
+    with pytest.raises(LimitExceeded, match=number.name) as refusal:
+        limits.call(jobs.die, int(number), limit=GENEROUS)
+    assert refusal.value.status == "memory_limit"
+
+
+def test_lack_of_memory_is_recognised_whatever_class_it_has() -> None:
+    with pytest.raises(LimitExceeded, match="more memory than there is"):
+        limits.call(jobs.run_out_of_memory_like_torch, limit=Limits(max_seconds=100))
+    with pytest.raises(LimitExceeded, match="2000 MB"):
+        limits.call(jobs.fail, OSError("libgomp.so.1: failed to map segment from shared object"), limit=GENEROUS)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), TimeoutError("mine")])
+def test_exceptions_of_the_function_pass_through(error: Exception) -> None:
+    for limit in (Limits(), GENEROUS):
+        with pytest.raises(type(error), match="mine"):
+            limits.call(jobs.fail, error, limit=limit)
+
+
+def test_refusals_keep_their_words_across_the_process() -> None:
+    with pytest.raises(UnsupportedLayer, match="attn: no bound for MultiheadAttention"):
+        limits.call(jobs.unsupported, limit=GENEROUS)
+    with pytest.raises(LimitExceeded, match="conv3 is too large") as refusal:
+        limits.call(jobs.fail, LimitExceeded("memory_limit", "conv3 is too large"), limit=GENEROUS)
+    assert refusal.value.status == "memory_limit"
+
+
+def test_threads_are_fixed_inside() -> None:
+    found, environment, process = limits.call(jobs.threads, limit=Limits(threads=2, max_seconds=100)).value
+    assert found == {min(2, os.cpu_count() or 1)}
+    assert environment == "2"
+    assert process != os.getpid()
+
+
+def test_threads_are_fixed_in_this_process_too_and_given_back() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    np.linalg.norm(np.eye(3))
+    with threadpool_limits(2):
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        found, _, process = limits.call(jobs.threads, limit=Limits(threads=1)).value
+        assert found == {1}
+        assert process == os.getpid()
+        assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+def test_one_call_leaves_no_limit_behind_for_the_next() -> None:
+    with pytest.raises(LimitExceeded):
+        limits.call(jobs.fill, 300, limit=Limits(max_memory_mb=50))
+    assert limits.call(jobs.fill, 300, limit=Limits(max_memory_mb=900)).value == 300 * 2**17
+    assert limits.call(jobs.fill, 300, limit=Limits()).value == 300 * 2**17
