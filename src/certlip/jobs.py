@@ -118,11 +118,14 @@ def _code(plan: Plan) -> str:
 
 
 def _weights(part: Network, segment: SegmentPlan, block: int) -> Array:
-    """The input metric of merge ``weighted``: each pixel shared equally between the patches that read it."""
+    """The input metric of merge ``weighted``: each pixel shared equally between the patches that read it.
+
+    Patches that are one program take what suits all of them.
+    """
     counts = cover([field for b in segment.blocks for field in b.fields], part.input_shape)
-    field = segment.blocks[block].fields[0]
-    shared = 1.0 / (counts[field.slices] if field else counts)
-    return np.tile(shared.ravel(), part.input_shape[0])
+    fields = segment.blocks[block].fields
+    largest = np.max([counts[field.slices] if field else counts for field in fields], axis=0)
+    return np.tile(1.0 / largest.ravel(), part.input_shape[0])
 
 
 def solve_content(

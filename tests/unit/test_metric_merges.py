@@ -221,6 +221,35 @@ def test_solved_blocks_with_metrics_are_verified_from_their_file(tmp_path: Path)
     assert not certlip.verify(path)
 
 
+def test_large_patches_share_their_programs_and_small_ones_do_not() -> None:
+    from certlip.methods import dcp as method
+
+    layers: list[Layer] = []
+    for i in range(4):
+        layers += [Conv(f"conv{i}", np.ones((5, 1 if i == 0 else 5, 3, 3)), np.zeros(5)), Activation(f"act{i}", "relu")]
+    sides = {
+        side: method.plan(Network(tuple(layers), (1, side, side)), grid=(4, 4), merge="folded") for side in (20, 96)
+    }
+    assert len(sides[20].blocks) == 16
+    assert len(sides[96].blocks) == 1
+
+
+@pytest.mark.parametrize("merge", METRIC_MERGES)
+def test_sharing_a_program_between_unequal_covers_stays_sound_and_loses_little(
+    merge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = block(13, side=(12, 12))
+    split = merged(network, merge, (3, 3))
+    monkeypatch.setattr("certlip.partition.plan.MAX_SPLIT", 0)
+    record = dcp(network, merge, (3, 3))
+    assert record.n_distinct_sdps == 1
+    assert certlip.verify(record.certificate)
+    shared = merged(network, merge, (3, 3))
+    assert shared >= oracle.sampled_quotient(network, 1)
+    assert split * (1 - RTOL) <= shared <= 1.2 * split
+    assert merged(network, "folded", (3, 3)) <= merged(network, "weighted", (3, 3)) * (1 + RTOL)
+
+
 def tailed(seed: int, kind: str = "plain", last: str = "relu") -> Network:
     """A block and a dense tail."""
     head = block(seed, kind, (7, 6))

@@ -20,6 +20,8 @@ from certlip.sdp import solvers
 
 Merge = Literal["sum", "cover", "weighted", "folded"]
 
+MAX_SPLIT = 10**11
+"""Sum of cubed orders up to which patches are split by their cover: about a minute of matrix factorisations."""
 
 Place = tuple[int, int]
 """(segment, block) of a plan."""
@@ -153,8 +155,9 @@ def make_segment(
 ) -> SegmentPlan:
     """Layers [first, last) with the grid on its output map, patches with the same semidefinite program collected.
 
-    Equal weights and geometry suffice for ``sum`` and ``cover``; the other merges want equal metrics too: the same
-    cover at each input pixel, and with `chain`, where what follows tells all outputs apart, every patch is on its own.
+    Equal weights and geometry suffice for ``sum`` and ``cover``. The other merges gain where patches with another cover
+    of their input pixels are on their own, which is done up to `MAX_SPLIT`; with `chain` every patch has to be, since
+    what follows tells all outputs apart.
     A segment without a convolution is not cut. Max pooling on its own, and a segment where a semidefinite program
     cannot gain (fewer than two linear layers), are left to their layer constants; max pooling among other layers
     raises UnsupportedLayer.
@@ -173,15 +176,19 @@ def make_segment(
         raise NoBound(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
     patches = [(window, *restrict(segment, window)) for window in grid_windows(shape[1], shape[2], grid)]
     counts = cover([field for _, _, field in patches], segment.input_shape)
+    keys: list[tuple] = [geometry(block) for _, block, _ in patches]
+    orders = {key: lmi_order(block) for key, (_, block, _) in zip(keys, patches, strict=True)}
+    if merge in ("weighted", "folded"):
+        apart = [
+            (*key, window if chain else counts[cast(Window, field).slices].tobytes())
+            for key, (window, _, field) in zip(keys, patches, strict=True)
+        ]
+        orders |= {split: orders[key] for split, key in zip(apart, keys, strict=True)}
+        if chain or sum(orders[key] ** 3 for key in set(apart)) <= MAX_SPLIT:
+            keys = apart
     classes: dict[tuple, list[tuple[Window, Window]]] = {}
-    orders = {}
-    for window, block_network, field in patches:
-        field = cast(Window, field)
-        key = geometry(block_network)
-        if merge in ("weighted", "folded"):
-            key += (window,) if chain else (counts[field.slices].tobytes(),)
-        classes.setdefault(key, []).append((window, field))
-        orders[key] = lmi_order(block_network)
+    for key, (window, _, field) in zip(keys, patches, strict=True):
+        classes.setdefault(key, []).append((window, cast(Window, field)))
     blocks = tuple(
         BlockPlan(windows=tuple(w for w, _ in pairs), fields=tuple(f for _, f in pairs), order=orders[key])
         for key, pairs in classes.items()

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 20, 1.3, 16
 """Sweeps of the first round, their growth from round to round, and the last round: 4,400 sweeps in all."""
 MAX_RANK = 64
+RESERVE = 3.0
+"""Time kept for judging and certifying the last point, in units of the time it took to judge one."""
 OPENINGS = (0.1, 1.0, 10.0, 100.0)
 """Shares of rtol given up for strict feasibility: optimal multipliers may lie on the boundary. The first is enough
 unless the ascent has converged and the gap is still open: then all are tried in turn."""
@@ -66,23 +68,25 @@ def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: 
 def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> Found:
     begin = time.perf_counter()
     ascent = Ascent(stages)
-    best = Found(ascent.proposal(), math.inf, 0.0, 0)
+    best, reserve = Found(ascent.proposal(), math.inf, 0.0, 0), 0.0
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, gap = ascent.lower, best.gap
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
             ascent.sweep()
-            late = max_seconds is not None and time.perf_counter() - begin > max_seconds
+            late = max_seconds is not None and time.perf_counter() - begin > max_seconds - reserve
             if late:
                 break
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower if ascent.lower else 0.0
         best = replace(best, lower=ascent.lower, iterations=n_rounds)
         if progress <= rtol or late or n_rounds == MAX_ROUNDS:
+            judged = time.perf_counter()
             for share in OPENINGS if late or progress <= 0.01 * rtol else OPENINGS[:1]:
                 point = opened(stages, ascent.proposal(), share * rtol)
                 value = math.inf if point is None else top(stages, point)
                 if point is not None and value < best.value:
                     best = replace(best, point=point, value=value)
+                reserve = RESERVE * (time.perf_counter() - judged)
                 if best.gap <= rtol:
                     break
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
