@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from certlip.errors import UnsupportedLayer
-from certlip.export import _METADATA, _module_of, _name, _operation, _run, _trace
 from certlip.network import Layer, Shape
 from certlip.rounding import add_up, multiply_up
 from certlip.torch_layers import convert, refused
+from certlip.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
     module: float64, in eval mode; constants: one for each input of a node; seed: of the example input.
     Raises UnsupportedLayer naming what cannot be traced or what `constants` refuses.
     """
-    traced = _trace(module)
+    traced = trace(module)
     interpreter = fx.Interpreter(traced)
     example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     interpreter.args_iter = iter([example])
@@ -64,10 +64,10 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
         if node.op == "output":
             break
         with torch.no_grad():
-            value = interpreter.env[node] = _run(interpreter, node)
+            value = interpreter.env[node] = run_node(interpreter, node)
         if node.op == "placeholder" and not reached:
             reached[node] = 1.0
-        elif sources and not isinstance(value, _METADATA):
+        elif sources and not isinstance(value, METADATA):
             step = _step(node, interpreter, sources)
             reached[node] = add_up(multiply_up([c, reached[n]]) for c, n in zip(constants(step), sources, strict=True))
     if not sources or node.args != (sources[0],):
@@ -78,7 +78,7 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
 def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]) -> Node:
     values = (*(interpreter.env[n] for n in sources), interpreter.env[node])
     if not all(isinstance(v, Tensor) for v in values):
-        raise refused(_name(node), f"{_operation(node)}, which is more than one tensor")
+        raise refused(qualified_name(node), f"{operation_of(node)}, which is more than one tensor")
 
     def call(*inputs: Tensor) -> Tensor:
         replaced = dict(zip(sources, (v.clone() for v in inputs), strict=True))  # a step may work in place
@@ -89,5 +89,5 @@ def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     repeated = any(uses.count(n) > 1 for n in sources)
-    module = partial(_module_of, node, interpreter)
-    return Node(_name(node), _operation(node), values[:-1], values[-1], call, repeated, node.kwargs, module)
+    module = partial(module_of, node, interpreter)
+    return Node(qualified_name(node), operation_of(node), values[:-1], values[-1], call, repeated, node.kwargs, module)

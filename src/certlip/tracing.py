@@ -1,0 +1,98 @@
+"""Tracing a torch module symbolically (torch.fx), and what its nodes are called in error messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from certlip.errors import UnsupportedLayer
+from certlip.torch_layers import RESHAPES, as_module, refused
+
+METADATA = (int, torch.Size, torch.dtype, torch.device)
+"""What forward may read off a tensor without depending on its values."""
+
+
+class _Tracer(fx.Tracer):
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            name = self.path_of_module(m)
+        except NameError:  # a module made inside forward: see through it
+            return forward(*args, **kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except UnsupportedLayer:
+            raise
+        except Exception as error:  # control flow on values, which has no symbolic trace, raises anything
+            raise refused(name, type(m).__name__) from error
+
+
+def trace(module: nn.Module) -> fx.GraphModule:
+    """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace."""
+    try:
+        graph = _Tracer().trace(module)
+    except UnsupportedLayer:
+        raise
+    except Exception as error:  # as above
+        kind = type(module).__name__
+        raise refused(kind, f"a forward that torch.fx cannot trace ({first_line(error)})") from error
+    traced = fx.GraphModule(module, graph)
+    traced.graph.eliminate_dead_code()
+    return traced
+
+
+def run_node(interpreter: fx.Interpreter, node: fx.Node) -> Any:
+    """The value of one node; raises UnsupportedLayer naming it where its trace does not run."""
+    try:
+        return interpreter.run_node(node)
+    except Exception as error:  # the module itself ran: its trace has frozen something that depends on values
+        raise refused(qualified_name(node), f"{operation_of(node)} ({first_line(error)})") from error
+
+
+def module_of(node: fx.Node, interpreter: fx.Interpreter) -> nn.Module:
+    """The layer that a node calls, or the one that does what its function or method does."""
+    traced = interpreter.module
+    operation = operation_of(node)
+    if node.op == "call_module":
+        return traced.get_submodule(str(node.target))
+    if operation in RESHAPES:
+        return nn.Flatten()
+    function = getattr(torch, operation, None) if node.op == "call_method" else node.target
+    args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), lambda n: interpreter.env[n])
+    module = as_module(function, args, {k: v for k, v in kwargs.items() if k != "input"})
+    if module is None:
+        raise refused(qualified_name(node), operation)
+    return module
+
+
+def qualified_name(node: fx.Node) -> str:
+    """Qualified name of the module that a node calls, or of a function below the module whose forward calls it."""
+    caller = _caller(node)
+    if node.op == "call_module" or caller is None:
+        return str(node.target) if node.op == "call_module" else node.name
+    return f"{caller[0]}.{node.name}"
+
+
+def operation_of(node: fx.Node) -> str:
+    """Kind of the module that a node calls, or name of its function or method."""
+    match node.op, _caller(node):
+        case "call_module", (_, kind):
+            return kind.__name__
+        case "call_method", _:
+            return str(node.target).removesuffix("_")  # relu_ is relu in place
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _caller(node: fx.Node) -> tuple[str, type] | None:
+    """Qualified name and type of the innermost module around a node; None at the top."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1] if stack else None
+
+
+def first_line(error: BaseException) -> str:
+    """What fits into a sentence of an error message."""
+    return str(error).strip().split("\n")[0]
