@@ -36,5 +36,6 @@ def _cell(row: Any) -> str:
     if row.status != Status.OK:
         return str(row.status)
     quotient = row.value / row.known_constant
-    text = _cells.marked(quotient, Kind(row.kind))
-    return f"{text} ({100 * (quotient - 1):+.2g}%)" if row.kind == Kind.ESTIMATE else text
+    # four digits, rounded to the safe side, would hide how close to 1 a value is
+    text = _cells.marked(quotient, Kind(row.kind), digits=6)
+    return f"{text} ({100 * (quotient - 1):+.1f}%)" if row.kind == Kind.ESTIMATE else text
