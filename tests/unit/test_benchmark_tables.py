@@ -205,8 +205,9 @@ def test_a_marker_stands_in_the_row_of_its_layer():
 def test_ours_is_the_thickest_line_of_the_solvers():
     rows = ROWS["solvers"]
     figure, _ = drawn("solvers", rows)
-    lines = {line.get_linewidth(): line for line in figure.axes[0].get_lines() if line.get_linestyle() == "-"}
-    thickest = lines[max(lines)]
+    lines = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "-"]
+    thickest, *others = sorted(lines, key=lambda line: -line.get_linewidth())
+    assert all(line.get_linewidth() < thickest.get_linewidth() / 2 for line in others)
     ours = rows[rows["solver"] == OURS].sort_values("order")
     assert thickest.get_xydata().tolist() == ours[["order", "seconds"]].to_numpy().tolist()
 
