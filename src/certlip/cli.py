@@ -91,12 +91,13 @@ def methods() -> None:
 @app.command()
 def show(
     table: Annotated[str, typer.Argument(help="a table, by default the wide one")] = "bounds_wide",
-    bounds: Annotated[Path, typer.Option(help="the collected rows")] = Path("results/bounds.csv"),
+    results: Annotated[Path, typer.Option(help="folder of the run")] = Path("results"),
 ) -> None:
     """Print a table of the last run."""
-    from certlip import collect, tables
+    from certlip import tables
+    from certlip.collect import read_rows, rows_file
 
-    tables.show(table, collect.read(bounds))
+    tables.show(table, read_rows(results / rows_file(tables.load(table).INFO.source)))
 
 
 def _parse(option: str) -> tuple[str, Any]:

@@ -111,6 +111,16 @@ def read(path: str | Path) -> pd.DataFrame:
     return bounds
 
 
+def rows_file(source: str) -> str:
+    """File, in the folder of results, of the comparison (``bounds``) or of a benchmark's rows."""
+    return "bounds.csv" if source == "bounds" else f"benchmarks/{source}.csv"
+
+
 def read_rows(path: str | Path) -> pd.DataFrame:
-    """The rows of the comparison, typed (`read`), or of a benchmark as they are."""
-    return read(path) if Path(path).name == "bounds.csv" else pd.read_csv(path)
+    """The rows of the comparison, typed (`read`), or of a benchmark as they are; raises DataError if there are none."""
+    if Path(path).name == "bounds.csv":
+        return read(path)
+    try:
+        return pd.read_csv(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{path} does not exist or holds no rows; run the workflow first") from error

@@ -5,6 +5,7 @@ import math
 import sys
 
 from certlip import figures, layer_norms, limits, tables
+from certlip.collect import rows_file
 from certlip.config import resolve
 from certlip.errors import CertlipError
 from certlip.provenance import fingerprint
@@ -79,12 +80,7 @@ def n_programs(plan, scatteritem):
 
 def rows_of(plugins, name):
     """The rows a table or figure is made from: the comparison, or a benchmark."""
-    source = plugins.load(name).INFO.source
-    return (
-        "results/bounds.csv"
-        if source == "bounds"
-        else f"results/benchmarks/{source}.csv"
-    )
+    return f"results/{rows_file(plugins.load(name).INFO.source)}"
 
 
 wildcard_constraints:
