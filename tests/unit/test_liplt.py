@@ -110,3 +110,24 @@ def test_activations_at_the_ends_count_with_their_slope():
     network = Network(layers, (2,))
     assert 0.0625 <= Chain.of(network).scale <= 0.0625 * (1 + 1e-15)
     assert 0.0625 <= liplt.bound(network).value <= 0.0625 * (1 + 1e-8)
+
+
+def test_radius_of_a_product_covers_the_radii_of_both_factors():
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((3, 4)), rng.standard_normal((4, 5))
+    around_a, around_b = 1e-3 * np.ones_like(a), 1e-4 * np.ones_like(b)
+    product, radius = multiply(a, b, around_a, around_b)
+    for sign_a, sign_b in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        assert (np.abs((a + sign_a * around_a) @ (b + sign_b * around_b) - product) <= radius).all()
+    assert (multiply(a, b, around_a)[1] >= around_a @ np.abs(b)).all()
+    assert (multiply(a, b, None, around_b)[1] >= np.abs(a) @ around_b).all()
+
+
+def test_radius_of_a_product_covers_underflow():
+    tiny, huge = np.array([[2.0**-600]]), np.array([[2.0**600]])
+    product, radius = multiply(tiny, tiny)
+    assert product == 0.0
+    assert radius > 0.0
+    product, radius = multiply(huge, product, None, radius)
+    product, radius = multiply(huge, product, None, radius)
+    assert radius >= 1.0
