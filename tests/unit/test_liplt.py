@@ -131,3 +131,13 @@ def test_radius_of_a_product_covers_underflow():
     product, radius = multiply(huge, product, None, radius)
     product, radius = multiply(huge, product, None, radius)
     assert radius >= 1.0
+
+
+def test_radius_of_a_product_covers_rounding_among_denormal_numbers():
+    rng = np.random.default_rng(0)
+    after, before = 2.0**1000 * rng.standard_normal((6, 6)), 2.0**-1050 * rng.standard_normal((6, 6))
+    product, radius = multiply(after, before)
+    exact = oracle.exact_product(oracle.rational(after), oracle.rational(before))
+    distances = [abs(Fraction(float(product[i, j])) - exact[i][j]) for i in range(6) for j in range(6)]
+    assert max(distances) > 0
+    assert all(d <= Fraction(float(r)) for d, r in zip(distances, radius.ravel(), strict=True))
