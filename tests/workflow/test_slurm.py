@@ -20,8 +20,8 @@ METHODS = {
 }
 
 # This cluster has no accounting, two processors, and jobs of seconds.
-HERE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
-SMALL = ["--set-threads", "solve_blocks=1", "--set-scatter", "blocks=2"]
+BARE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+SMALL = ["--set-threads", "solve_blocks=2", "--set-scatter", "blocks=2"]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,17 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
     cluster: Cluster, finished: Workspace, workspace: Workspace
 ) -> None:
     workspace.restrict(["block"], METHODS)
-    outcome = workspace.snakemake(*HERE, *SMALL, profile="slurm")
+    outcome = workspace.snakemake(*BARE, *SMALL, profile="slurm")
     assert outcome.returncode == 0, outcome.text
     for method in METHODS:
         path = f"results/bounds/block/{method}.json"
         mine, theirs = Record.load(workspace.folder / path), Record.load(finished.folder / path)
         assert (mine.status, mine.value) == ("ok", theirs.value)
-    jobs = cluster.answer("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines()
+    jobs = [line.split() for line in cluster.answer("squeue", "-h", "-t", "all", "-o", "%i %T %C %m").splitlines()]
     assert len(jobs) == 6  # an export, two bounds, two scatter items and their merge
-    assert {job.split()[1] for job in jobs} == {"COMPLETED"}
-    assert sum("_" in job.split()[0] for job in jobs) == 2, "the scatter items are one job array"
+    assert {state for _, state, _, _ in jobs} == {"COMPLETED"}
+    # the scatter items are one array, and ask for their two threads and the memory of two processes
+    array = [(cpus, memory) for job, _, cpus, memory in jobs if "_" in job]
+    assert len(array) == 2
+    assert {cpus for cpus, _ in array} == {"2"}
+    assert all(int(memory.rstrip("M")) >= 5000 for _, memory in array)

@@ -60,8 +60,9 @@ class Workspace:
 
     def command(self, *arguments: str, targets: Sequence[str] = (), profile: str = "default") -> list[str]:
         """The snakemake command line."""
-        run = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
+        run = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile")]
         run += ["--workflow-profile", str(self.checkout / "workflow" / "profiles" / profile)]
+        run += ["--cores", "2"] if profile == "default" else []
         return [*run, "--configfile", "config/tiny.yaml", *arguments, "--", *targets]
 
     @property

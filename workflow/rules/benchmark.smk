@@ -8,8 +8,8 @@ rule measure_benchmark:
         "logs/measure_benchmark/{benchmark}.log",
     conda:
         "../../environment.yml"
-    # alone on the machine: a neighbour would be measured too
-    threads: workflow.cores
+    # alone on the machine, since a neighbour would be measured too: more than there are, scaled down to all of them
+    threads: 1000
     params:
         options=lambda w: CONFIG.benchmarks[w.benchmark],
         code=lambda w: fingerprint(

@@ -57,6 +57,8 @@ def why_not() -> str | None:
     missing = [tool for tool in _TOOLS if shutil.which(tool, path=_SEARCH) is None]
     if missing:
         return f"{', '.join(missing)} not found: install slurm-wlm and munge"
+    if (os.cpu_count() or 1) < 2:
+        return "two processors are needed"
     if os.geteuid() != 0:
         return "slurmd must run as root"
     if os.path.lexists(SYSTEM_CONF):
