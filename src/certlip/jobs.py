@@ -64,7 +64,7 @@ def _solve_block(solve: Any, network: Network, plan: Plan, job: Job, limit: Limi
     segment = plan.segments[index]
     part = network.segment(segment.first, segment.last)
     patch, _ = restrict(part, segment.blocks[block].windows[0])
-    weights = _weights(part, segment, block) if plan.merges_metrics(index) else None
+    weights = equal_shares(part, segment, block) if plan.merges_metrics(index) else None
     lmi = sdp.Lmi.of(Chain.of(patch), weights)
     measured = solve(lmi, plan.solver, plan.rtol, limit.max_seconds, _code(plan), limit)
     solution: sdp.Solution = measured.value
@@ -117,7 +117,7 @@ def _code(plan: Plan) -> str:
     return fingerprint("certlip.sdp", "certlip.sdp.folded", *plan.solver_modules)
 
 
-def _weights(part: Network, segment: SegmentPlan, block: int) -> Array:
+def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:
     """The input metric of merge ``weighted``: each pixel shared equally between the patches that read it.
 
     Patches that are one program take what suits all of them.

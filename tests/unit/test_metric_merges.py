@@ -234,6 +234,23 @@ def test_large_patches_share_their_programs_and_small_ones_do_not() -> None:
     assert len(sides[96].blocks) == 1
 
 
+def test_equal_shares_of_a_pixel_add_up_to_at_most_one_where_unequal_covers_share_a_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from certlip.jobs import equal_shares
+    from certlip.methods import dcp as method
+
+    network = block(13, side=(12, 12))
+    monkeypatch.setattr("certlip.partition.plan.MAX_SPLIT", 0)
+    (segment,) = method.plan(network, grid=(3, 3), merge="weighted").segments
+    (shared,) = segment.blocks
+    total = np.zeros(network.input_shape[1:])
+    for field in shared.fields:
+        assert field is not None
+        total[field.slices] += equal_shares(network, segment, 0).reshape(field.size)
+    assert 0 < total.min() <= total.max() <= 1 + 1e-12
+
+
 @pytest.mark.parametrize("merge", METRIC_MERGES)
 def test_sharing_a_program_between_unequal_covers_stays_sound_and_loses_little(
     merge: str, monkeypatch: pytest.MonkeyPatch
