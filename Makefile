@@ -28,8 +28,8 @@ setup: .venv/.complete
 .venv/.complete: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "certlip needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -r requirements.txt -c constraints.txt
-	$(BIN)/python -m pip install -q --no-deps -e .
+	$(BIN)/python -m pip install -qq -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install -qq --no-deps -e .
 	touch $@
 
 test: setup
