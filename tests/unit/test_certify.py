@@ -94,12 +94,20 @@ def test_the_error_bound_covers_any_weights_within_the_radii(drawn: tuple[Lmi, n
     check_error(lmi, 3.7, multipliers, [r * rng.choice([-1.0, 1.0], r.shape) for r in radii], rng)
 
 
-@pytest.mark.parametrize("tiny", [1e-310, 1e-316, 1e-320])
-def test_the_error_bound_covers_underflow_that_a_weight_amplifies(tiny: float) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_the_error_bound_covers_underflow_that_a_weight_amplifies(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lmi = Lmi((1e9 * rng.standard_normal((2, 2)), 1e-320 * np.ones((1, 2))), ((-1.0, 1.0),))
+    check_error(lmi, 1e-310, (1e-320 * (1 + rng.random(2)),), None, rng)
+
+
+@pytest.mark.parametrize(("n_inputs", "n_hidden"), [(1, 6), (6, 1)])
+def test_the_error_bound_covers_radii_that_add_up_in_one_row_or_column(n_inputs: int, n_hidden: int) -> None:
     rng = np.random.default_rng(0)
-    lmi = Lmi((1e9 * rng.standard_normal((2, 2)), tiny * np.ones((1, 2))), ((-1.0, 1.0),))
-    multipliers = (tiny * rng.random(2),)
-    check_error(lmi, 1.0, multipliers, None, rng)
+    radius = 0.1 * np.ones((n_hidden, n_inputs))
+    weights = (np.zeros((n_hidden, n_inputs)), np.zeros((1, n_hidden)))
+    lmi = Lmi(weights, ((0.0, 1.0),), radii=(radius, None))
+    check_error(lmi, 1e-9, (np.ones(n_hidden),), [radius, np.zeros((1, n_hidden))], rng)
 
 
 def check_error(
@@ -135,6 +143,28 @@ def test_no_point_outside_the_inequality_is_ever_called_feasible(
         assert is_semidefinite(exact_matrix(lmi, rho, multipliers))
     else:
         assert boundary is None or relative < 1e-8
+
+
+@limit(max_examples=25)
+@given(lmis())
+def test_no_point_outside_by_some_ulps_is_ever_called_feasible(drawn: tuple[Lmi, np.random.Generator]) -> None:
+    lmi, _ = drawn
+    certified = certify(lmi, start(lmi))
+    outside, inside = certified.rho * (1 - 1e-6), certified.rho
+    assert not is_semidefinite(exact_matrix(lmi, outside, certified.multipliers))
+    while (middle := (outside + inside) / 2) not in (outside, inside):
+        if is_semidefinite(exact_matrix(lmi, middle, certified.multipliers)):
+            inside = middle
+        else:
+            outside = middle
+    for n_ulps in (0, 1, 2, 4, 8, 16):
+        assert not is_feasible(lmi, outside * (1 - n_ulps * 2.0**-52), certified.multipliers)
+
+
+def test_a_point_that_is_feasible_for_the_given_weights_only_is_not_proved_for_their_radii() -> None:
+    for spread, proved in ((0.0, True), (1e-9, True), (0.01, False)):
+        lmi = Lmi((np.eye(2),), (), radii=(spread * np.ones((2, 2)),))
+        assert is_feasible(lmi, 1.0001, ()) is proved
 
 
 @limit(max_examples=60)

@@ -37,6 +37,10 @@ HARD = {
     "stride above kernel": (conv((2, 2, 2, 2), stride=(3, 3)), (2, 5, 7)),
     "stride above map": (conv((2, 1, 2, 2), stride=(5, 5)), (1, 3, 3)),
     "uneven stride": (conv((2, 1, 3, 2), stride=(1, 3)), (1, 4, 7)),
+    "stride on a torus of odd length": (
+        Conv("c", np.array([1.0, 0.0, -1.0]).reshape(1, 1, 1, 3), np.zeros(1), stride=(1, 2)),
+        (1, 1, 7),
+    ),
     "dilation": (conv((2, 1, 2, 2), dilation=(2, 3)), (1, 4, 5)),
     "dilation, stride, padding": (
         conv((2, 1, 2, 3), dilation=(2, 1), stride=(2, 1), padding=(1, 1, 1, 1)),
@@ -136,6 +140,20 @@ def circular_matrix(layer: Conv, side: tuple[int, int]) -> np.ndarray:
         x = (j * layer.stride[1] + v * layer.dilation[1]) % side[1]
         matrix[o, i, j, o // (c_out // layer.groups) * group_in + c, y, x] += layer.weight[o, c, u, v]
     return matrix.reshape(c_out * rows * columns, -1)
+
+
+@limit(max_examples=100)
+@given(st.integers(0, 10**6))
+def test_no_norm_is_proved_that_is_some_ulps_below_the_true_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal(rng.integers(1, 5, 2))
+    gram = norms._gram(matrix[None].astype(np.complex128))
+    truth = float(np.linalg.norm(matrix, 2))
+    assert norms._dominates(truth * (1 + 1e-12), gram)
+    for n_ulps in range(-6, 7):
+        sigma = truth * (1 + n_ulps * 2.0**-52)
+        if norms._dominates(sigma, gram):
+            assert oracle.dominates(sigma, oracle.rational(matrix))
 
 
 def test_groups_are_bounded_by_their_maximum_not_their_product() -> None:

@@ -247,5 +247,11 @@ def test_merges_are_never_below_their_exact_values(drawn: tuple[list[float], lis
     assert cover <= total * (1 + 1e-12)
 
 
+def test_the_root_of_a_merge_is_rounded_up() -> None:
+    for rho in np.random.default_rng(0).random(50):
+        for merge in ("sum", "cover"):
+            assert Fraction(merge_blocks(merge, [rho], [Window(0, 1, 0, 1)], (1, 1))) ** 2 >= Fraction(float(rho))
+
+
 def test_cover_of_the_whole_map_or_of_flat_inputs_is_the_sum() -> None:
     assert merge_blocks("cover", [2.0, 7.0], [None, None], (3, 3)) == merge_blocks("sum", [2.0, 7.0], [None] * 2, None)
