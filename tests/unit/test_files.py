@@ -27,11 +27,16 @@ def test_a_file_and_its_folders_appear_when_the_writing_is_done(tmp_path: Path) 
 def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "c.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), write_atomically(path, "w") as handle:
-        handle.write("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(path)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["c.txt"]
+
+
+def interrupt(path: Path) -> None:
+    with write_atomically(path, "w") as handle:
+        handle.write("half")
+        raise KeyboardInterrupt
 
 
 def test_a_kill_in_the_middle_leaves_no_half_file(tmp_path: Path) -> None:
