@@ -366,3 +366,11 @@ def test_only_folded_can_be_chained() -> None:
     record = certlip.bound(tailed(24), method="dcp", merge="cover", chain=True)
     assert record.value is None
     assert "merge 'folded'" in record.reason
+
+
+def test_a_segment_left_to_its_layer_constants_is_no_joint_program():
+    layers = (Conv("one", np.ones((1, 1, 2, 2)), np.zeros(1)), Activation("relu", "relu"), Flatten("flat"))
+    network = Network((*layers, Dense("out", np.ones((1, 16)), np.zeros(1))), (1, 5, 5))
+    record = certlip.bound(network, method="dcp", merge="folded", grid=(2, 2))
+    assert record.status == "ok"
+    assert certlip.verify(record.certificate).ok

@@ -108,8 +108,9 @@ class Plan(_Model):
         return [run for run in runs if len(run) > 1] if self.chain else []
 
     def merges_metrics(self, segment: int) -> bool:
-        """Whether the segment's patches have input metrics; the whole map needs none."""
-        return self.merge in ("weighted", "folded") and self.segments[segment].grid != (1, 1)
+        """Whether the segment is solved in patches that have input metrics; the whole map needs none."""
+        planned = self.segments[segment]
+        return self.merge in ("weighted", "folded") and planned.grid != (1, 1) and bool(planned.blocks)
 
     @property
     def solver_modules(self) -> list[str]:
