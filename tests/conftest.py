@@ -1,5 +1,10 @@
 """Lets tests import `oracle` and `random_networks`, which lie beside this file."""
 
+import os
+
+# small solves are many times slower when several threads fight for the cores; before NumPy is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import settings
 
 settings.register_profile("certlip", deadline=None, derandomize=True)

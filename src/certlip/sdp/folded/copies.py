@@ -59,7 +59,8 @@ class Copies:
             improved.append(unit(u))
             quotient = sizes / divisors / (2 * h)
             # negative where it means nothing
-            quotients.append(quotient.where(norms > VANISHED * norms.max(), -quotient.new_ones(1))[..., 0])
+            largest = norms.max() if norms.numel() else 0.0  # a layer may have lost all its neurons
+            quotients.append(quotient.where(norms > VANISHED * largest, -quotient.new_ones(1))[..., 0])
             u = _times(self._layers[i][1], m * u + h * sizes * (y / divisors))
         return u, improved[::-1], quotients[::-1]
 
