@@ -101,7 +101,7 @@ def test_fetched_weights_are_used_if_their_checksum_is_right_and_finite(
     outcome = workspace.snakemake("--keep-going")
     assert_one_sentence(outcome, "fetch_weights, forged", checksums["good"], "f" * 64)
     assert_one_sentence(outcome, "fetch_weights, nan", "NaN")
-    assert_one_sentence(outcome, "fetch_weights, cut", "damaged")
+    assert_one_sentence(outcome, "fetch_weights, cut", "cut.pt", "damaged")
     assert_one_sentence(outcome, "fetch_weights, absent", "no.pt")
     fetched = Record.load(folder / "results/bounds/good/product.json")
     assert fetched.value == Record.load(finished.folder / "results/bounds/block/product.json").value

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workspace import HERE, Workspace, copy_checkout
+from workspace import HERE, Workspace, copy_checkout, copy_workspace
 
 from certlip.blocks import load_solved
 from certlip.files import read_npz
@@ -29,11 +29,9 @@ def held(finished: Workspace, tmp_path: Path) -> Workspace:
     """A workspace that solves the four programs of one plan one by one, and waits before the third."""
     checkout = copy_checkout(finished.checkout, tmp_path / "checkout")
     shutil.copy(HERE / "solvers" / "held.py", checkout / "src" / "certlip" / "sdp" / "solvers")
-    folder = tmp_path / "run"
-    shutil.copytree(HERE / "config", folder / "config")
-    workspace = Workspace(folder, checkout)
+    workspace = Workspace(copy_workspace(finished, tmp_path / "run").folder, checkout)
     workspace.restrict(["block"], {"dcp-sum": {"method": "dcp", "solver": "held"}})
-    (folder / "hold").touch()
+    (workspace.folder / "hold").touch()
     return workspace
 
 
@@ -67,7 +65,8 @@ def lines(workspace: Workspace, file: str) -> list[str]:
 
 
 def assert_no_half_file(workspace: Workspace) -> None:
-    for path in (workspace.folder / "results").rglob("*"):
+    folders = ("networks", "plans", "blocks", "bounds", "certificates")
+    for path in (p for folder in folders for p in (workspace.folder / "results" / folder).rglob("*")):
         if path.suffix == ".npz":
             read_npz(path)
         elif path.suffix == ".json":

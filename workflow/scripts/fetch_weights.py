@@ -11,7 +11,7 @@ with job(snakemake):
     entry = Network.model_validate(snakemake.params.entry)
     module = build(entry)
     with TemporaryDirectory() as folder:
-        download = Path(folder) / "weights"
+        download = Path(folder) / Path(entry.weights.url).name
         fetch_weights(entry.weights.url, entry.weights.sha256, download)
         load_into(module, load_weights(download, entry.weights.key))
     save_weights(snakemake.output[0], module.state_dict(), {})
