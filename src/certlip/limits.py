@@ -68,8 +68,9 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory of this process so far, in MB; `ru_maxrss` would start at the peak of its parent."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -25,6 +25,12 @@ def test_a_call_returns_its_value_and_its_cost() -> None:
         assert measured.peak_mb > 10
 
 
+def test_the_peak_of_a_child_leaves_out_what_its_parent_held() -> None:
+    held = np.ones(400 * 2**17)
+    assert limits.call(jobs.add, 2, 3, limit=GENEROUS).peak_mb < held.nbytes / 2**20
+    assert limits.call(jobs.fill, 400, limit=GENEROUS).peak_mb > 400
+
+
 def test_a_call_over_its_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "GRACE_SECONDS", 0.2)
     begin = time.monotonic()
