@@ -14,7 +14,8 @@ from certlip.errors import NoBound
 from certlip.limits import Limits
 from certlip.merge import on_window
 from certlip.network import Array, Network
-from certlip.partition.plan import Job, Plan, SegmentPlan, cover
+from certlip.partition.plan import Job, Plan, SegmentPlan
+from certlip.partition.segment import cover
 from certlip.partition.window import restrict
 from certlip.provenance import fingerprint
 from certlip.record import Status

@@ -241,7 +241,7 @@ def test_equal_shares_of_a_pixel_add_up_to_at_most_one_where_unequal_covers_shar
     from certlip.methods import dcp as method
 
     network = block(13, side=(12, 12))
-    monkeypatch.setattr("certlip.partition.plan.MAX_SPLIT", 0)
+    monkeypatch.setattr("certlip.partition.segment.MAX_SPLIT", 0)
     (segment,) = method.plan(network, grid=(3, 3), merge="weighted").segments
     (shared,) = segment.blocks
     total = np.zeros(network.input_shape[1:])
@@ -257,7 +257,7 @@ def test_sharing_a_program_between_unequal_covers_stays_sound_and_loses_little(
 ) -> None:
     network = block(13, side=(12, 12))
     split = merged(network, merge, (3, 3))
-    monkeypatch.setattr("certlip.partition.plan.MAX_SPLIT", 0)
+    monkeypatch.setattr("certlip.partition.segment.MAX_SPLIT", 0)
     record = dcp(network, merge, (3, 3))
     assert record.n_distinct_sdps == 1
     assert certlip.verify(record.certificate)

@@ -21,7 +21,8 @@ from certlip.errors import DataError, NoBound, UnsupportedLayer
 from certlip.merge import merge_blocks
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
-from certlip.partition.plan import Plan, find_cuts, geometry, lmi_order, make_segment
+from certlip.partition.plan import Plan
+from certlip.partition.segment import find_cuts, geometry, lmi_order, make_segment
 from certlip.partition.window import Window, grid_windows, restrict, tiles
 from certlip.sdp.lmi import Lmi
 

@@ -20,7 +20,8 @@ from pydantic import Field
 from certlip.errors import NoBound
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
-from certlip.partition.plan import Merge, Plan, find_cuts, make_segment
+from certlip.partition.plan import Merge, Plan
+from certlip.partition.segment import find_cuts, make_segment
 from certlip.record import Kind
 from certlip.sdp.solvers import SolverName
 

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from certlip.methods import MethodInfo
 from certlip.network import Network
-from certlip.partition.plan import Plan, make_segment
+from certlip.partition.plan import Plan
+from certlip.partition.segment import make_segment
 from certlip.record import Kind
 from certlip.sdp.solvers import SolverName
 
