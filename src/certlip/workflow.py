@@ -42,7 +42,7 @@ def build(entry: Mapping[str, Any] | Network) -> nn.Module:
     network = Network.model_validate(entry)
     if network.factory is not None:
         return zoo.from_factory(network.factory, network.seed, **network.options)
-    return zoo.make(str(network.architecture), network.seed, **network.options)
+    return zoo.make(str(network.architecture), network.seed, network.orthogonal, **network.options)
 
 
 def input_shape(entry: Mapping[str, Any] | Network) -> Shape:

@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from certlip import zoo
+from certlip import norms, zoo
 from certlip.errors import ConfigError
 from certlip.export import export_network
 from certlip.network import Activation
@@ -13,11 +14,15 @@ NETWORKS = [
     ("cnn1", {"channels": 1}, (1, 28, 28), [576, 400, 50], 10),
     ("cnn2", {}, (3, 32, 32), [4500, 3920, 3380, 2880, 2420, 50, 100], 10),
     ("cnn2", {"channels": 2, "n_classes": 4}, (3, 32, 32), [1800, 1568, 1352, 1152, 968, 50, 100], 4),
+    ("cnn1", {"kernels": [5, 9]}, (1, 28, 28), [2880, 1280, 50], 10),
+    ("cifar_2c2f", {}, (3, 32, 32), [3600, 3136, 32], 10),
+    ("mnist_cnn_small", {}, (1, 28, 28), [1568, 784, 256], 10),
     ("mnist_4", {}, (1, 28, 28), [4608, 1600, 512], 10),
     ("mnist_5", {}, (1, 28, 28), [4608, 1600, 1600, 512], 10),
     ("digits_cnn", {}, (1, 8, 8), [144, 64, 16], 10),
     ("mlp", {"widths": [64, 20, 7]}, (64,), [20], 7),
     ("conv_block", {}, (1, 10, 10), [256], 144),
+    ("conv_block", {"n_layers": 3, "padding": 1, "image_size": [8, 8], "n_classes": 10}, (1, 8, 8), [256] * 3, 10),
     (
         "conv_block",
         {"channels": 1, "n_layers": 10, "kernel": 5, "image_size": [64, 64]},
@@ -73,6 +78,19 @@ def test_weights_are_kaiming_normal_and_biases_zero():
     assert abs(module[1].weight.std().item() / math.sqrt(2 / 400) - 1) < 0.02
     assert abs(module[1].weight.mean().item()) < 1e-3
     assert not module[1].bias.any()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"), [("cnn1", {"channels": 3}), ("mnist_5", {}), ("conv_block", {"padding": 1})]
+)
+def test_layers_with_orthogonal_weights_have_norm_at_most_one_and_mix_their_pixels(architecture, options):
+    module = zoo.make(architecture, 1, True, **options)
+    network = export_network(module, zoo.input_shape(architecture, **options))
+    assert max(norms.layer_constants(network)) <= 1
+    kernel = network.layers[0].weight
+    assert (abs(kernel).max(axis=(0, 1)) > 1e-4).all()
+    circular = np.linalg.svd(np.fft.fft2(kernel, (16, 16)).transpose(2, 3, 0, 1), compute_uv=False)
+    assert abs(circular - 1).max() < 1e-5
 
 
 @pytest.mark.parametrize(

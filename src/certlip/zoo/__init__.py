@@ -1,7 +1,7 @@
 """Architectures by name: one file each, with ``make(**options) -> nn.Module`` and ``input_shape(**options)``.
 
-Weights are Kaiming normal (He et al. 2015, arXiv 1502.01852), biases zero, a function of the seed alone; but an
-architecture with ``known_constant(**options) -> float``, whose Lipschitz constant is known, brings its own weights.
+Weights are Kaiming normal (He et al. 2015, arXiv 1502.01852) or orthogonal, biases zero, a function of the seed alone;
+but an architecture with ``known_constant(**options) -> float``, whose Lipschitz constant is known, brings its own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def names() -> list[str]:
     return plugins.names(__name__)
 
 
-def make(architecture: str, seed: int, /, **options: Any) -> torch.nn.Module:
+def make(architecture: str, seed: int, orthogonal: bool = False, /, **options: Any) -> torch.nn.Module:
     """The architecture with random weights drawn from `seed`; the global random state is left as it was.
 
+    orthogonal: weights of `_orthogonal_weights`, so that the Lipschitz constant is at most 1.
     Raises ConfigError for an unknown architecture or option, or options that make no network.
     """
     import torch
@@ -41,6 +42,11 @@ def make(architecture: str, seed: int, /, **options: Any) -> torch.nn.Module:
         if hasattr(plugin, "known_constant"):
             return module
         generator = torch.Generator().manual_seed(seed)
+        if orthogonal:
+            from certlip.zoo._orthogonal_weights import orthogonalise
+
+            orthogonalise(module, generator)
+            return module
         for layer in module.modules():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
                 if not layer.weight.numel():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 
@@ -16,14 +17,21 @@ def make(
     padding: int = 0,
     image_size: Sequence[int] = (10, 10),
     input_channels: int = 1,
+    n_classes: int | None = None,
 ) -> nn.Module:
-    """`n_layers` convolutions of `channels` output channels each, without ReLU after the last."""
+    """`n_layers` convolutions of `channels` output channels each, without ReLU after the last.
+
+    n_classes: to be trained, the block needs a ReLU after its last convolution as well and a dense layer.
+    """
     if n_layers < 1:
         raise ValueError("n_layers must be at least 1")
     layers: list[nn.Module] = []
     for c_in in [input_channels] + [channels] * (n_layers - 1):
         layers += [nn.Conv2d(c_in, channels, kernel, stride, padding), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    if n_classes is None:
+        return nn.Sequential(*layers[:-1])
+    maps = nn.Sequential(*layers)(torch.zeros(1, input_channels, *image_size))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(maps.numel(), n_classes))
 
 
 def input_shape(
