@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -58,12 +59,22 @@ class Experiment(_Model):
     x: float
 
 
+class Reported(_Model):
+    """What a publication says of such a network: its bounds and seconds by method, and what can be compared."""
+
+    source: str
+    bounds: dict[str, float]
+    seconds: dict[str, float] = {}
+    note: str
+
+
 class Network(_Model):
     """An entry of networks.yaml.
 
     architecture: a file of certlip/zoo, or factory: ``package.module:function``, whose code is run; options: of either;
-    input_shape: needed with a factory; seed: of the random weights, and of training; train or weights: where trained
-    weights come from, random ones without; dataset: whose images the lower bound starts from, by default the one
+    input_shape: needed with a factory; seed: of the random weights, and of training; orthogonal: whether an
+    architecture's random weights are orthogonal; train or weights: where trained weights come from, random ones
+    without; dataset: whose images the lower bound starts from, by default the one
     trained on.
     """
 
@@ -72,10 +83,12 @@ class Network(_Model):
     options: dict[str, Any] = {}
     input_shape: tuple[int, ...] | None = None
     seed: int = Field(default=0, ge=0)
+    orthogonal: bool = False
     train: Training | None = None
     weights: Weights | None = None
     dataset: str | None = None
     experiment: Experiment | None = None
+    reported: Reported | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Network:
@@ -85,6 +98,8 @@ class Network(_Model):
             raise ValueError("a factory needs input_shape")
         if self.train is not None and self.weights is not None:
             raise ValueError("give either train or weights")
+        if self.orthogonal and (self.factory or self.train or self.weights):
+            raise ValueError("orthogonal is for the random weights of an architecture")
         return self
 
     @property
@@ -101,14 +116,16 @@ class Network(_Model):
 class Method(BaseModel):
     """An entry of ``methods:``.
 
-    method: a file of certlip/methods, by default the entry's own name; module: a module of one's own instead; every
-    other key is an option of the method.
+    method: a file of certlip/methods, by default the entry's own name; module: a module of one's own instead;
+    networks: names or patterns (``width-*``) of the only networks it runs on; every other key is an option of the
+    method.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     method: str | None = None
     module: str | None = None
+    networks: tuple[str, ...] = ("*",)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -149,6 +166,11 @@ class Config(_Model):
     def takes(self, method: str, argument: str) -> bool:
         """Whether the method's function has this argument, filled in or an option."""
         return argument in inspect.signature(entry_point(self.plugin(method))).parameters
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The (network, method) pairs that are run."""
+        return [(n, m) for n in self.networks for m, entry in self.methods.items() if _matches(n, entry.networks)]
 
     def planned(self) -> list[str]:
         """Methods made of semidefinite programs, which go through plan, solve and merge."""
@@ -205,9 +227,16 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
         benchmarks={name: check_benchmark(name, options or {}) for name, options in file.benchmarks.items()},
         **file.model_dump(include=_COMMON),
     )
-    for name in config.methods:
+    for name, method in config.methods.items():
         config.options(name)
+        for pattern in method.networks:
+            if not any(_matches(network, [pattern]) for network in config.networks):
+                raise ConfigError(f"method {name!r}, networks: {pattern!r} is none{nearest(pattern, config.networks)}")
     return config
+
+
+def _matches(network: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(network, pattern) for pattern in patterns)
 
 
 _COMMON = {"tables", "figures", "limits", "data_folder", "cache_folder", "seed"}

@@ -177,3 +177,11 @@ def test_every_configuration_that_is_shipped_resolves(path: Path, monkeypatch: p
 def test_a_configuration_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
         load("nowhere.yaml")
+
+
+def test_a_method_runs_on_the_networks_it_names_and_on_all_if_it_names_none(tmp_path: Path) -> None:
+    found = resolved(tmp_path, put("config", "methods", "lower", {"networks": ["sm*"]}))
+    assert [pair for pair in found.rows if pair[1] == "lower"] == [("small", "lower")]
+    assert {("small", "product"), ("random", "product")} < set(found.rows)
+    assert len(found.rows) == 5
+    assert "networks" not in found.options("lower")

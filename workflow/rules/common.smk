@@ -41,7 +41,7 @@ def one_of(names):
 def network_entry(wildcards):
     """What makes a network, as plain values: a change of it runs its rules again."""
     return CONFIG.networks[wildcards.network].model_dump(
-        mode="json", exclude={"experiment", "dataset"}, exclude_none=True
+        mode="json", exclude={"experiment", "dataset", "reported"}, exclude_none=True
     )
 
 

@@ -3,11 +3,7 @@
 
 rule collect_bounds:
     input:
-        bounds=expand(
-            "results/bounds/{network}/{method}.json",
-            network=CONFIG.networks,
-            method=CONFIG.methods,
-        ),
+        bounds=[f"results/bounds/{n}/{m}.json" for n, m in CONFIG.rows],
         trainings=expand("results/networks/{network}.training.json", network=TRAINED),
     output:
         "results/bounds.csv",
