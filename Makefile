@@ -1,7 +1,7 @@
 # make          set up, run the quick configuration, write the report, print the main table
 # make test     set up, run the tests
 # make paper    set up, run the configuration of the paper
-# Also: setup, lint, clean.
+# Also: setup, lint, clean; nightly (tests of an hour), reliability (writes docs/reliability.md).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --workflow-profile workfl
 QUICK := --configfile config/quick.yaml
 
 .DEFAULT_GOAL := quick
-.PHONY: quick paper setup test lint clean
+.PHONY: quick paper setup test nightly reliability lint clean
 
 quick: setup
 	$(RUN) $(QUICK)
@@ -34,6 +34,10 @@ setup: .venv/.complete
 
 test: setup
 	$(BIN)/python -m pytest
+
+nightly: setup
+	$(BIN)/python -m pytest --hypothesis-profile=nightly tests/fuzz
+	$(BIN)/python -m pytest -m nightly
 
 lint: setup
 	$(BIN)/ruff check

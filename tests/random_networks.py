@@ -40,11 +40,13 @@ def build_network(
     max_linear: int = 3,
     kinds: Sequence[str] = PIECEWISE_LINEAR,
     scales: Sequence[float] = (1.0, 1.0, 1.0, 1e-6, 1e6),
+    pooled: bool = False,
 ) -> Network:
     """Convolutions (kernels, strides, paddings, dilations, groups), then dense layers, activations between.
 
     choose: picks one of a sequence; seed: of the weights; max_hidden: neurons over all activation layers; max_linear:
-    linear layers; kinds: of activations; scales: of the weights of a layer. Some neurons are dead.
+    linear layers; kinds: of activations; scales: of the weights of a layer; pooled: whether max pooling may follow an
+    activation. Some neurons are dead.
     """
     rng = np.random.default_rng(seed)
     input_shape: Shape = (choose((1, 2)), choose((1, 2, 3, 4)), choose((1, 2, 3)))
@@ -66,6 +68,9 @@ def build_network(
         if not last:
             room -= math.prod(shape)
             layers.append(Activation(f"act{index}", choose(tuple(kinds)), negative_slope=choose((0.1, 0.3))))
+            if pooled and len(shape) == 3 and choose((False, True)):
+                layers.append(replace(random_pool(choose(range(8)), shape), name=f"pool{index}"))
+                shape = layers[-1].output_shape(shape)
     return Network(tuple(layers), input_shape)
 
 
