@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from slurm.cluster import Cluster, why_not
-from workspace import Workspace
+from workspace import REPOSITORY, Workspace
 
 from certlip.record import Record
 
@@ -57,3 +58,31 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
     assert len(array) == 2
     assert {cpus for cpus, _ in array} == {"2"}
     assert all(int(memory.rstrip("M")) >= 5000 for _, memory in array)
+
+
+def programs(workspace: Workspace) -> dict[str, tuple[str, float | None]]:
+    """Status and value of each record."""
+    folder = workspace.folder / "results" / "bounds"
+    records = {str(path.relative_to(folder)): Record.load(path) for path in sorted(folder.glob("*/*.json"))}
+    return {name: (record.status, record.value) for name, record in records.items()}
+
+
+@pytest.mark.nightly
+def test_the_whole_quick_configuration_gives_the_same_bounds_on_slurm(
+    cluster: Cluster, checkout: Path, tmp_path: Path
+) -> None:
+    """Every network and method of config/quick.yaml, and as many jobs as the README says."""
+    quick = yaml.safe_load((REPOSITORY / "config" / "quick.yaml").read_text())
+    runs = {}
+    for name, profile, arguments in (("local", "default", []), ("slurm", "slurm", [*BARE, *SMALL])):
+        shutil.copytree(REPOSITORY / "config", tmp_path / name / "config")
+        runs[name] = Workspace(tmp_path / name, checkout, "config/quick.yaml")
+        outcome = runs[name].snakemake(*arguments, profile=profile)
+        assert outcome.returncode == 0, outcome.text
+    found = programs(runs["slurm"])
+    assert len(found) == len(quick["networks"]) * len(quick["methods"])
+    assert found == programs(runs["local"])
+    local = [line.split()[1] for line in outcome.text.splitlines() if line.startswith("localrule")]
+    assert len(cluster.answer("squeue", "-h", "-t", "all", "-r", "-o", "%i").splitlines()) == len(outcome.jobs) - len(
+        local
+    )

@@ -57,13 +57,14 @@ class Workspace:
 
     folder: Path
     checkout: Path
+    configfile: str = "config/tiny.yaml"
 
     def command(self, *arguments: str, targets: Sequence[str] = (), profile: str = "default") -> list[str]:
         """The snakemake command line."""
         run = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile")]
         run += ["--workflow-profile", str(self.checkout / "workflow" / "profiles" / profile)]
         run += ["--cores", "2"] if profile == "default" else []
-        return [*run, "--configfile", "config/tiny.yaml", *arguments, "--", *targets]
+        return [*run, "--configfile", self.configfile, *arguments, "--", *targets]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -85,7 +86,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
             check=False,
         )
         return Outcome(done.returncode, done.stdout)
