@@ -1,22 +1,29 @@
 """Certified Lipschitz constants of single layers (l2), and the check that a claimed one holds.
 
 Dense layers: spectral norm, verified by `certlip.sdp.certify` (an inequality without hidden layers). Convolutions: the
-largest spectral norm over the frequencies of `certlip.torus`, by Gram iteration, verified by Cholesky. Max pooling: the
-square root of the largest number of windows that share a pixel. Activations: the steepest slope.
+largest spectral norm over the frequencies of `certlip.torus`, by Gram iteration, verified by Cholesky; where the image
+is small, what wraps around the torus counts, and the norm of the layer's own matrix is smaller. Max pooling: the square
+root of the largest number of windows that share a pixel. Activations: the steepest slope.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from certlip import torus
+from certlip import operators, torus
+from certlip.chain import MAX_ENTRIES
 from certlip.errors import NotCertified, UnsupportedLayer
 from certlip.gram_iteration import Parts, largest_norm
-from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 from certlip.rounding import UNIT, gamma, sqrt_up, up
 from certlip.sdp.certify import certify, is_feasible
 from certlip.sdp.lmi import Lmi
 from certlip.torus import Spectrum
+
+DENSE_WORK = 4e9
+"""Multiplications in the Gram matrix of a convolution's own matrix up to which it is used: about a second."""
 
 
 def layer_constant(layer: Layer, shape: Shape) -> float:
@@ -25,12 +32,14 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
     Raises UnsupportedLayer by name where none is known, NotCertified where rounding defeats the verification.
     """
     match layer:
+        case Dense() | Conv() if not layer.weight.any():
+            return 0.0
         case Dense():
-            return certify(_dense_lmi(layer), ()).bound if layer.weight.any() else 0.0
+            return certify(_lmi(layer.weight), ()).bound
+        case Conv() if _is_small(layer, shape):
+            return certify(_own_lmi(layer, shape), ()).bound
         case Conv():
-            chunks = (Parts(*chunk) for chunk in torus.chunks(layer, torus.size(layer, shape)))
-            largest = largest_norm(chunks)
-            return provable(layer, shape, up(largest + torus.rounding_error(layer)) if largest else 0.0)
+            return torus_constant(layer, shape)
         case _:
             return _closed_form(layer, shape)
 
@@ -40,21 +49,25 @@ def layer_constants(network: Network) -> list[float]:
     return [layer_constant(layer, shape) for layer, shape in zip(network.layers, network.shapes, strict=False)]
 
 
+def torus_constant(layer: Conv, shape: Shape) -> float:
+    """A certified constant of a convolution by its torus, about 1e-9 above the norm there."""
+    largest = largest_norm(Parts(*chunk) for chunk in torus.chunks(layer, torus.size(layer, shape)))
+    return provable(layer, shape, up(largest + torus.rounding_error(layer)) if largest else 0.0)
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def holds(layer: Layer, shape: Shape, constant: float) -> bool:
-    """Whether the constant is proved to be at or above the layer's, rounding included."""
+    """Whether the constant is proved to be at or above the layer's, rounding included; what overflows is not."""
     if not (np.isfinite(constant) and constant >= 0):
         return False
     match layer:
         case Dense() | Conv() if not layer.weight.any():
             return True
         case Dense():
-            return is_feasible(_dense_lmi(layer), constant * constant * (1 - 4 * UNIT), ())
+            return _bounds(constant, _lmi(layer.weight))
         case Conv():
-            error = torus.rounding_error(layer)
-            sigma = (constant - error) * (1 - 4 * UNIT)
-            return constant > error and all(
-                _dominates(sigma, _gram(real + 1j * imaginary))
-                for real, imaginary in torus.chunks(layer, torus.size(layer, shape))
+            return _bounds_torus(constant, layer, shape) or (
+                _is_small(layer, shape) and _bounds(constant, _own_lmi(layer, shape))
             )
         case _:
             return constant >= _closed_form(layer, shape)
@@ -69,6 +82,19 @@ def provable(layer: Layer, shape: Shape, constant: float) -> float:
         if holds(layer, shape, constant * (1 + room)):
             return constant * (1 + room)
     raise NotCertified(f"{layer.name}: the constant {constant:.6g} could not be verified")
+
+
+def _bounds(constant: float, lmi: Lmi) -> bool:
+    return is_feasible(lmi, constant * constant * (1 - 4 * UNIT), ())
+
+
+def _bounds_torus(constant: float, layer: Conv, shape: Shape) -> bool:
+    error = torus.rounding_error(layer)
+    sigma = (constant - error) * (1 - 4 * UNIT)
+    return constant > error and all(
+        _dominates(sigma, _gram(real + 1j * imaginary))
+        for real, imaginary in torus.chunks(layer, torus.size(layer, shape))
+    )
 
 
 def _gram(matrices: Spectrum) -> tuple[Spectrum, float]:
@@ -121,6 +147,15 @@ def _closed_form(layer: Layer, shape: Shape) -> float:
             raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__}")
 
 
-def _dense_lmi(layer: Dense) -> Lmi:
-    weight = layer.weight if layer.weight.shape[0] >= layer.weight.shape[1] else layer.weight.T
-    return Lmi((np.ascontiguousarray(weight),), ())
+def _is_small(layer: Conv, shape: Shape) -> bool:
+    n_in, n_out = math.prod(shape), math.prod(layer.output_shape(shape))
+    return n_in * n_out <= MAX_ENTRIES and n_in * n_out * min(n_in, n_out) <= DENSE_WORK
+
+
+def _own_lmi(layer: Conv, shape: Shape) -> Lmi:
+    return _lmi(operators.matrix(layer, shape).toarray())
+
+
+def _lmi(matrix: Array) -> Lmi:
+    """rho I - W' W, W the matrix or its transpose, whichever has fewer columns."""
+    return Lmi((np.ascontiguousarray(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T),), ())

@@ -87,6 +87,22 @@ def test_a_constant_below_the_true_norm_never_holds(case: str) -> None:
         assert not norms.holds(layer, shape, nonsense)
 
 
+@pytest.mark.parametrize("case", [case for case in HARD if "double" not in case and case != "zero"])
+def test_the_constant_of_a_small_convolution_is_its_norm_and_not_that_of_the_torus(case: str) -> None:
+    layer, shape = HARD[case]
+    truth = float(np.linalg.norm(oracle.dense_matrix(layer, shape), 2))
+    assert norms.layer_constant(layer, shape) <= truth * (1 + 1e-9) <= norms.torus_constant(layer, shape) * (1 + 2e-9)
+
+
+def test_a_convolution_whose_matrix_is_large_is_bounded_on_the_torus() -> None:
+    layer, shape = conv((4, 2, 3, 3), padding=(1, 1, 1, 1)), (2, 32, 32)
+    assert not norms._is_small(layer, shape)
+    constant = norms.layer_constant(layer, shape)
+    assert constant == norms.torus_constant(layer, shape)
+    assert norms.holds(layer, shape, constant)
+    assert not norms.holds(layer, shape, constant * (1 - 1e-6))
+
+
 @limit(max_examples=60)
 @given(networks())
 def test_certified_norms_of_random_layers_are_never_below_the_true_ones(network: Network) -> None:
@@ -94,6 +110,7 @@ def test_certified_norms_of_random_layers_are_never_below_the_true_ones(network:
         if isinstance(layer, LINEAR):
             constant = norms.layer_constant(layer, shape)
             assert oracle.dominates(constant, oracle.rational(oracle.dense_matrix(layer, shape)))
+            assert norms.holds(layer, shape, constant)
 
 
 def test_the_circular_norm_at_image_size_would_be_too_small_for_zero_padding() -> None:

@@ -145,7 +145,8 @@ def start(lmi: Lmi) -> Multipliers:
 
 
 def _squared_norm(weight: Array) -> float:
-    gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
+    with np.errstate(over="ignore"):
+        gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
     if not np.isfinite(gram).all():
         raise NotCertified("the weights are so large that their squares overflow; scale the network down")
     # not a range of eigenvalues: LAPACK's dsyevr gives up on Gram matrices of nearly orthogonal weights
