@@ -15,7 +15,7 @@ from certlip import datasets
 from certlip.datasets import Dataset, mnist
 from certlip.datasets._torchvision import download, torchvision_datasets
 from certlip.errors import CertlipError, ConfigError, DataError
-from certlip.network import read_npz, write_npz
+from certlip.files import read_npz, write_npz
 
 NOWHERE = "http://localhost:9"  # the discard port: refused at once
 

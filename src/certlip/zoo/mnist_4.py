@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-def make() -> nn.Module:
+def make() -> nn.Sequential:
     """28x28x1 -> 12x12x32 -> 5x5x64 -> 2x2x128 -> 10, ReLU between."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 5, stride=2),
