@@ -38,6 +38,10 @@ rule all:
         ),
 
 
+onsuccess:
+    print(*waiting_sentences(), sep="\n", file=sys.stderr)
+
+
 # Seconds each, and a node of a cluster may not reach the network: these run where snakemake does.
 localrules:
     fetch_dataset,

@@ -1,5 +1,7 @@
 """The errors that are a user's to read: one sentence each, naming the thing and the remedy."""
 
+from collections.abc import Sequence
+
 
 class CertlipError(Exception):
     """Base of every error whose message is written for the user; the command line prints it without a trace."""
@@ -39,6 +41,19 @@ class NotCertified(NoBound):
     """Nothing a method proposed could be verified."""
 
     status = "not_certified"
+
+
+class NoData(NoBound):
+    """A file could be neither found nor downloaded: the rows that need it wait.
+
+    files: where they are looked for; urls: addresses of which one has to answer for a download to be worth trying.
+    """
+
+    status = "no_data"
+
+    def __init__(self, reason: str, files: Sequence[str] = (), urls: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.files, self.urls = tuple(files), tuple(urls)
 
 
 class LimitExceeded(NoBound):

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.errors import DataError
+from certlip.errors import DataError, NoBound, NoData, UnsupportedLayer
 
 
 @contextmanager
@@ -41,16 +41,26 @@ def write_npz(path: str | Path, header: dict[str, Any], arrays: Mapping[str, NDA
         np.savez_compressed(handle, header=encoded, **cast(dict[str, Any], arrays))
 
 
+def write_refusal(path: str | Path, refusal: NoBound) -> None:
+    """Write, in place of a file of `write_npz`, why there is none: `read_npz` raises it."""
+    write_npz(path, {"refused": str(refusal), "status": refusal.status}, {})
+
+
 def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind."""
+    """Read a file of `write_npz`; raises DataError if it is missing, truncated or of another kind.
+
+    A file of `write_refusal` raises what it says: NoData or UnsupportedLayer.
+    """
     try:
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         header = json.loads(arrays.pop("header").tobytes())
         if not isinstance(header, dict):
             raise ValueError("its header is not a mapping")
-        return header, arrays
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib and NumPy
         raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error
+    if "refused" in header:
+        raise (NoData if header.get("status") == NoData.status else UnsupportedLayer)(header["refused"])
+    return header, arrays

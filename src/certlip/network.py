@@ -257,20 +257,13 @@ class Network:
     def load(cls, path: str | Path) -> Network:
         """Read a file written by `save` and check its hash.
 
-        Raises UnsupportedLayer if `save_refusal` wrote the file, DataError if it is missing or corrupt.
+        Raises NoBound if `certlip.files.write_refusal` wrote the file, DataError if it is missing or corrupt.
         """
         header, arrays = read_npz(path)
-        if "refused" in header:
-            raise UnsupportedLayer(header["refused"])
         network = cls.from_arrays(header, arrays)
         if network.sha256 != header.get("sha256"):
             raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
         return network
-
-
-def save_refusal(path: str | Path, reason: str) -> None:
-    """Write a network file that says why the network cannot be represented; `Network.load` raises the reason."""
-    write_npz(path, {"refused": reason}, {})
 
 
 def _to_float64(layer: Conv | Dense, n_axes: int) -> None:

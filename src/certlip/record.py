@@ -32,6 +32,7 @@ class Status(StrEnum):
     MEMORY_LIMIT = "memory_limit"
     NOT_CERTIFIED = "not_certified"
     SOLVER_FAILED = "solver_failed"
+    NO_DATA = "no_data"
 
 
 class Record(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.errors import ConfigError, DataError
+from certlip.errors import ConfigError, DataError, NoData
 from certlip.files import write_atomically
 
 StateDict = dict[str, torch.Tensor]
@@ -27,13 +27,25 @@ def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor], metad
         torch.save({"state_dict": dict(state_dict), "metadata": dict(metadata)}, handle)
 
 
+def save_refusal(path: str | Path, refusal: NoData) -> None:
+    """Write, in place of weights, why there are none; `load_weights` raises it."""
+    with write_atomically(path) as handle:
+        torch.save({_REFUSED: str(refusal)}, handle)
+
+
+_REFUSED = "certlip_refused"
+
+
 def load_weights(path: str | Path, key: str | None = None) -> StateDict:
     """The state_dict in a file, on the CPU.
 
     key: the entry that holds it; by default ``state_dict`` if there is such an entry, else the file is the state_dict.
-    Raises DataError if the file is missing, damaged, holds more than tensors and plain values, or has no such entry.
+    Raises DataError if the file is missing, damaged, holds more than tensors and plain values, or has no such entry;
+    NoData if `save_refusal` wrote it.
     """
     content = _read(path)
+    if _REFUSED in content:
+        raise NoData(content[_REFUSED])
     if key is not None and key not in content:
         known = ", ".join(map(repr, list(content)[:5]))
         raise DataError(f"{path} has no entry {key!r}; it has {known or 'none'}")
@@ -51,15 +63,19 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def fetch_weights(url: str, sha256: str, path: str | Path) -> None:
-    """Copy a file from an ``https://`` or ``file://`` address to `path`, which appears only once its sha256 is right.
+    """Leave the file with this sha256 at `path`: it lies there, or is fetched from an https:// or file:// address.
 
-    Raises ConfigError for another kind of address or a malformed sha256, DataError if the file cannot be had or is
-    another.
+    Raises ConfigError for another kind of address or a malformed sha256, NoData if the file cannot be had, DataError
+    if it is another.
     """
     if not url.startswith(("https://", "file://")):
         raise ConfigError(f"weights are fetched from https:// or file:// addresses only, not from {url!r}")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ConfigError(f"the sha256 of {url} must be 64 hexadecimal digits, not {sha256!r}")
+    if Path(path).exists():
+        if (found := hashlib.sha256(Path(path).read_bytes()).hexdigest()) != sha256.lower():
+            raise DataError(f"{path} has sha256 {found}, not the expected {sha256}; replace or remove it")
+        return
     digest = hashlib.sha256()
     with write_atomically(path) as handle:
         try:
@@ -67,11 +83,11 @@ def fetch_weights(url: str, sha256: str, path: str | Path) -> None:
                 while chunk := response.read(1 << 20):
                     digest.update(chunk)
                     handle.write(chunk)
-        except (OSError, ValueError, HTTPException) as error:
-            raise DataError(
-                f"weights could not be fetched from {url} ({error}); check the address, or fetch them by hand and give "
-                "a file:// address"
-            ) from error
+        except ValueError as error:
+            raise ConfigError(f"weights could not be fetched from {url} ({error}); check the address") from error
+        except (OSError, HTTPException) as error:
+            sentence = f"weights could not be fetched from {url} ({error}); put the file into {path} by hand"
+            raise NoData(sentence, [str(path)], [url]) from error
         if digest.hexdigest() != sha256.lower():
             raise DataError(
                 f"{url} has sha256 {digest.hexdigest()}, not the expected {sha256}; nothing was kept: check the "

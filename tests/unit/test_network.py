@@ -16,8 +16,8 @@ from random_networks import PIECEWISE_LINEAR, networks, random_network, random_p
 
 from certlip import operators
 from certlip.errors import DataError, UnsupportedLayer
-from certlip.files import read_npz, write_npz
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, save_refusal
+from certlip.files import read_npz, write_npz, write_refusal
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 
 CONV = Conv("c", np.arange(1.0, 19.0).reshape(2, 1, 3, 3), np.zeros(2))
 DENSE = Dense("d", np.arange(1.0, 7.0).reshape(2, 3), np.zeros(2))
@@ -169,6 +169,6 @@ def test_a_header_without_layers_is_no_network() -> None:
 
 
 def test_the_file_of_a_refused_network_raises_its_reason(tmp_path: Path) -> None:
-    save_refusal(tmp_path / "n.npz", "attn: no bound for MultiheadAttention")
+    write_refusal(tmp_path / "n.npz", UnsupportedLayer("attn: no bound for MultiheadAttention"))
     with pytest.raises(UnsupportedLayer, match="attn: no bound for MultiheadAttention"):
         Network.load(tmp_path / "n.npz")

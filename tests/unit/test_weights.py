@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from certlip import zoo
-from certlip.errors import ConfigError, DataError
-from certlip.weights import fetch_weights, load_into, load_metadata, load_weights, save_weights
+from certlip.errors import ConfigError, DataError, NoData
+from certlip.weights import fetch_weights, load_into, load_metadata, load_weights, save_refusal, save_weights
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([0.5])}
 
@@ -84,19 +84,33 @@ def test_weights_of_a_file_address_with_the_right_sha256_are_fetched(tmp_path):
     assert equal(load_weights(tmp_path / "new" / "w.pt"), STATE)
 
 
-def test_weights_with_a_wrong_sha256_leave_nothing_behind_and_replace_nothing(tmp_path):
+def test_weights_with_a_wrong_sha256_leave_nothing_behind(tmp_path):
     torch.save(STATE, tmp_path / "theirs.pth")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "w.pt").write_text("older")
     with pytest.raises(DataError, match=f"not the expected {'0' * 64}"):
         fetch_weights((tmp_path / "theirs.pth").as_uri(), "0" * 64, tmp_path / "out" / "w.pt")
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["w.pt"]
-    assert (tmp_path / "out" / "w.pt").read_text() == "older"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_weights_put_there_by_hand_are_used_if_they_have_the_sha256_and_are_never_replaced(tmp_path):
+    torch.save(STATE, tmp_path / "w.pt")
+    sha256 = hashlib.sha256((tmp_path / "w.pt").read_bytes()).hexdigest()
+    fetch_weights("https://localhost:9/w.pt", sha256, tmp_path / "w.pt")
+    assert equal(load_weights(tmp_path / "w.pt"), STATE)
+    (tmp_path / "w.pt").write_text("older")
+    with pytest.raises(DataError, match=r"w\.pt has sha256 .* replace or remove it"):
+        fetch_weights("https://localhost:9/w.pt", sha256, tmp_path / "w.pt")
+    assert (tmp_path / "w.pt").read_text() == "older"
+
+
+def test_a_file_of_weights_that_wait_raises_what_they_wait_for(tmp_path):
+    save_refusal(tmp_path / "w.pt", NoData("put w.pth into data/weights"))
+    with pytest.raises(NoData, match=r"put w\.pth into"):
+        load_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("address", ["file:///certlip-no-such-file.pth", "https://localhost:9/w.pth", "https://["])
 def test_weights_that_cannot_be_fetched_are_one_sentence(tmp_path, address):
-    with pytest.raises(DataError) as error:
+    with pytest.raises((NoData, ConfigError)) as error:
         fetch_weights(address, "0" * 64, tmp_path / "w.pt")
     assert str(error.value).startswith(f"weights could not be fetched from {address} (")
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 
-from certlip import figures, layer_norms, limits, tables
+from certlip import figures, layer_norms, limits, tables, waiting
 from certlip.collect import rows_file
 from certlip.config import resolve
 from certlip.errors import CertlipError
@@ -81,6 +81,21 @@ def n_programs(plan, scatteritem):
 def rows_of(plugins, name):
     """The rows a table or figure is made from: the comparison, or a benchmark."""
     return f"results/{rows_file(plugins.load(name).INFO.source)}"
+
+
+def waiting_sentences():
+    """One sentence a file that could not be had, with the networks that wait for it."""
+    files = {
+        f"results/datasets/{dataset}.attempt.json": [
+            n for n, e in CONFIG.networks.items() if e.images == dataset
+        ]
+        for dataset in CONFIG.used_datasets()
+    } | {f"results/networks/{n}.attempt.json": [n] for n in FETCHED}
+    return [
+        f"certlip: {', '.join(names)} must wait: {reason}"
+        for path, names in files.items()
+        if (reason := waiting.reason(path))
+    ]
 
 
 wildcard_constraints:

@@ -3,7 +3,8 @@
 
 rule fetch_dataset:
     output:
-        "results/datasets/{dataset}.npz",
+        arrays="results/datasets/{dataset}.npz",
+        attempt="results/datasets/{dataset}.attempt.json",
     log:
         "logs/fetch_dataset/{dataset}.log",
     conda:
@@ -11,6 +12,7 @@ rule fetch_dataset:
     params:
         entry=lambda w: CONFIG.datasets[w.dataset].model_dump(),
         folder=CONFIG.data_folder,
+        attempt=lambda w: waiting.attempt(f"results/datasets/{w.dataset}.attempt.json"),
         code=lambda w: fingerprint(
             "certlip.datasets",
             f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
@@ -45,7 +47,8 @@ rule train_network:
 
 rule fetch_weights:
     output:
-        "results/networks/{network}.pt",
+        weights="results/networks/{network}.pt",
+        attempt="results/networks/{network}.attempt.json",
     log:
         "logs/fetch_weights/{network}.log",
     wildcard_constraints:
@@ -54,6 +57,8 @@ rule fetch_weights:
         "../../environment.yml"
     params:
         entry=network_entry,
+        folder=CONFIG.data_folder,
+        attempt=lambda w: waiting.attempt(f"results/networks/{w.network}.attempt.json"),
         code=lambda w: fingerprint(
             "certlip.workflow", CONFIG.networks[w.network].module_name
         ),

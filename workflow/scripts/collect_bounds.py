@@ -14,6 +14,6 @@ with job(snakemake):
         if (known := zoo.known_constant(architecture, **options)) is not None:
             facts.setdefault(name, {})["known_constant"] = known
     for path in map(Path, snakemake.input.trainings):
-        accuracy = json.loads(path.read_text())["test_accuracy"]
-        facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = accuracy
+        training = json.loads(path.read_text())
+        facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = training.get("test_accuracy")
     save(collect(map(Record.load, snakemake.input.bounds), facts), snakemake.output[0])

@@ -1,9 +1,16 @@
-"""Fetch a data set and write it as arrays with their checksum."""
+"""Fetch a data set and write it as arrays with their checksum; or what it waits for."""
 
 from certlip import datasets
+from certlip.errors import NoData
+from certlip.files import write_refusal
+from certlip.waiting import save_attempt
 from certlip.workflow import job
 
 with job(snakemake):
-    entry = snakemake.params.entry
-    dataset = datasets.fetch(entry["dataset"], snakemake.params.folder, **entry["options"])
-    dataset.save(snakemake.output[0])
+    entry, output, missing = snakemake.params.entry, snakemake.output, None
+    try:
+        datasets.fetch(entry["dataset"], snakemake.params.folder, **entry["options"]).save(output.arrays)
+    except NoData as refusal:
+        missing = refusal
+        write_refusal(output.arrays, refusal)
+    save_attempt(output.attempt, snakemake.params.attempt, missing)

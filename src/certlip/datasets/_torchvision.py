@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from certlip.errors import DataError
+from certlip.errors import DataError, NoData
 
 _declared: list[Any] = []  # a torch.library.Library undoes its definitions when it is collected
 
@@ -49,24 +49,30 @@ def _declare_missing_operators() -> None:
 def download(name: str, urls: Sequence[str], folder: Path, file: str, md5: str, by_hand: Sequence[str]) -> None:
     """Leave `file` with this checksum in `folder`: it is there already, or is fetched from the first url that has it.
 
-    Raises DataError if none has, saying that the files `by_hand` can be put there.
+    Raises NoData if no url answers, saying that the files `by_hand` can be put there; DataError if one gives, or there
+    lies, a file with another checksum.
     """
     torchvision_datasets()
     from torchvision.datasets import utils
 
     if utils.check_integrity(folder / file, md5):
         return
-    reasons = [f"the {file} that lies there has a wrong checksum"] if (folder / file).exists() else []
+    wrong = (folder / file).exists()
+    reasons = [f"the {file} that lies there has a wrong checksum"] if wrong else []
     for url in urls:
         try:
             utils.download_url(url, str(folder), file, md5)
             return
-        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+        except (OSError, HTTPException) as error:
             reasons.append(_first_line(error))
-    raise DataError(
+        except (RuntimeError, ValueError) as error:
+            wrong = True
+            reasons.append(_first_line(error))
+    sentence = (
         f"data set {name!r} could not be downloaded from {' or '.join(urls)} ({'; '.join(reasons)}); put "
         f"{', '.join(by_hand)} into {folder} by hand, or use the data set 'digits', which needs no download"
     )
+    raise DataError(sentence) if wrong else NoData(sentence, [str(folder / f) for f in by_hand], urls)
 
 
 def _first_line(error: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from certlip.datasets import Dataset, DatasetInfo, Images, Labels, images_of
 from certlip.datasets._torchvision import torchvision_datasets
-from certlip.errors import ConfigError, DataError
+from certlip.errors import ConfigError, DataError, NoData
 
 INFO = DatasetInfo(title="Image folder", source="pictures of the user", downloads=False)
 
@@ -23,6 +23,11 @@ def fetch(folder: Path, /, *, size: Sequence[int], path: str = ".", grey: bool =
     if len(size) != 2 or min(size) < 1:
         raise ConfigError(f"data set 'imagefolder': size must be [rows, columns], not {size!r}")
     root = folder / path
+    if not root.exists():
+        raise NoData(
+            f"the pictures of {root} are not there; put them into folders train/<class> and test/<class> below it",
+            [str(root)],
+        )
     train_images, train_labels, classes = _read(root / "train", size, grey)
     test_images, test_labels, test_classes = _read(root / "test", size, grey)
     if classes != test_classes:

@@ -19,7 +19,7 @@ def orthogonalise(module: nn.Module, generator: torch.Generator) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            parts = [_kernel(*part.shape, generator) for part in layer.weight.chunk(layer.groups)]
+            parts = [_kernel(part.shape, generator) for part in layer.weight.chunk(layer.groups)]
             layer.weight.copy_(torch.cat(parts) * (1 - _MARGIN))
         elif isinstance(layer, nn.Linear):
             n_out, n_in = layer.weight.shape
@@ -31,8 +31,9 @@ def orthogonalise(module: nn.Module, generator: torch.Generator) -> None:
 _MARGIN = 1e-6
 
 
-def _kernel(c_out: int, c_in: int, k_h: int, k_w: int, generator: torch.Generator) -> torch.Tensor:
-    """(c_out, c_in, k_h, k_w), float64."""
+def _kernel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """A kernel of shape (c_out, c_in, k_h, k_w), float64."""
+    c_out, c_in, k_h, k_w = shape
     n = max(c_out, c_in)
     kernel = _orthogonal(n, generator).reshape(n, n, 1, 1)
     for _ in range(k_h - 1):
