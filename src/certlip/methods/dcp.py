@@ -37,6 +37,7 @@ def plan(
     cuts: list[str] | None = None,
     merge: Merge = "sum",
     chain: bool = False,
+    fallback: bool = True,
     solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
 ) -> Plan:
@@ -45,7 +46,8 @@ def plan(
     grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each; cuts: names of
     the layers that end a segment, by default the layer before each flattening and the layers around max pooling;
     chain: with merge ``folded``, also bound neighbouring segments in one go, each with the metric of the next as
-    output metric instead of that metric's maximum, where that is better.
+    output metric instead of that metric's maximum, where that is better; fallback: whether a segment is bounded by the
+    product of its layer constants where its programs give no better bound, or none.
     """
     if chain and merge != "folded":
         raise NoBound(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
@@ -57,4 +59,4 @@ def plan(
         raise NoBound(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
     by_span = dict(zip(convolutional, grids, strict=True))
     segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge, chain) for span in spans)
-    return Plan(segments=segments, merge=merge, chain=chain, fallback=True, solver=solver, rtol=rtol)
+    return Plan(segments=segments, merge=merge, chain=chain, fallback=fallback, solver=solver, rtol=rtol)
