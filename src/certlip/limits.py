@@ -61,7 +61,9 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
             reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
             raise LimitExceeded("memory_limit", reason) from None
         except Exception as error:
-            if not _is_out_of_memory(error):
+            # an import that runs out of memory may end in CPython's "error return without exception set"
+            starved = isinstance(error, SystemError) and limit.max_memory_mb is not None
+            if not (starved or is_out_of_memory(error)):
                 raise
             there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
             raise LimitExceeded("memory_limit", f"more memory than {there_is} was needed") from None
@@ -73,10 +75,10 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Neither torch nor the loader of shared libraries has a class of its own for it."""
-    signs = ("can't allocate memory", "Cannot allocate memory", "failed to map segment")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says so: neither torch nor the loader of shared libraries has a class of its own for it."""
+    signs = ("can't allocate memory", "annot allocate memory", "failed to map segment", "cannot map zero-fill pages")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in (*signs, "can't start new thread"))
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:

@@ -9,7 +9,9 @@ import time
 import jobs_to_limit as jobs
 import numpy as np
 import pytest
+from random_networks import random_network
 
+import certlip
 from certlip import limits
 from certlip.errors import LimitExceeded, UnsupportedLayer
 from certlip.limits import Limits
@@ -58,6 +60,17 @@ def test_lack_of_memory_is_recognised_whatever_class_it_has() -> None:
         limits.call(jobs.run_out_of_memory_like_torch, limit=Limits(max_seconds=100))
     with pytest.raises(LimitExceeded, match="2000 MB"):
         limits.call(jobs.fail, OSError("libgomp.so.1: failed to map segment from shared object"), limit=GENEROUS)
+    with pytest.raises(LimitExceeded, match="2000 MB"):
+        limits.call(jobs.fail, SystemError("error return without exception set"), limit=GENEROUS)
+
+
+@pytest.mark.parametrize("solver", ["structured", "clarabel"])
+def test_a_memory_limit_too_small_for_the_imports_is_a_row_that_says_so(solver: str) -> None:
+    """Torch and the conic solvers' libraries cannot be loaded in 3 MB: no solver has failed, and none is missing."""
+    record = certlip.bound(random_network(1, max_linear=3), method="lipsdp", solver=solver, max_memory_mb=3)
+    assert record.status == "memory_limit"
+    assert "memory" in record.reason
+    assert "not installed" not in record.reason
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mine"), TimeoutError("mine")])

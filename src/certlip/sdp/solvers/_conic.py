@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from certlip.errors import LimitExceeded, SolverFailed
+from certlip.limits import is_out_of_memory
 from certlip.network import Array
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
@@ -84,6 +85,8 @@ def missing(*modules: str) -> str | None:
         try:
             import_module(module)
         except ImportError as error:
+            if is_out_of_memory(error):
+                raise
             return f"{module} is not installed ({error})"
     return None
 
