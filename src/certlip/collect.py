@@ -22,6 +22,9 @@ COLUMNS: dict[str, str] = {
     "x": "float64",
     "test_accuracy": "float64",
     "known_constant": "float64",
+    "reported": "float64",
+    "reported_seconds": "float64",
+    "reported_by": "str",
     "best_lower": "float64",
     "ratio": "float64",
     "below_lower": "bool",
@@ -33,7 +36,8 @@ def collect(records: Iterable[Record], networks: Mapping[str, Mapping[str, Any]]
     """One row a record, in the order given, with the columns of `COLUMNS`.
 
     networks: name -> experiment (the sweep it belongs to), x (its abscissa there), test_accuracy in [0, 1],
-    known_constant (the Lipschitz constant, or just below it); each may be left out. best_lower: largest lower value of
+    known_constant (the Lipschitz constant, or just below it), reported (source, bounds and seconds by method, note:
+    `certlip.config.Reported`); each may be left out. best_lower: largest lower value of
     the row's network; ratio: value / best_lower, missing where best_lower is missing or zero; below_lower: an estimate
     under best_lower, hence below the Lipschitz constant.
     """
@@ -54,12 +58,16 @@ def _row(record: Record, network: Mapping[str, Any]) -> dict[str, Any]:
             row[name] = json.dumps(row[name], sort_keys=True)
         elif dtype == "str" and row.get(name) is None:
             row[name] = ""
+    reported = network.get("reported") or {"source": "", "note": "", "bounds": {}, "seconds": {}}
     return {
         **row,
         "experiment": network.get("experiment") or "",
         "x": network.get("x", np.nan),
         "test_accuracy": network.get("test_accuracy", np.nan),
         "known_constant": network.get("known_constant", np.nan),
+        "reported": reported["bounds"].get(record.method, np.nan),
+        "reported_seconds": reported["seconds"].get(record.method, np.nan),
+        "reported_by": f"{reported['source']}: {reported['note']}" if record.method in reported["bounds"] else "",
         "below_lower": False,
     }
 

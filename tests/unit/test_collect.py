@@ -27,7 +27,18 @@ def test_columns_are_the_fields_of_a_record_then_those_of_the_comparison():
     bounds = collect.collect([certified(2.0, details={"n": 1}, versions={"numpy": "2"})], {})
     assert list(bounds.columns) == [
         *(name for name in Record.model_fields if name != "certificate"),
-        *("experiment", "x", "test_accuracy", "known_constant", "best_lower", "ratio", "below_lower"),
+        *(
+            "experiment",
+            "x",
+            "test_accuracy",
+            "known_constant",
+            "reported",
+            "reported_seconds",
+            "reported_by",
+            "best_lower",
+            "ratio",
+            "below_lower",
+        ),
     ]
     assert bounds["details"].item() == '{"n": 1}'
     assert bounds["versions"].item() == '{"numpy": "2"}'

@@ -161,7 +161,19 @@ def test_width_sweep_shows_values_above_and_seconds_below_and_breaks_the_line_at
         assert np.array_equal(line.get_ydata(), rows[column].where(rows["value"].notna()), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", [name for name in OF_BOUNDS if name != "tradeoff"])
+def test_a_sweep_has_a_column_of_panels_for_random_and_one_for_trained_networks():
+    about = {f"{n}{x}": {"experiment": e, "x": x} for n, e in TWO_SWEEPS.items() for x in (2, 3)}
+    values = {name: 10.0 * place["x"] + ("trained" in name) for name, place in about.items()}
+    rows = collect([result(name, "product", Kind.CERTIFIED, value) for name, value in values.items()], about)
+    figure, _ = drawn("depth_sweep", rows)
+    assert [axes.get_title() for axes in figure.axes] == ["random", "trained", "", ""]
+    assert [[y for _, y, *_ in markers(axes)] for axes in figure.axes[:2]] == [[20, 30], [21, 31]]
+
+
+TWO_SWEEPS = {"random": "depth_sweep", "trained": "depth_sweep_trained"}
+
+
+@pytest.mark.parametrize("name", ["tightness", "time_vs_bound", "width_sweep"])
 def test_estimates_are_hollow_certified_bounds_filled_and_lower_bounds_triangles(name):
     bounds = CASES["small"]
     figure, _ = drawn_case(name, "small")

@@ -9,8 +9,8 @@ import pytest
 from drawing import assert_fits_one_column, drawn, markers
 
 from certlip.collect import collect
-from certlip.figures import tradeoff
 from certlip.record import Kind, Record
+from certlip.tables import tradeoff
 
 ONE = measurements.tradeoff()
 MERGES = ["sum", "cover", "weighted", "folded"]

@@ -10,6 +10,8 @@ from certlip.workflow import job
 
 with job(snakemake):
     facts = {name: {"experiment": e["name"], "x": e["x"]} for name, e in snakemake.params.experiments.items()}
+    for name, reported in snakemake.params.reported.items():
+        facts.setdefault(name, {})["reported"] = reported
     for name, (architecture, options) in snakemake.params.architectures.items():
         if (known := zoo.known_constant(architecture, **options)) is not None:
             facts.setdefault(name, {})["known_constant"] = known

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from certlip.figures import FigureInfo, style
 from certlip.figures._palette import styles
+from certlip.record import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +24,14 @@ INFO = FigureInfo(
 def draw(bounds: pd.DataFrame) -> Figure:
     """A row a network, a marker a method, on a logarithmic axis."""
     rows = style.outside_sweeps(bounds)
-    drawn = rows[rows["ratio"] > 0]
-    if drawn.empty:
+    if not (rows["ratio"] > 0).any():
         return style.message("No network has a positive lower bound to compare with.")
+    return dots(bounds, rows, "ratio", "value / best lower bound")
+
+
+def dots(bounds: pd.DataFrame, rows: pd.DataFrame, column: str, label: str) -> Figure:
+    """A column of some rows of `bounds`, of which at least one is positive, beside the line at 1."""
+    drawn = rows[rows[column] > 0]
     networks = rows["network"].unique().tolist()
     methods = drawn["method"].unique().tolist()
     found = styles(bounds["method"])
@@ -34,26 +40,33 @@ def draw(bounds: pd.DataFrame) -> Figure:
     figure = style.new_figure(0.45 + row_height * len(networks), methods)
     axes = figure.add_subplot()
     axes.set_yticks(range(len(networks)), labels)
-    _rows(axes, [network in set(drawn["network"]) for network in networks])
+    _rows(axes, [_missing(rows[rows["network"] == network], column) for network in networks])
     lane = (drawn["method"].map(methods.index) + 0.5) / len(methods) - 0.5
     drawn = drawn.assign(y=drawn["network"].map(networks.index) + 0.8 * lane)
-    style.draw_points(axes, drawn, "ratio", "y", found)
-    style.logarithmic(axes, "x", [*drawn["ratio"], 1.0])
-    axes.set_xlabel("value / best lower bound")
+    style.draw_points(axes, drawn, column, "y", found)
+    style.logarithmic(axes, "x", [*drawn[column], 1.0])
+    axes.set_xlabel(label)
     style.legend(figure, drawn, found)
     return figure
 
 
-def _rows(axes: Axes, comparable: list[bool]) -> None:
-    axes.set_ylim(len(comparable) - 0.5, -0.5)
+def _missing(rows: pd.DataFrame, column: str) -> str:
+    """Why a network has no marker, empty where it has."""
+    if (rows[column] > 0).any():
+        return ""
+    return "waits for data" if (rows["status"] == Status.NO_DATA).any() else "no positive lower bound"
+
+
+def _rows(axes: Axes, missing: list[str]) -> None:
+    axes.set_ylim(len(missing) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.axvline(1.0, color="#595959", linewidth=0.8, zorder=1)
-    for index, has_lower in enumerate(comparable):
+    for index, reason in enumerate(missing):
         if index % 2:
             axes.axhspan(index - 0.5, index + 0.5, color="#F4F4F4", zorder=0)
-        if not has_lower:
+        if reason:
             where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
             patch: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axes.text(0.5, index, "no positive lower bound", style="italic", bbox=patch, **where)
+            axes.text(0.5, index, reason, style="italic", bbox=patch, **where)

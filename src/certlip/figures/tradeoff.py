@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from certlip.figures import FigureInfo, style
 from certlip.figures._palette import styles
@@ -18,18 +17,15 @@ INFO = FigureInfo(
     caption="Certified bound (above) and wall time, calibration included (below), against the number of patches that "
     "the output maps are cut into, a line a merge, a column a network. A line is broken where there is no bound.",
 )
-EXPERIMENT = "tradeoff"
 
 
 def draw(bounds: pd.DataFrame) -> Figure:
     """Two panels a network over the number of patches, both axes logarithmic."""
-    rows = bounds[bounds["experiment"] == EXPERIMENT]
-    options = rows["options"].map(json.loads)
-    partitioned = options.map(lambda o: o.get("grid") is not None and o.get("merge") is not None).astype(bool)
-    rows, options = rows[partitioned], options[partitioned]
+    from certlip.tables.tradeoff import partitioned
+
+    rows = partitioned(bounds)
     rows = rows.assign(
-        method=options.map(lambda o: o["merge"]),
-        patches=options.map(lambda o: n_patches(o["grid"])),
+        method=rows["merge"],
         value=rows["value"].where(rows["value"] > 0),
         time=style.total_seconds(rows).where(rows["value"] > 0),
     )
@@ -52,12 +48,6 @@ def draw(bounds: pd.DataFrame) -> Figure:
     style.logarithmic(panels[0, 0], "x", rows["patches"], n_ticks=6)
     style.legend(figure, rows, found, lines=True)
     return figure
-
-
-def n_patches(grid: list[Any]) -> int:
-    """Patches of one grid [rows, columns], or of a list with one grid a segment."""
-    grids = grid if isinstance(grid[0], list) else [grid]
-    return sum(n_rows * n_columns for n_rows, n_columns in grids)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, column: str, found: dict[str, style.Style]) -> None:

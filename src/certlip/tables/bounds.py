@@ -10,13 +10,14 @@ from certlip.tables import TableInfo, _cells
 
 INFO = TableInfo(
     title="Bounds and their cost",
-    caption="l2 Lipschitz bounds of each network by each method, the quotient of value and best lower bound, wall time "
-    "of the method (loading excluded), the time spent on choosing a partition, and peak memory of the process.",
+    caption="l2 Lipschitz bounds of each network by each method, the quotient of value and best lower bound, what a "
+    "publication reports of such a network with other weights, wall time of the method (loading excluded), the time "
+    "spent on choosing a partition, and peak memory of the process.",
 )
 
 
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
-    """Columns Network, Method, Value, Kind, Value / lower, Seconds, Calibration s, Peak MB, Status, Reason."""
+    """Columns Network and Method, value, costs, status and reason: `_COLUMNS`."""
     rows = bounds.itertuples(index=False)
     return pd.DataFrame([_row(row) for row in rows], columns=_COLUMNS, dtype="str")
 
@@ -27,6 +28,7 @@ _COLUMNS = [
     "Value",
     "Kind",
     "Value / lower",
+    "Reported",
     "Seconds",
     "Calibration s",
     "Peak MB",
@@ -42,6 +44,7 @@ def _row(row: Any) -> list[str]:
         _cells.bound(row),
         row.kind,
         _cells.number(row.ratio),
+        _cells.number(row.reported),
         _cells.seconds(row.seconds),
         _cells.seconds(row.calibration_seconds) if row.calibration_seconds else _cells.NONE,
         _cells.NONE if pd.isna(row.peak_mb) else f"{row.peak_mb:.0f}",

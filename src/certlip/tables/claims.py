@@ -1,0 +1,221 @@
+"""The claims of Sulehman & Mu 2024 (arXiv 2403.18613), and ours, each beside what this run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from certlip.record import Kind, Status
+from certlip.tables import TableInfo, _cells
+from certlip.tables.tradeoff import partitioned
+
+INFO = TableInfo(
+    title="Claims",
+    caption="What the paper claims of its method (DCP with merge sum, here dcp-2x2-sum), and what we claim, "
+    "each beside the measurement of this run. Times are seconds of one core, programs counted one after the other.",
+)
+
+NAIVE, WHOLE, SUM, COVER, FOLDED = "product", "lipsdp", "dcp-2x2-sum", "dcp-2x2-cover", "dcp-2x2-folded"
+CNN1, CNN2 = "mnist-cnn1-c5", ("cifar10-cnn2", "cifar10-jpeg-cnn2")
+Finding = tuple[str, str]
+"""Measured, Holds."""
+Frame = Any
+"""A frame or a column of one: what its cells are, no type checker knows."""
+
+
+def make(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Columns By, Claim, Measured, Holds."""
+    if bounds.empty:
+        return pd.DataFrame(columns=_COLUMNS, dtype="str")
+    cells = [[by, claim, *finding(bounds)] for by, claim, finding in CLAIMS]
+    return pd.DataFrame(cells, columns=_COLUMNS, dtype="str")
+
+
+_COLUMNS = ["By", "Claim", "Measured", "Holds"]
+
+
+def _between(bounds: Frame, experiment: str) -> Finding:
+    values = _values(bounds[bounds["experiment"] == experiment], [WHOLE, SUM, NAIVE])
+    if values.empty:
+        return _unmeasured(bounds[bounds["experiment"] == experiment])
+    between = (values[WHOLE] <= values[SUM]) & (values[SUM] <= values[NAIVE])
+    strictly = (values[SUM] < values[NAIVE] * (1 - 1e-6)).sum()
+    measured = (
+        f"DCP / naive {_range(values[SUM] / values[NAIVE])}, LipSDP / naive {_range(values[WHOLE] / values[NAIVE])}; "
+        f"DCP below naive by more than rounding on {strictly} of {len(values)} networks, by construction never above"
+    )
+    return measured, _count(between)
+
+
+def _cnn1(bounds: Frame) -> Finding:
+    rows = bounds[bounds["network"] == CNN1]
+    values = _values(rows, [SUM, NAIVE])
+    if values.empty:
+        return _unmeasured(rows)
+    ratio = float((values[SUM] / values[NAIVE]).iloc[0])
+    folded = _values(rows, [FOLDED, NAIVE])
+    ours = "" if folded.empty else f"; merge folded {float((folded[FOLDED] / folded[NAIVE]).iloc[0]):.3f}"
+    return f"DCP / naive {ratio:.3f} (paper 0.721, other weights){ours}", _yes(ratio < 1)
+
+
+def _cnn1_time(bounds: Frame) -> Finding:
+    rows = bounds[(bounds["network"] == CNN1) & (bounds["method"] == SUM)]
+    if not (rows["status"] == Status.OK).any():
+        return _unmeasured(rows)
+    return (
+        f"{_cells.seconds(_seconds(rows).iloc[0])} s on one core of this machine (paper 864 s on 20)",
+        "not comparable",
+    )
+
+
+def _finer(bounds: Frame) -> Finding:
+    rows: Frame = partitioned(bounds)
+    rows = rows[(rows["merge"] == "sum") & (rows["status"] == Status.OK)].sort_values("patches")
+    if len(rows) < 2:
+        return _unmeasured(bounds[bounds["experiment"] == "tradeoff"])
+    seconds, coarsest = _seconds(rows), rows.iloc[0]
+    faster, looser = seconds.iloc[0] / seconds, rows["value"] / coarsest["value"]
+    steps = ", ".join(
+        f"{grid}: {f:.3g} times faster, {100 * (worse - 1):.3g}% worse"
+        for grid, f, worse in zip(rows["grid"][1:], faster[1:], looser[1:], strict=True)
+    )
+    holds = ((faster >= 5) & (looser <= 1.2)).any()
+    return f"against {coarsest['grid']} ({_cells.seconds(seconds.iloc[0])} s): {steps}", _yes(holds)
+
+
+def _nested(bounds: Frame) -> Finding:
+    rows: Frame = partitioned(bounds)
+    rows = rows[rows["status"] == Status.OK]
+    pairs = [
+        fine.value >= coarse.value
+        for _, line in rows.groupby("merge")
+        for coarse in line.itertuples()
+        for fine in line.itertuples()
+        if _refines(fine.grid, coarse.grid)
+    ]
+    if not pairs:
+        return _unmeasured(bounds[bounds["experiment"] == "tradeoff"])
+    return f"{sum(pairs)} of {len(pairs)} pairs of nested grids at the same merge", _yes(all(pairs))
+
+
+def _refines(fine: str, coarse: str) -> bool:
+    sides = [[int(n) for n in grid.replace(" ", "x").split("x")] for grid in (fine, coarse)]
+    return fine != coarse and len(sides[0]) == len(sides[1]) and all(f % c == 0 for f, c in zip(*sides, strict=True))
+
+
+def _growth(bounds: Frame, experiment: str) -> Finding:
+    rows = bounds[(bounds["experiment"] == experiment) & (bounds["status"] == Status.OK)]
+    times = rows.assign(time=_seconds(rows)).pivot_table(index="x", columns="method", values="time")
+    if not {WHOLE, SUM} <= set(times) or len(times.dropna()) < 2:
+        return _unmeasured(bounds[bounds["experiment"] == experiment])
+    first, last = times[[WHOLE, SUM]].dropna().iloc[[0, -1]].itertuples()
+    text = "; ".join(
+        f"at {int(row.Index)}: LipSDP {_cells.seconds(row[1])} s, DCP {_cells.seconds(row[2])} s"
+        for row in (first, last)
+    )
+    return text, _yes(last[2] / last[1] < first[2] / first[1])
+
+
+def _cnn2(bounds: Frame) -> Finding:
+    rows = bounds[bounds["network"].isin(CNN2)]
+    found = [
+        (network, part.set_index("method"))
+        for network, part in rows.groupby("network", sort=False)
+        if not (part["status"] == Status.NO_DATA).all() and {WHOLE, SUM, NAIVE} <= set(part["method"])
+    ]
+    if not found:
+        return _unmeasured(rows)
+    measured, holds = [], []
+    for network, part in found:
+        whole, dcp, naive = (part.loc[method] for method in (WHOLE, SUM, NAIVE))
+        measured.append(
+            f"{network}: LipSDP {_cells.bound(whole)}, DCP {_cells.bound(dcp)}, naive {_cells.bound(naive)}"
+        )
+        holds.append(whole["status"] != Status.OK and dcp["status"] == Status.OK)
+    return "; ".join(measured), _yes(all(holds))
+
+
+def _orthogonal(bounds: Frame) -> Finding:
+    rows = bounds[bounds["experiment"] == "orthogonal"]
+    values = _values(rows, [SUM, NAIVE])
+    if values.empty:
+        return _unmeasured(rows)
+    return f"DCP {_range(values[SUM])}, naive {_range(values[NAIVE])}", _yes((values[SUM] < 1.01).all())
+
+
+def _merges(bounds: Frame) -> Finding:
+    values = _values(bounds, [FOLDED, COVER, SUM])
+    if values.empty:
+        return _unmeasured(bounds)
+    ordered = (values[FOLDED] <= values[COVER]) & (values[COVER] <= values[SUM])
+    worst = max((values[FOLDED] / values[COVER]).max(), (values[COVER] / values[SUM]).max()) - 1
+    excess = "" if ordered.all() else f"; the largest excess is {worst:.2g} of the value"
+    return f"folded / sum {_range(values[FOLDED] / values[SUM])}{excess}", _count(ordered)
+
+
+def _fits(bounds: Frame) -> Finding:
+    rows = bounds[bounds["method"] == WHOLE]
+    solved = rows[rows["status"] == Status.OK]
+    if solved.empty:
+        return _unmeasured(rows)
+    largest = solved.loc[solved["max_order"].fillna(0).astype(int).idxmax()]
+    failed = rows[~rows["status"].isin([Status.OK, Status.NO_DATA])]
+    words = f"; none for {', '.join(failed['network'])}" if len(failed) else ""
+    where = f"order {largest['max_order']} ({largest['network']}, {_cells.seconds(_seconds(rows)[largest.name])} s)"
+    return f"the largest solved has {where}{words}", f"{len(solved)} of {len(solved) + len(failed)}"
+
+
+def _sound(bounds: Frame) -> Finding:
+    rows = bounds[(bounds["kind"] == Kind.CERTIFIED) & bounds["value"].notna() & bounds["best_lower"].notna()]
+    above = rows["value"] >= rows["best_lower"]
+    return f"{len(rows)} certified values on {rows['network'].nunique()} networks", _yes(above.all())
+
+
+CLAIMS: list[tuple[str, str, Callable[[Frame], Finding]]] = [
+    ("paper", "DCP lies between LipSDP and naive in the width sweep", lambda b: _between(b, "width_sweep")),
+    ("reviewers", "the same for trained networks", lambda b: _between(b, "width_sweep_trained")),
+    ("paper", "the same in the depth sweep", lambda b: _between(b, "depth_sweep")),
+    ("reviewers", "the same for trained networks", lambda b: _between(b, "depth_sweep_trained")),
+    ("paper", "with the width LipSDP's time grows faster than DCP's", lambda b: _growth(b, "width_sweep")),
+    ("paper", "with the depth LipSDP's time grows faster than DCP's", lambda b: _growth(b, "depth_sweep")),
+    ("paper", "a finer partition takes 5 times less time for a bound about 20% worse", _finer),
+    ("paper", "DCP is tighter than naive on the trained CNN1", _cnn1),
+    ("paper", "DCP takes 864 s on CNN1", _cnn1_time),
+    ("paper", "DCP bounds CNN2, for which LipSDP is too large", _cnn2),
+    ("paper", "on orthogonal networks DCP is near 1", _orthogonal),
+    ("ours", "a finer grid is never tighter than one that it refines", _nested),
+    ("ours", "folded <= cover <= sum", _merges),
+    ("ours", "LipSDP of the whole network fits", _fits),
+    ("ours", "no certified value lies below the lower bound of its network", _sound),
+]
+
+
+def _values(rows: Frame, methods: list[str]) -> Frame:
+    """A row a network with the values of these methods, all of them there."""
+    solved = rows[rows["method"].isin(methods) & (rows["status"] == Status.OK)]
+    return solved.pivot_table(index="network", columns="method", values="value").reindex(columns=methods).dropna()
+
+
+def _seconds(rows: Frame) -> Frame:
+    return rows["seconds"] + rows["calibration_seconds"]
+
+
+def _unmeasured(rows: Frame) -> Finding:
+    if (rows["status"] == Status.NO_DATA).any():
+        return "not measured: waits for data", "–"
+    return "not measured: " + ("a row failed" if len(rows) else "not in this configuration"), "–"
+
+
+def _range(values: Frame) -> str:
+    low, high = (_cells.number(float(v), digits=3) for v in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _yes(holds: Frame) -> str:
+    return "yes" if holds else "no"
+
+
+def _count(holds: Frame) -> str:
+    return "yes" if holds.all() else f"on {holds.sum()} of {len(holds)} networks"
