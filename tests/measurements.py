@@ -42,7 +42,7 @@ def layer_norms(groups: Iterable[str] = _shapes.GROUPS, seed: int = 0) -> pd.Dat
     rows = []
     for group in groups:
         for layer, shape in _shapes.GROUPS[group].items():
-            exact = rng.uniform(1.5, 80)
+            norm = rng.uniform(1.5, 80)
             for method, (title, kind, tightness, seconds) in RIVALS.items():
                 ratio = 1 + (tightness - 1) * rng.uniform(0.5, 1.5)
                 rows.append(
@@ -51,14 +51,14 @@ def layer_norms(groups: Iterable[str] = _shapes.GROUPS, seed: int = 0) -> pd.Dat
                         "method": method,
                         "title": title,
                         "kind": str(kind),
-                        "value": ratio * exact,
-                        "exact": exact,
+                        "value": ratio * norm,
+                        "norm": norm,
                         "ratio": ratio,
                         "seconds": seconds * shape.image / 20 * rng.uniform(0.5, 2),
                         "published": shape.published.get(method, math.nan),
                     }
                 )
-    columns = ["layer", "method", "title", "kind", "value", "exact", "ratio", "seconds", "published"]
+    columns = ["layer", "method", "title", "kind", "value", "norm", "ratio", "seconds", "published"]
     return pd.DataFrame(rows, columns=columns)
 
 

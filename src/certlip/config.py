@@ -227,6 +227,12 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
         benchmarks={name: check_benchmark(name, options or {}) for name, options in file.benchmarks.items()},
         **file.model_dump(include=_COMMON),
     )
+    for name, options in config.benchmarks.items():
+        for network in options.get("networks", []):
+            if network not in config.networks:
+                raise ConfigError(
+                    f"benchmark {name!r}, networks: {network!r} is none{nearest(network, config.networks)}"
+                )
     for name, method in config.methods.items():
         config.options(name)
         for pattern in method.networks:

@@ -58,6 +58,10 @@ def put(*place_and_value: Any) -> Callable[[Files], None]:
     ("change", "parts"),
     [
         (put("config", "metods", {}), ["metods", "did you mean 'methods'"]),
+        (
+            put("config", "benchmarks", {"layer_norms": {"networks": ["smal"]}}),
+            ["benchmark 'layer_norms', networks", "'smal'", "did you mean 'small'"],
+        ),
         (put("config", "limits", {"max_second": 3}), ["limits.max_second", "did you mean 'max_seconds'"]),
         (put("config", "networks", ["smal"]), ["'smal'", "did you mean 'small'"]),
         (put("config", "methods", "prodct", None), ["unknown method 'prodct'", "did you mean 'product'"]),

@@ -2,6 +2,11 @@
 
 
 rule measure_benchmark:
+    input:
+        lambda w: expand(
+            "results/networks/{network}.npz",
+            network=CONFIG.benchmarks[w.benchmark].get("networks", []),
+        ),
     output:
         "results/benchmarks/{benchmark}.csv",
     log:

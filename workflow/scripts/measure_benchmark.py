@@ -4,4 +4,7 @@ from certlip import benchmarks
 from certlip.workflow import job
 
 with job(snakemake):
-    benchmarks.save(benchmarks.run(snakemake.wildcards.benchmark, snakemake.params.options), snakemake.output[0])
+    options = dict(snakemake.params.options)
+    if "networks" in options:
+        options["networks"] = list(snakemake.input)
+    benchmarks.save(benchmarks.run(snakemake.wildcards.benchmark, options), snakemake.output[0])

@@ -1,7 +1,8 @@
 """Benchmarks, one file each: ours and the peers' in one run on the same input, as rows of a table.
 
 A benchmark defines ``run(*, option=default, ...) -> DataFrame``. What it measures are wall times of this machine at
-this moment: compare rows of one run with each other, as ratios.
+this moment: compare rows of one run with each other, as ratios. Where it has an option ``networks``, a configuration
+names networks of its own there, and `run` is given the files they are exported to.
 """
 
 from __future__ import annotations

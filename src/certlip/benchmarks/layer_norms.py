@@ -1,18 +1,39 @@
-"""Spectral norms of convolution layers by every rival of `certlip.layer_norms`, on layers of well-known networks."""
+"""Spectral norms of convolution layers by every rival of `certlip.layer_norms`.
+
+The layers have the shapes of well-known networks and random weights, or are those of networks of the configuration,
+where training has shaped the weights.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from certlip import layer_norms
 from certlip.layer_norms import _measure, _shapes
+from certlip.network import Conv, Network, Shape
 
 Shapes = Literal["randn", "resnet18", "vgg16"]
 
 
-def run(*, shapes: list[Shapes] = ["randn", "resnet18", "vgg16"], seed: int = 0) -> pd.DataFrame:  # noqa: B006
-    """A row a layer and rival: layer, method, title, kind, value, exact, ratio, seconds, published."""
+def run(
+    *,
+    shapes: list[Shapes] = ["randn", "resnet18", "vgg16"],  # noqa: B006
+    networks: list[str] = [],  # noqa: B006
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row a layer and rival: layer, method, title, kind, value, norm, ratio, seconds, published."""
     chosen = {name: shape for group in shapes for name, shape in _shapes.GROUPS[group].items()}
-    return _measure.measure(chosen, layer_norms.names(), seed)
+    layers = {name: (shape.layer(name, seed), shape.input_shape) for name, shape in chosen.items()}
+    for file in networks:
+        layers |= _convolutions(file)
+    published = {name: shape.published for name, shape in chosen.items()}
+    return _measure.measure(layers, published)
+
+
+def _convolutions(file: str) -> dict[str, tuple[Conv, Shape]]:
+    network = Network.load(file)
+    steps = zip(network.layers, network.shapes, strict=False)
+    found = [(layer, shape) for layer, shape in steps if isinstance(layer, Conv)]
+    return {f"{Path(file).stem} conv{i}": pair for i, pair in enumerate(found, start=1)}

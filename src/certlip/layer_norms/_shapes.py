@@ -48,9 +48,11 @@ RANDN = {
         12,
         kaiming=False,
         published={"svd": 83.092, "gram": 83.118, "fantastic_four": 177.1, "toeplitz_grid": 357.1},
-    )
+    ),
+    "randn, n = 12, padded": ConvShape(64, 64, 5, 12, padding=2, kaiming=False, published={"gram": 86.432}),
 }
-"""The worked example of Delattre et al. 2023 (arXiv 2305.16173); circular, hence without padding here."""
+"""The worked example of Delattre et al. 2023 (arXiv 2305.16173), which is circular, hence without padding here, and
+that of zero padding (Delattre et al. 2024, arXiv 2402.00240)."""
 
 
 def _resnet18() -> dict[str, ConvShape]:
@@ -66,8 +68,7 @@ def _resnet18() -> dict[str, ConvShape]:
 
 
 def _vgg16() -> dict[str, ConvShape]:
-    sizes = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56), (256, 256, 56)]
-    sizes += [(256, 512, 28), (512, 512, 28), (512, 512, 14)]
+    sizes = [(3, 64, 224), (64, 128, 112), (128, 256, 56), (256, 512, 28), (512, 512, 14)]
     return {f"vgg16 {a}-{b}, n = {n}": ConvShape(a, b, 3, n, padding=1) for a, b, n in sizes}
 
 
@@ -75,7 +76,7 @@ RESNET18 = _resnet18()
 """Distinct convolutions of ResNet-18 (He et al. 2016, arXiv 1512.03385) at 224 x 224 pixels."""
 
 VGG16 = _vgg16()
-"""Distinct convolutions of VGG-16 (Simonyan & Zisserman 2015, arXiv 1409.1556) at 224 x 224 pixels."""
+"""The first convolution of each stage of VGG-16 (Simonyan & Zisserman 2015, arXiv 1409.1556) at 224 x 224 pixels."""
 
 GROUPS = {"randn": RANDN, "resnet18": RESNET18, "vgg16": VGG16}
 """Shapes by the name of their network."""

@@ -5,6 +5,9 @@ The only rival that sees the zero padding exactly. It converges from below: an e
 
 from __future__ import annotations
 
+import torch
+
+from certlip import jacobian
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Network, Shape
 from certlip.record import Kind
@@ -17,10 +20,6 @@ _SEED = 0
 
 def norm(layer: Conv, shape: Shape) -> float:
     """|K v| after 50 steps from a seeded normal start."""
-    import torch
-
-    from certlip import jacobian
-
     start = torch.randn(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(_SEED))
     derivative = jacobian.linearise(Network((layer,), shape), start)
     return float(jacobian.spectral_norms(derivative, start, _N_ITER)[0])
