@@ -1,0 +1,89 @@
+"""Whether a folder of results is whole: each expected row is there, and each claim holds by its own files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import joblib
+import pandas as pd
+
+from certlip import certificate as certificates
+from certlip.certificate import UpperCertificate
+from certlip.collect import COLUMNS, check, collect, read
+from certlip.errors import CertlipError, DataError
+from certlip.network import Network
+from certlip.record import Kind, Record, Status
+from certlip.verify import verify
+
+Pair = tuple[str, str]
+"""(network, method)."""
+
+_NOT_IN_RECORDS = ("experiment", "x", "test_accuracy", "known_constant")
+
+
+def prove(results: str | Path, rows: Sequence[Pair], n_jobs: int = 1) -> dict[str, int]:
+    """Prove the folder again, `n_jobs` certificates at a time, and say how much there was to prove.
+
+    rows: those to expect. A certified or lower value must be proved by its certificate, for the weights of its
+    network's file; bounds.csv must say what the records say, and certify nothing below what is attained or known.
+
+    Raises DataError, one sentence that names the first things that do not hold.
+    """
+    folder = Path(results)
+    flaws = [flaw for flaw in joblib.Parallel(n_jobs)(joblib.delayed(_row_flaw)(folder, row) for row in rows) if flaw]
+    if not flaws:
+        flaws = _table_flaws(folder, rows)
+    if flaws:
+        more = f"; and {len(flaws) - 3} more" if len(flaws) > 3 else ""
+        raise DataError(f"not sound: {'; '.join(flaws[:3])}{more}")
+    bounds = read(folder / "bounds.csv")
+    counts = bounds[bounds["status"] == Status.OK]["kind"].value_counts()
+    return {"rows": len(bounds), **{str(kind): int(counts.get(kind, 0)) for kind in Kind}}
+
+
+def _row_flaw(results: Path, row: Pair) -> str:
+    """The first thing that does not hold of a row, in words; empty if all does."""
+    place = "/".join(row)
+    try:
+        record = Record.load(results / "bounds" / f"{place}.json")
+        if (record.network, record.method) != row:
+            return f"{place}: its record is that of {record.network}/{record.method}"
+        path = results / "certificates" / f"{place}.npz"
+        if record.value is None or record.kind == Kind.ESTIMATE:
+            return f"{path}: a proof of what claims none" if certificates.kind(path) != "none" else ""
+        certificate = certificates.load(path)
+        network = Network.load(results / "networks" / f"{row[0]}.npz")
+    except CertlipError as error:
+        return str(error)
+    if isinstance(certificate, UpperCertificate) != (record.kind == Kind.CERTIFIED):
+        return f"{path}: not the proof of a {record.kind} value"
+    if not certificate.network.sha256 == record.weights_sha256 == network.sha256:
+        return f"{path}: it proves something of other weights than those of its record and of {row[0]}.npz"
+    if certificate.value != record.value:
+        return f"{place}: its record says {record.value!r}, its certificate {certificate.value!r}"
+    verification = verify(certificate)
+    return "" if verification else f"{path} does not hold: {verification.reason}"
+
+
+def _table_flaws(results: Path, rows: Sequence[Pair]) -> list[str]:
+    path = results / "bounds.csv"
+    try:
+        bounds = read(path)
+    except DataError as error:
+        return [str(error)]
+    records = collect([Record.load(results / "bounds" / n / f"{m}.json") for n, m in rows], {})
+    found, expected = (_by_row(frame) for frame in (bounds, records))
+    if list(found.index) != list(expected.index):
+        wrong = set(found.index) ^ set(expected.index) or {"a row that stands there twice"}
+        return [f"{path}: its rows are not those of the configuration: {', '.join(map(str, sorted(map(str, wrong))))}"]
+    same = (found == expected).fillna(False).astype(bool) | (found.isna() & expected.isna())
+    differing = [
+        f"{path}: {'/'.join(row)} is not what its record says" for row, equal in same.all(axis=1).items() if not equal
+    ]
+    return differing or check(bounds)
+
+
+def _by_row(bounds: pd.DataFrame) -> pd.DataFrame:
+    kept = [name for name in COLUMNS if name not in _NOT_IN_RECORDS]
+    return bounds[kept].set_index(["network", "method"], drop=False).sort_index()
