@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -21,22 +22,32 @@ from certlip.chain import Chain, linear_groups
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import SolvedBlock, solve_content, solve_job
-from certlip.limits import Limits
+from certlip.limits import Limits, Measured
 from certlip.merge import hand_on, merge_blocks
-from certlip.methods import Bound
+from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
+from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
 from certlip.partition.window import restrict
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
 
 
-def make_plan(network: Callable[[], Network], method: ModuleType, options: Mapping[str, Any]) -> Plan:
-    """The method's plan of the network, timed; where it refuses the network, a plan that says so."""
+def make_plan(
+    network: Callable[[], Network],
+    method: ModuleType,
+    options: Mapping[str, Any],
+    calibration: Callable[[], Calibration] | None = None,
+) -> Plan:
+    """The method's plan of the network, timed; where it refuses the network, a plan that says so.
+
+    calibration: asked for where the method plans by it.
+    """
     try:
         loaded = network()
+        filled = {"calibration": calibration()} if calibration and needs_calibration(method, options) else {}
         begin = time.perf_counter()
-        plan: Plan = method.plan(loaded, **options)
+        plan: Plan = method.plan(loaded, **filled, **options)
     except NoBound as error:
         return Plan(segments=(), refusal=(error.status, str(error)))
     return plan.model_copy(update={"seconds": time.perf_counter() - begin})
@@ -60,12 +71,21 @@ def solve_blocks(
         Path(cache).mkdir(parents=True, exist_ok=True)
         os.chmod(cache, 0o700)
     memory = joblib.Memory(cache, verbose=0)
-    solve = memory.cache(solve_content, ignore=["limit"])
+    solve = partial(_solve_once, memory.cache(solve_content, ignore=["limit"]))
     tasks = (
         joblib.delayed(solve_job)(solve, network, plan, job, limit or Limits())
         for job in (plan.jobs if jobs is None else jobs)
     )
     return list(chain.from_iterable(joblib.Parallel(n_jobs=n_jobs, prefer="threads")(tasks)))
+
+
+def _solve_once(cached: Any, *arguments: Any) -> Measured:
+    """What `solve_content` returns, kept unless the clock ended it: that is no property of the program."""
+    shelved = cached.call_and_shelve(*arguments)
+    measured: Measured = shelved.get()
+    if measured.value.status == "time_limit":
+        shelved.clear()
+    return measured
 
 
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
@@ -81,7 +101,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     planned = [place for job in plan.jobs for place in job.places]
     if missing := len(planned) - len(by_place) - len(chained):
         raise DataError(f"{missing} of {len(planned)} blocks are not solved; run solve_blocks again")
-    proofs, notes = [], [s.reason for s in solved if s.status == Status.OK and s.reason]
+    notes = [f"layers {s.layers[0]} to {s.layers[-1]}: {s.note}" for s in plan.segments if s.note]
+    notes += [s.reason for s in solved if s.status == Status.OK and s.reason]
+    proofs = []
     for index, segment in enumerate(plan.segments):
         part = network.segment(segment.first, segment.last)
         blocks = [by_place[index, b] for b in range(len(segment.blocks))]
@@ -164,6 +186,7 @@ def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
         "margin": max(margins, default=None),
         "seconds": math.fsum(s.seconds for s in solved),
         "peak_mb": max((s.peak_mb for s in solved), default=None),
+        "calibration_seconds": plan.prediction.calibration_seconds if plan.prediction else 0.0,
     }
 
 

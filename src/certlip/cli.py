@@ -1,4 +1,4 @@
-"""The command line: bound a network, verify certificates, list the methods, show a table."""
+"""The command line: bound a network, show how it is cut up, verify certificates, list the methods, show a table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from rich.table import Table
 
 from certlip import bound as bound_network
 from certlip import methods as list_methods
+from certlip import show_plan
 from certlip import verify as verify_certificate
 from certlip.certificate import kind as certificate_kind
 from certlip.errors import CertlipError, ConfigError
+from certlip.limits import Limits
 from certlip.network import Network
+from certlip.partition.plan import Plan
+from certlip.run import plan_network
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -52,6 +56,27 @@ def bound(
         record.certificate.save(certificate)
     note = f"  ({record.reason})" if record.reason else ""
     print(f"{network.stem}: {record.value!r} {record.kind} by {method} in {record.seconds:.3g} s{note}")
+
+
+@app.command()
+def plan(
+    source: Annotated[Path, typer.Argument(help="an exported network (.npz), or a plan of the workflow (.json)")],
+    method: Annotated[str, typer.Option(help="a method made of semidefinite programs")] = "dcp",
+    option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="time limit of a program")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="memory limit of a program")] = None,
+) -> None:
+    """Print how a network is cut into semidefinite programs, and what they are predicted to take (and took)."""
+    if source.suffix == ".json":
+        planned, solved = Plan.load(source), show_plan.solved_of(source)
+        prediction = planned.prediction
+    else:
+        network, solved = Network.load(source), []
+        limit = Limits(max_seconds=max_seconds, max_memory_mb=max_memory_mb)
+        planned, prediction = plan_network(network, method, dict(map(_parse, option or [])), limit)
+    if planned.refusal:
+        raise CertlipError(f"{method} has no plan of {source.stem}: {planned.refusal[1]}")
+    Console().print(show_plan.render(planned, prediction, solved))
 
 
 @app.command()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certlip import blocks
+from certlip.calibrate import load_or_calibrate
 from certlip.errors import ConfigError
 from certlip.evaluate import Subject, evaluate, record_of
 from certlip.limits import Limits
 from certlip.methods import Bound, check_options, is_planned
 from certlip.methods import load as load_method
 from certlip.network import Array, Network, Shape
+from certlip.partition.plan import Plan, Prediction
+from certlip.partition.predict import predict
 from certlip.record import Record
 
 if TYPE_CHECKING:
@@ -55,11 +60,30 @@ def bound(
         if not is_planned(plugin):
             return evaluate(subject, plugin, checked, limit, data, seed)
         network = subject.network()
-        plan = blocks.make_plan(lambda: network, plugin, checked)
+        calibration = partial(load_or_calibrate, checked.get("solver", "auto"), limit, cache)
+        plan = blocks.make_plan(lambda: network, plugin, checked, calibration)
         solved = blocks.solve_blocks(network, plan, limit=limit, n_jobs=n_jobs, cache=cache)
         return blocks.merge_plan(network, plan, solved)
 
     return record_of(name, method, plugin, checked, threads, outcome)
+
+
+def plan_network(
+    network: Network, method: str, options: Mapping[str, Any], limit: Limits, cache: str | Path | None = None
+) -> tuple[Plan, Prediction | None]:
+    """A method's plan, and what it is predicted to take on this machine, which is calibrated where that is not cached.
+
+    Raises ConfigError for an unknown method or option, or a method that makes no plans.
+    """
+    plugin = load_method(method)
+    checked = check_options(method, plugin, options)
+    if not is_planned(plugin):
+        raise ConfigError(f"method {method!r} is one piece of work: there is nothing to plan")
+    calibration = load_or_calibrate(checked["solver"], limit, cache)
+    plan = blocks.make_plan(lambda: network, plugin, checked, lambda: calibration)
+    if plan.prediction or plan.refusal:
+        return plan, plan.prediction
+    return plan, predict(network, plan, calibration, checked.get("cores", 1))
 
 
 def subject_of(model: Network | nn.Module, input_shape: Shape | None, name: str = "network") -> Subject:

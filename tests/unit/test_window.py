@@ -188,8 +188,6 @@ def test_a_segment_is_left_to_its_constants_where_a_program_cannot_gain() -> Non
 
 
 def test_grids_that_do_not_fit_are_refused_in_words() -> None:
-    with pytest.raises(NoBound, match="grid 7x2 is finer than the 6x6 output of r2"):
-        dcp.plan(small_net(), grid=(7, 2))
     with pytest.raises(NoBound, match="2 grids are given for 1 convolutional"):
         dcp.plan(small_net(), grid=[(2, 2), (2, 2)])
     with pytest.raises(UnsupportedLayer, match="d: a Dense cannot be cut"):
@@ -197,6 +195,13 @@ def test_grids_that_do_not_fit_are_refused_in_words() -> None:
     padded = replace(small_net().layers[0], padding=(5, 5, 5, 5))  # type: ignore[type-var]
     with pytest.raises(UnsupportedLayer, match="nothing but padding"):
         restrict(Network((padded,), (1, 2, 2)), Window(0, 1, 0, 1))
+
+
+def test_a_grid_finer_than_the_map_is_cut_down_to_it_and_says_so() -> None:
+    first, tail = dcp.plan(small_net(), grid=(7, 2)).segments
+    assert first.grid == (6, 2)
+    assert first.note == "grid 7x2 is finer than the output of r2: 6x2 is used"
+    assert not tail.note
 
 
 def test_one_grid_for_each_segment_is_taken_in_order() -> None:

@@ -1,9 +1,29 @@
 # Methods made of independent semidefinite programs: plan (shapes only), solve (scattered), merge.
 
 
+rule calibrate_solver:
+    output:
+        "results/calibration/{solver}.json",
+    log:
+        "logs/calibrate_solver/{solver}.log",
+    conda:
+        "../../environment.yml"
+    # alone on the machine, as a benchmark is
+    threads: 1000
+    resources:
+        mem_mb=lambda w, attempt: request_mb(1, attempt),
+        runtime=lambda w, attempt: request_minutes(5, attempt),
+    params:
+        limits=CONFIG.limits.model_dump(),
+        code=fingerprint("certlip.calibrate", *SOLVERS),
+    script:
+        "../scripts/calibrate_solver.py"
+
+
 rule plan_blocks:
     input:
-        "results/networks/{network}.npz",
+        network="results/networks/{network}.npz",
+        calibration=lambda w: calibration_of(w.method),
     output:
         "results/plans/{network}/{method}.json",
     log:
@@ -35,8 +55,8 @@ rule solve_blocks:
     threads: 8
     resources:
         mem_mb=lambda w, threads, attempt: request_mb(threads, attempt),
-        runtime=lambda w, input, threads, attempt: request_minutes(
-            n_programs(input.plan, w.scatteritem) / threads, attempt
+        runtime=lambda w, input, threads, attempt: request_minutes_of_plan(
+            input.plan, w.scatteritem, threads, attempt
         ),
     params:
         limits=CONFIG.limits.model_dump(),

@@ -1,6 +1,5 @@
 # The typed configuration, and what several rules ask of it. Executed again in each job: cheap imports only.
 
-import json
 import math
 import sys
 
@@ -8,6 +7,9 @@ from certlip import figures, layer_norms, limits, tables, waiting
 from certlip.collect import rows_file
 from certlip.config import resolve
 from certlip.errors import CertlipError
+from certlip.methods import needs_calibration
+from certlip.partition.plan import Plan
+from certlip.partition.predict import wall_seconds
 from certlip.provenance import fingerprint
 from certlip.sdp import solvers
 
@@ -57,6 +59,7 @@ def images_of(network):
 
 
 # What a cluster is asked for: the limits, what a process holds before it works, and more each time a job failed.
+GENEROSITY = 4  # predictions come from random weights, trained ones have taken up to twice as long
 
 
 def request_mb(n_processes, attempt):
@@ -70,12 +73,29 @@ def request_minutes(n_rounds, attempt):
     return attempt * math.ceil(seconds / 60 + 2)
 
 
-def n_programs(plan, scatteritem):
-    """Semidefinite programs of one scatter item; while the plan is missing snakemake leaves this open."""
+def request_minutes_of_plan(plan, scatteritem, threads, attempt):
+    """Wall time of a scatter item: several times what its plan predicts, if it does, at most what the limits allow.
+
+    While the plan is missing snakemake leaves this open.
+    """
     with open(plan) as file:
-        segments = json.load(file)["segments"]
+        planned = Plan.model_validate_json(file.read())
     item, count = map(int, scatteritem.split("-of-"))
-    return len(range(item - 1, sum(len(s["blocks"]) for s in segments), count))
+    allowed = request_minutes(len(planned.jobs[item - 1 :: count]) / threads, attempt)
+    if planned.prediction is None:
+        return allowed
+    jobs = planned.prediction.jobs[item - 1 :: count]
+    seconds = [job.seconds + limits.GRACE_SECONDS for job in jobs]
+    longest = wall_seconds(sum(seconds), max(seconds, default=0.0), threads)
+    return min(allowed, attempt * math.ceil(GENEROSITY * longest / 60 + 2))
+
+
+def calibration_of(method):
+    """What a method's plan needs to know of this machine, as a list of one file or none."""
+    plugin, options = CONFIG.plugin(method), CONFIG.options(method)
+    if not needs_calibration(plugin, options):
+        return []
+    return [f"results/calibration/{options['solver']}.json"]
 
 
 def rows_of(plugins, name):
@@ -105,3 +125,4 @@ wildcard_constraints:
     benchmark=one_of(CONFIG.benchmarks),
     table=one_of(CONFIG.tables),
     figure=one_of(CONFIG.figures),
+    solver=one_of(["auto", *solvers.names()]),

@@ -4,9 +4,15 @@ import importlib
 
 from certlip.blocks import make_plan
 from certlip.network import Network
+from certlip.partition.calibration import Calibration
 from certlip.workflow import job
 
 with job(snakemake):
-    method = importlib.import_module(snakemake.params.plugin)
-    plan = make_plan(lambda: Network.load(snakemake.input[0]), method, snakemake.params.options)
+    inputs, params = snakemake.input, snakemake.params
+    plan = make_plan(
+        lambda: Network.load(inputs.network),
+        importlib.import_module(params.plugin),
+        params.options,
+        lambda: Calibration.load(inputs.calibration[0]),
+    )
     plan.save(snakemake.output[0])

@@ -5,9 +5,10 @@ A method defines `INFO` and one of
     def bound(network, *, option=default, ...) -> Bound       every method whose work is one piece
     def plan(network, *, option=default, ...) -> Plan         methods made of independent semidefinite programs
 
-Options are keyword-only and annotated: an unknown or ill-typed one is refused by name before anything runs. Four names
+Options are keyword-only and annotated: an unknown or ill-typed one is refused by name before anything runs. Some names
 are not options but filled in where a method declares them: ``data`` (images (n, *input_shape) of the network's data
-set, or None), ``max_seconds``, ``threads`` and ``seed``. A layer without a bound: raise `UnsupportedLayer` naming it.
+set, or None), ``max_seconds``, ``threads`` and ``seed``; for a `plan` only ``calibration`` of this machine, where
+``needs_calibration(options)`` of the method says so. A layer without a bound: raise `UnsupportedLayer` naming it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from certlip.errors import ConfigError
 from certlip.options import check_keywords
 from certlip.record import Kind
 
-FILLED_IN = ("data", "max_seconds", "threads", "seed")
+FILLED_IN = ("data", "max_seconds", "threads", "seed", "calibration")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ def methods() -> dict[str, MethodInfo]:
 def is_planned(method: ModuleType) -> bool:
     """Whether the method is made of independent semidefinite programs."""
     return hasattr(method, "plan")
+
+
+def needs_calibration(method: ModuleType, options: Mapping[str, Any]) -> bool:
+    """Whether the method plans by what a calibration says of this machine."""
+    return hasattr(method, "needs_calibration") and bool(method.needs_calibration(options))
 
 
 def entry_point(method: ModuleType) -> Any:

@@ -8,19 +8,26 @@ segment i is computed by a sub-network f_ij from its receptive field. With LipSD
 since |f_i(x) - f_i(y)|^2 is the sum over patches that tile the output. Merge ``cover`` is sharper at no cost,
 ``weighted`` weights the input pixels by how many patches read them, ``folded`` optimally (`certlip.merge`). A segment
 is never bounded worse than by the product of its layer constants.
+
+The partition is given, or dynamic: searched for the plan predicted tightest within a budget of time, by what a
+calibration of this machine says of the cost of a program (`certlip.partition.search`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from certlip.errors import NoBound
+from certlip.errors import NoBound, SolverUnavailable
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
-from certlip.partition.plan import Merge, Plan
+from certlip.partition.calibration import Calibration
+from certlip.partition.plan import Merge, Plan, SegmentPlan
+from certlip.partition.predict import predict
+from certlip.partition.search import Budget, Search, spans_between
 from certlip.partition.segment import find_cuts, make_segment
 from certlip.record import Kind
 from certlip.sdp.solvers import SolverName
@@ -28,35 +35,60 @@ from certlip.sdp.solvers import SolverName
 INFO = MethodInfo(title="DCP-LipSDP", kind=Kind.CERTIFIED, reference="Sulehman & Mu 2024, arXiv 2403.18613")
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Auto = Literal["auto"]
 
 
 def plan(
     network: Network,
     *,
-    grid: Grid | list[Grid] = (2, 2),
-    cuts: list[str] | None = None,
+    grid: Grid | list[Grid] | Auto = (2, 2),
+    cuts: list[str] | Auto | None = None,
     merge: Merge = "sum",
     chain: bool = False,
     fallback: bool = True,
+    budget: Annotated[float, Field(gt=0)] = 300.0,
+    cores: Annotated[int, Field(ge=1)] = 1,
     solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
+    calibration: Calibration | None = None,
 ) -> Plan:
     """Segments between the cuts, each with the grid on its output map.
 
-    grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each; cuts: names of
-    the layers that end a segment, by default the layer before each flattening and the layers around max pooling;
-    chain: with merge ``folded``, also bound neighbouring segments in one go, each with the metric of the next as
-    output metric instead of that metric's maximum, where that is better; fallback: whether a segment is bounded by the
-    product of its layer constants where its programs give no better bound, or none.
+    grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each; one finer than the
+    map is cut down to it; cuts: names of the layers that end a segment, by default the layer before each flattening and
+    the layers around max pooling; chain: with merge ``folded``, also bound neighbouring segments in one go, each with
+    the metric of the next as output metric instead of that metric's maximum, where that is better; fallback: whether a
+    segment is bounded by the product of its layer constants where its programs give no better bound, or none.
+    With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores.
     """
     if chain and merge != "folded":
         raise NoBound(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
-    ends = find_cuts(network, cuts)
-    spans = [(first, last) for first, last in pairwise(ends)]
+    ends = None if cuts == "auto" else find_cuts(network, cuts)
+    common: dict[str, Any] = {"merge": merge, "chain": chain, "fallback": fallback, "solver": solver, "rtol": rtol}
+    if grid != "auto" and ends is not None:
+        return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
+    if isinstance(grid, list):
+        raise NoBound("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
+    if calibration is None or calibration.failure:
+        raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
+    search = Search(calibration, merge, chain, Budget(budget, cores))
+    segments = search.best(network, spans_between(network, ends), None if grid == "auto" else grid)
+    found = Plan(segments=segments, **common)
+    return found.model_copy(update={"prediction": predict(network, found, calibration, cores, budget)})
+
+
+def needs_calibration(options: Mapping[str, Any]) -> bool:
+    """Whether a plan with these options is automatic."""
+    return "auto" in (options["grid"], options["cuts"])
+
+
+def _segments(
+    network: Network, ends: Sequence[int], grid: Grid | list[Grid], merge: Merge, chain: bool
+) -> tuple[SegmentPlan, ...]:
+    spans = list(pairwise(ends))
     convolutional = [s for s in spans if any(isinstance(layer, Conv) for layer in network.layers[slice(*s)])]
     grids = grid if isinstance(grid, list) else [grid] * len(convolutional)
     if len(grids) != len(convolutional):
         raise NoBound(f"grid: {len(grids)} grids are given for {len(convolutional)} convolutional segments")
     by_span = dict(zip(convolutional, grids, strict=True))
-    segments = tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge, chain) for span in spans)
-    return Plan(segments=segments, merge=merge, chain=chain, fallback=fallback, solver=solver, rtol=rtol)
+    return tuple(make_segment(network, *span, by_span.get(span, (1, 1)), merge, chain) for span in spans)

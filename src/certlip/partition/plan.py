@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-from certlip.errors import DataError
-from certlip.files import write_atomically
 from certlip.network import Pair
+from certlip.partition.model import FileModel, Model
 from certlip.partition.window import Window
 from certlip.sdp import solvers
 
@@ -29,41 +25,89 @@ class Job(NamedTuple):
     def segments(self) -> list[int]:
         return sorted({segment for segment, _ in self.places})
 
+    @property
+    def chained(self) -> bool:
+        return len(self.segments) > 1
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        (segment, block), *_ = self.places
+        if self.chained:
+            return f"segments {self.segments[0] + 1} to {self.segments[-1] + 1}, chained"
+        return f"segment {segment + 1}, jointly" if self.joint else f"segment {segment + 1}, program {block + 1}"
 
 
-class BlockPlan(_Model):
+class BlockPlan(Model):
     """One semidefinite program and the patches it serves.
 
     windows: output patches, equal in weights and geometry; None stands for the whole map; fields: the input patches
-    they read; order: of the matrix inequality.
+    they read; order: of the matrix inequality; solved_order: of what the solver sees of it (`certlip.sdp.reduce`).
     """
 
     windows: tuple[Window | None, ...]
     fields: tuple[Window | None, ...]
     order: int
+    solved_order: int
 
 
-class SegmentPlan(_Model):
-    """Layers [first, last) of the network; without blocks the segment is bounded by its layer constants."""
+class SegmentPlan(Model):
+    """Layers [first, last) of the network; without blocks the segment is bounded by its layer constants.
+
+    note: what there is to say of how it was planned.
+    """
 
     first: int
     last: int
     layers: tuple[str, ...]
     grid: Pair = (1, 1)
     blocks: tuple[BlockPlan, ...] = ()
+    note: str = ""
+
+    @property
+    def chainable(self) -> bool:
+        """Whether it can hand a metric on or take one: each patch a program of its own, since what follows tells all
+        outputs apart."""
+        return bool(self.blocks) and all(len(block.windows) == 1 for block in self.blocks)
 
 
-class Plan(_Model):
+class JobPrediction(Model):
+    """What one of `Plan.jobs` is expected to take; order: of its largest matrix inequality."""
+
+    job: str
+    n_programs: int
+    order: int
+    seconds: float
+
+
+class Prediction(Model):
+    """What a plan is expected to cost and to lose, and what it was chosen by.
+
+    jobs: in the order of `Plan.jobs`; seconds: at most, from the first to the last on so many cores, starting their
+    processes included; looseness: logarithm of the predicted bound over that of one program for the whole network;
+    n_max: the largest order within the limits; budget: of an automatic plan; calibration_seconds: what knowing this
+    took.
+    """
+
+    jobs: tuple[JobPrediction, ...]
+    seconds: float
+    cores: int
+    looseness: float
+    n_max: int
+    calibration_seconds: float
+    budget: float | None = None
+
+
+class Plan(FileModel):
     """What is solved, how, and how the results are merged.
 
     refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
     planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
     layer constants; otherwise a failed block fails the plan; chain: also bound neighbouring segments in one go, each
-    taking the metric of the next as output metric, and keep what is better.
+    taking the metric of the next as output metric, and keep what is better; prediction: of an automatic plan.
     """
+
+    noun: ClassVar = "plan"
 
     segments: tuple[SegmentPlan, ...]
     refusal: tuple[str, str] | None = None
@@ -73,6 +117,7 @@ class Plan(_Model):
     solver: str = "auto"
     rtol: float = 1e-4
     seconds: float = 0.0
+    prediction: Prediction | None = None
 
     @property
     def blocks(self) -> list[Place]:
@@ -88,12 +133,17 @@ class Plan(_Model):
         chained = [Job(tuple(place for place in self.blocks if place[0] in run), joint=True) for run in self.chains]
         return chained + jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
 
+    def orders(self, job: Job) -> list[int]:
+        """Of the matrix inequalities of a job, as they are solved: only a joint program needs its inputs one by one."""
+        blocks = [self.segments[segment].blocks[block] for segment, block in job.places]
+        return [block.order if job.joint else block.solved_order for block in blocks]
+
     @property
     def chains(self) -> list[list[int]]:
         """Runs of segments that hand their metrics on, besides being solved on their own."""
         runs: list[list[int]] = [[]]
         for index, segment in enumerate(self.segments):
-            if segment.blocks:
+            if segment.chainable:
                 runs[-1].append(index)
             else:
                 runs.append([])
@@ -108,18 +158,3 @@ class Plan(_Model):
     def solver_modules(self) -> list[str]:
         """Modules of the solver, or of each that ``auto`` may take."""
         return [f"{solvers.__name__}.{name}" for name in (solvers.names() if self.solver == "auto" else [self.solver])]
-
-    def save(self, path: str | Path) -> None:
-        """Write the plan as readable JSON."""
-        with write_atomically(path, "w") as handle:
-            handle.write(self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Plan:
-        """Read a plan; raises DataError if the file is missing or not one."""
-        try:
-            return cls.model_validate_json(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise DataError(f"{path} does not exist") from error
-        except ValueError as error:
-            raise DataError(f"{path} is not a certlip plan; delete it and run again") from error

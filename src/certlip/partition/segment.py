@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from certlip.partition.window import Window, grid_windows, restrict
 from certlip.plugins import nearest
 
 MAX_SPLIT = 10**11
-"""Sum of cubed orders up to which patches are split by their cover: about a minute of matrix factorisations."""
+"""Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
 
 
 def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
@@ -43,44 +42,58 @@ def make_segment(
     """Layers [first, last) with the grid on its output map, patches with the same semidefinite program collected.
 
     Equal weights and geometry suffice for ``sum`` and ``cover``. The other merges gain where patches with another cover
-    of their input pixels are on their own, which is done up to `MAX_SPLIT`; with `chain` every patch has to be, since
-    what follows tells all outputs apart.
-    A segment without a convolution is not cut. Max pooling on its own, and a segment where a semidefinite program
-    cannot gain (fewer than two linear layers), are left to their layer constants; max pooling among other layers
-    raises UnsupportedLayer.
+    of their input pixels are on their own, and a chain needs every patch on its own: either is done up to `MAX_SPLIT`.
+    A grid finer than the map is cut down to it, and a segment without a convolution is not cut. Max pooling on its own,
+    and a segment where a semidefinite program cannot gain (fewer than two linear layers), are left to their layer
+    constants; max pooling among other layers raises UnsupportedLayer.
     """
     segment = network.segment(first, last)
     names = tuple(layer.name for layer in segment.layers)
     shape = segment.shapes[-1]
     flat = len(shape) == 1 or not any(isinstance(layer, Conv) for layer in segment.layers)
-    plan = SegmentPlan(first=first, last=last, layers=names, grid=(1, 1) if flat else grid)
-    if not _gains(segment):
+    fitting = (1, 1) if flat else (min(grid[0], shape[1]), min(grid[1], shape[2]))
+    plan = SegmentPlan(first=first, last=last, layers=names, grid=fitting)
+    if not gains(segment):
         return plan
+    if fitting != grid and not flat:
+        asked, taken = ("x".join(map(str, pair)) for pair in (grid, fitting))
+        plan = plan.model_copy(
+            update={"note": f"grid {asked} is finer than the output of {names[-1]}: {taken} is used"}
+        )
     if plan.grid == (1, 1):
-        block = BlockPlan(windows=(None,), fields=(None,), order=lmi_order(segment))
+        block = BlockPlan(windows=(None,), fields=(None,), order=lmi_order(segment), solved_order=solved_order(segment))
         return plan.model_copy(update={"blocks": (block,)})
-    if grid[0] > shape[1] or grid[1] > shape[2]:
-        raise NoBound(f"grid {grid[0]}x{grid[1]} is finer than the {shape[1]}x{shape[2]} output of {names[-1]}")
-    patches = [(window, *restrict(segment, window)) for window in grid_windows(shape[1], shape[2], grid)]
-    counts = cover([field for _, _, field in patches], segment.input_shape)
-    keys: list[tuple] = [geometry(block) for _, block, _ in patches]
-    orders = {key: lmi_order(block) for key, (_, block, _) in zip(keys, patches, strict=True)}
+    return plan.model_copy(update={"blocks": _programs(segment, fitting, merge, chain)})
+
+
+def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[BlockPlan, ...]:
+    """The distinct programs of a grid's patches."""
+    rows, columns = segment.shapes[-1][1:]
+    windows = grid_windows(rows, columns, grid)
+    patches, fields = zip(*(restrict(segment, window) for window in windows), strict=True)
+    orders = list(map(lmi_order, patches))
+    keys: list[tuple] = list(map(geometry, patches))
+    finer: list[list[tuple]] = []
     if merge in ("weighted", "folded"):
-        apart = [
-            (*key, window if chain else counts[cast(Window, field).slices].tobytes())
-            for key, (window, _, field) in zip(keys, patches, strict=True)
-        ]
-        orders |= {split: orders[key] for split, key in zip(apart, keys, strict=True)}
-        if chain or sum(orders[key] ** 3 for key in set(apart)) <= MAX_SPLIT:
+        counts = cover(fields, segment.input_shape)
+        finer.append([(*key, counts[field.slices].tobytes()) for key, field in zip(keys, fields, strict=True)])
+    if chain:
+        finer.append(list(windows))
+    for apart in finer:
+        if sum(order**3 for order in dict(zip(apart, orders, strict=True)).values()) <= MAX_SPLIT:
             keys = apart
-    classes: dict[tuple, list[tuple[Window, Window]]] = {}
-    for key, (window, _, field) in zip(keys, patches, strict=True):
-        classes.setdefault(key, []).append((window, cast(Window, field)))
-    blocks = tuple(
-        BlockPlan(windows=tuple(w for w, _ in pairs), fields=tuple(f for _, f in pairs), order=orders[key])
-        for key, pairs in classes.items()
+    classes: dict[tuple, list[int]] = {}
+    for index, key in enumerate(keys):
+        classes.setdefault(key, []).append(index)
+    return tuple(
+        BlockPlan(
+            windows=tuple(windows[i] for i in members),
+            fields=tuple(fields[i] for i in members),
+            order=orders[members[0]],
+            solved_order=solved_order(patches[members[0]]),
+        )
+        for members in classes.values()
     )
-    return plan.model_copy(update={"blocks": blocks})
 
 
 def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
@@ -98,19 +111,32 @@ def geometry(block: Network) -> tuple:
 
 def lmi_order(network: Network) -> int:
     """Order of the network's matrix inequality: its input and every neuron that feeds a later linear layer."""
-    order, pending = 0, math.prod(network.input_shape)
+    return sum(_sizes(network))
+
+
+def solved_order(network: Network) -> int:
+    """`lmi_order` as the solver sees it: a wide first matrix is reduced to its rows (`certlip.sdp.reduce`)."""
+    n_in, *hidden = _sizes(network) or [0]
+    return min(n_in, *hidden[:1]) + sum(hidden) if hidden else n_in
+
+
+def _sizes(network: Network) -> list[int]:
+    """n_0 and the hidden n_1..n_L of the network's matrix inequality."""
+    sizes, pending = [], math.prod(network.input_shape)
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, LINEAR):
-            order += pending
+            if pending:
+                sizes.append(pending)
             pending = 0
-        elif isinstance(layer, Activation) and order and layer.slopes != (1.0, 1.0):
+        elif isinstance(layer, Activation) and sizes and layer.slopes != (1.0, 1.0):
             pending = math.prod(shape)
         elif isinstance(layer, MaxPool):
             raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")
-    return order
+    return sizes
 
 
-def _gains(segment: Network) -> bool:
+def gains(segment: Network) -> bool:
+    """Whether a semidefinite program can be sharper than layer constants."""
     kinds = [type(layer) for layer in segment.layers if not isinstance(layer, Flatten)]
     linear = [i for i, kind in enumerate(kinds) if kind in (Conv, Dense)]
     return len(linear) >= 2

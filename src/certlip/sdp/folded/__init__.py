@@ -64,7 +64,7 @@ def solve_folded(
     import torch  # noqa: F401, before the clock starts
 
     begin = time.perf_counter()
-    needed = memory_mb(stages)
+    needed = memory_mb([block.lmi.order for stage in stages for block in stage.blocks])
     if max_memory_mb is not None and needed > max_memory_mb:
         reason = f"all patches together need about {needed:.0f} MB, the limit is {max_memory_mb:.0f} MB"
         raise LimitExceeded("memory_limit", reason)
@@ -94,11 +94,10 @@ def solve_folded(
     )
 
 
-def memory_mb(stages: Sequence[Stage]) -> float:
-    """Predicted peak memory, torch included."""
+def memory_mb(orders: Sequence[int]) -> float:
+    """Predicted peak memory for blocks of these orders, torch included."""
     from certlip.sdp.folded.ascent import RANK
 
-    orders = [block.lmi.order for stage in stages for block in stage.blocks]
     return 300.0 + 8 * (N_MATRICES * max(orders) ** 2 + N_ROWS * RANK * sum(orders)) / 2**20
 
 

@@ -1,0 +1,172 @@
+"""The plan predicted tightest within a budget: dynamic programming over where segments end.
+
+For each layer that may begin a segment, all plans of the layers before it that no other plan beats in predicted loss
+and time are kept; one of a segment's candidates is put behind each of them. Loss and time only grow on the way, so what
+is over the budget is dropped at once and nothing that could win is lost (`certlip.partition.predict`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain, combinations, pairwise
+from typing import NamedTuple
+
+from certlip.errors import UnsupportedLayer
+from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
+from certlip.partition.calibration import Calibration
+from certlip.partition.plan import Merge, Plan, SegmentPlan
+from certlip.partition.predict import cut_looseness, segment_looseness, wall_seconds
+from certlip.partition.segment import make_segment
+
+SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
+"""Patches along a side that are tried: grids are square as far as the map is."""
+LEFT = "left to its layer constants: its programs are predicted not to fit the budget and the limits"
+
+
+class Budget(NamedTuple):
+    """seconds: of wall time, on so many cores."""
+
+    seconds: float
+    cores: int = 1
+
+
+class Candidate(NamedTuple):
+    """A segment with its predicted loss, the seconds of its jobs, and its orders where it can be chained."""
+
+    segment: SegmentPlan
+    looseness: float
+    jobs: tuple[float, ...]
+    orders: list[int]
+
+
+class Partial(NamedTuple):
+    """A plan of the first layers; chain: orders of the segments that the next one could be chained to."""
+
+    looseness: float = 0.0
+    total: float = 0.0
+    longest: float = 0.0
+    chain: tuple[tuple[int, ...], ...] = ()
+    segments: tuple[SegmentPlan, ...] = ()
+
+
+class Search:
+    """calibration: of the solver; merge, chain: of the plan; budget: what it may take."""
+
+    def __init__(self, calibration: Calibration, merge: Merge, chain: bool, budget: Budget) -> None:
+        self.calibration, self.merge, self.chain, self.budget = calibration, merge, chain, budget
+
+    def best(self, network: Network, spans: Sequence[Pair], grid: Pair | None) -> tuple[SegmentPlan, ...]:
+        """The segments of the plan predicted tightest, and of those the fastest.
+
+        spans: layers [first, last) that may be a segment; grid: of each with a convolution, None to choose.
+        """
+        fronts: dict[int, list[Partial]] = {0: [Partial()]}
+        for last in sorted({last for _, last in spans}):
+            reached = [
+                longer
+                for first, end in spans
+                if end == last
+                for candidate in self._candidates(network, first, last, grid)
+                for partial in fronts[first]
+                if (longer := self._extend(partial, candidate)) is not None
+            ]
+            fronts[last] = self._front(reached)
+        ends = [closed for p in fronts[len(network.layers)] if (closed := self._close(p)) is not None]
+        return min(ends, key=lambda p: (p.looseness, self._wall(p), len(p.segments))).segments
+
+    def _candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:
+        """The ways to bound layers [first, last) that keep the limits of a program; its layer constants always do."""
+        segment = make_segment(network, first, last, (1, 1))
+        if not segment.blocks:
+            return [self._candidate(network, segment)]
+        found = [segment.model_copy(update={"blocks": (), "note": LEFT})]
+        for tried in [grid] if grid else _grids(network.shapes[last]):
+            try:
+                segment = make_segment(network, first, last, tried, self.merge, self.chain)
+            except UnsupportedLayer:  # layers that cannot be cut, or patches that read nothing but padding
+                continue
+            plan = Plan(segments=(segment,), merge=self.merge)
+            if all(self.calibration.admits(plan.orders(job), job.joint) for job in plan.jobs):
+                found.append(segment)
+        return [self._candidate(network, segment) for segment in found]
+
+    def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
+        plan = Plan(segments=(segment,), merge=self.merge)
+        jobs = tuple(self._seconds(plan.orders(job), job.joint) for job in plan.jobs)
+        orders = [block.order for block in segment.blocks] if self.chain and segment.chainable else []
+        return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, orders)
+
+    def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:
+        """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
+        segment, looseness, jobs, orders = candidate
+        if partial.segments:
+            looseness += cut_looseness(self.chain, partial.segments[-1], segment)
+        closed = partial if orders else self._close(partial)
+        if closed is None:
+            return None
+        longer = Partial(
+            closed.looseness + looseness,
+            closed.total + math.fsum(jobs),
+            max(closed.longest, *jobs, 0.0),
+            (*closed.chain, tuple(orders)) if orders else (),
+            (*closed.segments, segment),
+        )
+        return longer if self._wall(longer) <= self.budget.seconds else None
+
+    def _close(self, partial: Partial) -> Partial | None:
+        """The partial plan with its open chain counted as a job, which one segment alone is not."""
+        if len(partial.chain) < 2:
+            return partial._replace(chain=())
+        orders = list(chain.from_iterable(partial.chain))
+        seconds = self._seconds(orders, joint=True)
+        total, longest = partial.total + seconds, max(partial.longest, seconds)
+        closed = partial._replace(total=total, longest=longest, chain=())
+        fits = self.calibration.admits(orders, joint=True) and self._wall(closed) <= self.budget.seconds
+        return closed if fits else None
+
+    def _front(self, partials: Sequence[Partial]) -> list[Partial]:
+        """Those that no other one beats in predicted loss and time, whatever follows."""
+        kept: dict[int, list[tuple[float, ...]]] = {}
+        front = []
+        for cost, partial in sorted(((self._cost(p), p) for p in partials), key=lambda pair: pair[0]):
+            others = kept.setdefault(min(len(partial.chain), 2), [])
+            if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in others):
+                others.append(cost)
+                front.append(partial)
+        return front
+
+    def _cost(self, partial: Partial) -> tuple[float, ...]:
+        """What must not be larger for a partial plan to be as good as another with as open a chain."""
+        orders = list(chain.from_iterable(partial.chain))
+        in_chain = (self._seconds(orders, joint=True), max(orders), sum(orders)) if orders else (0.0, 0, 0)
+        longest = partial.longest if self.budget.cores > 1 else 0.0
+        return (partial.looseness, partial.total, longest, *in_chain)
+
+    def _seconds(self, orders: Sequence[int], joint: bool) -> float:
+        return self.calibration.job_seconds(orders, joint) + self.calibration.start_seconds
+
+    def _wall(self, partial: Partial) -> float:
+        return wall_seconds(partial.total, partial.longest, self.budget.cores)
+
+
+def spans_between(network: Network, ends: Sequence[int] | None) -> list[Pair]:
+    """What may be a segment: the layers between given ends, or between any two layers that may begin one.
+
+    Activations stay behind the layer they follow and a flattening before the layer it feeds; pooling is on its own.
+    """
+    if ends is not None:
+        return list(pairwise(ends))
+    layers = network.layers
+    pools = [i for i, layer in enumerate(layers) if isinstance(layer, MaxPool)]
+    starts = {i for i, layer in enumerate(layers) if isinstance(layer, LINEAR)}
+    starts = {i - 1 if i and isinstance(layers[i - 1], Flatten) else i for i in starts}
+    places = sorted({0, len(layers)} | starts | set(pools) | {i + 1 for i in pools})
+    pairs = combinations(places, 2)
+    return [(a, b) for a, b in pairs if b - a == 1 or not any(a <= i < b for i in pools)]
+
+
+def _grids(shape: Shape) -> list[Pair]:
+    if len(shape) == 1:
+        return [(1, 1)]
+    return list(dict.fromkeys((min(side, shape[1]), min(side, shape[2])) for side in SIDES))
