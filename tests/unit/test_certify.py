@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 from fractions import Fraction
 
@@ -20,7 +21,9 @@ from certlip.errors import NotCertified
 from certlip.network import Array
 from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.tridiagonal import factorises
 
+certify_module = importlib.import_module("certlip.sdp.certify")  # the package has a function of that name
 SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-2.0, 1.0), (1.0, 3.0)]
 
 
@@ -145,6 +148,47 @@ def test_no_point_outside_the_inequality_is_ever_called_feasible(
         assert boundary is None or relative < 1e-8
 
 
+@limit(max_examples=60)
+@given(lmis())
+def test_what_is_factorised_is_the_scaled_matrix_less_the_margin(drawn: tuple[Lmi, np.random.Generator]) -> None:
+    lmi, _ = drawn
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certify_module, "factorises", lambda *blocks: seen.append(dense(*blocks)) or True)
+        c = margin(lmi, 2.0, start(lmi))
+    if c is None:
+        return
+    p = lmi.matrix(2.0, start(lmi))
+    ratio = np.diagonal(seen[0] + c * np.eye(lmi.order)) / np.diagonal(p)
+    scaling = 2.0 ** np.round(np.log2(ratio) / 2)
+    expected = scaling[:, None] * p * scaling - c * np.eye(lmi.order)
+    assert (np.tril(seen[0]) == np.tril(expected)).all()
+
+
+def dense(diagonal: list[Array], below: list[Array]) -> Array:
+    """The lower triangle of a block tridiagonal matrix."""
+    starts = np.concatenate([[0], np.cumsum([len(block) for block in diagonal])])
+    matrix = linalg.block_diag(*(np.diag(block) if block.ndim == 1 else block for block in diagonal))
+    for block, i, j, k in zip(below, starts, starts[1:], starts[2:], strict=False):
+        matrix[j:k, i:j] = block
+    return np.tril(matrix)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (5,), (3, 4), (9, 2, 6), (2, 3, 4, 5)])
+@pytest.mark.parametrize("first", ["a vector", "a matrix"])
+def test_blocks_factorise_exactly_where_the_whole_matrix_is_definite(sizes: tuple[int, ...], first: str) -> None:
+    rng = np.random.default_rng(0)
+    diagonal = [n + root @ root.T for n in sizes for root in [rng.standard_normal((n, n))]]
+    if first == "a vector":
+        diagonal[0] = rng.uniform(1, 9, sizes[0])
+    below = [3 * rng.standard_normal((m, n)) for n, m in itertools.pairwise(sizes)]
+    whole = dense(diagonal, below)
+    least = linalg.eigvalsh(whole)[0]
+    for shift, definite in [(least - 1e-9, True), (least + 1e-9, False)]:
+        shifted = [d - shift * (1 if d.ndim == 1 else np.eye(len(d))) for d in diagonal]
+        assert factorises(shifted, [b.copy() for b in below]) == definite
+
+
 @limit(max_examples=25)
 @given(lmis())
 def test_no_point_outside_by_some_ulps_is_ever_called_feasible(drawn: tuple[Lmi, np.random.Generator]) -> None:
@@ -234,6 +278,15 @@ def test_an_indefinite_optimum_of_a_solver_is_caught() -> None:
     assert linalg.eigvalsh(lmi.matrix(claimed, multipliers))[0] < 0
     assert not is_feasible(lmi, claimed, multipliers)
     assert certify(lmi, multipliers).rho > claimed
+
+
+def test_a_solvers_own_rho_is_taken_only_where_it_is_proved() -> None:
+    lmi = Lmi((np.random.default_rng(0).standard_normal((5, 4)), np.ones((3, 5))), ((0.0, 1.0),))
+    boundary = smallest_rho(lmi, start(lmi))
+    assert boundary is not None
+    for rho in (0.0, -1.0, np.nan, np.inf, boundary * (1 - 1e-9)):
+        assert boundary * (1 - 1e-12) <= certify(lmi, start(lmi), rho).rho <= boundary * (1 + 1e-12)
+    assert 2 * boundary <= certify(lmi, start(lmi), 2 * boundary).rho <= 2 * boundary * (1 + 1e-12)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_degenerate_networks_reach_the_gap_and_certify(name: str) -> None:
     lmi = Lmi(tuple(degenerate_networks()[name]), (RELU,) * (len(degenerate_networks()[name]) - 1))
     reduced, factors = sdp.reduce(lmi)
     proposal = structured.solve(reduced, rtol=1e-6, threads=1, max_seconds=None)
-    certified = sdp.certify(lmi, [t * f for t, f in zip(proposal.multipliers, factors, strict=True)])
+    certified = sdp.certify(lmi, *sdp.restore(proposal, factors))
     assert proposal.rho is not None
     lower = Ascent(problem_of(list(reduced.weights)))
     for _ in range(2000):

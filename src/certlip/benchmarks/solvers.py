@@ -19,7 +19,7 @@ from certlip.chain import Chain, relu_chain
 from certlip.errors import ConfigError, NoBound
 from certlip.limits import Limits
 from certlip.network import Activation, Conv, Network
-from certlip.sdp import certify, reduce
+from certlip.sdp import certify, reduce, restore
 from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
 
@@ -84,7 +84,7 @@ def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
     begin = time.perf_counter()
     reduced, factors = reduce(lmi)
     proposal = adapter.solve(reduced, rtol=rtol, threads=limit.threads, max_seconds=limit.max_seconds)
-    certified = certify(lmi, [t * f for t, f in zip(proposal.multipliers, factors, strict=True)])
+    certified = certify(lmi, *restore(proposal, factors))
     seconds = time.perf_counter() - begin
     eigenvalue = None
     if proposal.rho is not None:

@@ -59,7 +59,7 @@ def bound(
         nonlocal early
         reduced, factors = sdp.reduce(lmi)
         taus, early = _minimise(_Barrier(reduced), rtol, deadline)
-        return tuple(np.full(n, f * tau) for n, f, tau in zip(lmi.sizes[1:], factors, taus, strict=True))
+        return tuple(np.full(n, f * tau) for n, f, tau in zip(lmi.sizes[1:], factors[1:], taus, strict=True))
 
     result = certified_bound(network, propose)
     reason = "stopped at the time limit: certified, but not the tightest" if early else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import interpolative
 
 from certlip.chain import relu_chain
 from certlip.errors import DataError, LimitExceeded, NotCertified
@@ -100,7 +101,7 @@ def solve_lmi(
             f"solver {name} needs about {needed:.0f} MB for order {reduced.order}, the limit is {max_memory_mb:.0f} MB",
         )
     proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=max_seconds, **options)
-    certified: Certified = certify(lmi, [t * f for t, f in zip(proposal.multipliers, factors, strict=True)])
+    certified: Certified = certify(lmi, *restore(proposal, factors))
     return Solution(
         bound=certified.bound,
         rho=certified.rho,
@@ -117,7 +118,7 @@ def solve_lmi(
 
 
 def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
-    """An equivalent smaller, well-scaled `Lmi` for the solver, and the factor of each T_i back to the given one.
+    """An equivalent smaller, well-scaled `Lmi` for the solver, and the factors that take rho and each T_i back.
 
     Metrics move into W_0 and W_L, a wide W_0 and a tall W_L are replaced by their triangular QR factors, and each layer
     is divided by a power of two near its norm: with c_i the product of the squared divisors of W_i..W_L,
@@ -134,8 +135,15 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
         weights[-1] = linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
     divisors = []
     for i, weight in enumerate(weights):
-        norm = float(np.linalg.norm(weight, 2))
+        largest = float(np.abs(weight).max()) or 1.0
+        norm = largest * interpolative.estimate_spectral_norm(weight / largest, its=5, rng=0)
         divisors.append(2.0 ** round(np.log2(norm)) if 0 < norm < np.inf else 1.0)
         weights[i] = weight / divisors[-1]
     factors = np.cumprod(np.square(divisors[::-1]))[::-1]
-    return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors[1:])
+    return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors)
+
+
+def restore(proposal: solvers.Proposal, factors: Sequence[float]) -> tuple[Multipliers, float | None]:
+    """T_1..T_L and rho of a proposal in the units before `reduce`."""
+    rho = None if proposal.rho is None else proposal.rho * factors[0]
+    return tuple(t * f for t, f in zip(proposal.multipliers, factors[1:], strict=True)), rho

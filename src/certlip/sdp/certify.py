@@ -9,27 +9,30 @@ D is a diagonal of powers of two, exact, so that badly scaled networks verify to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from scipy import linalg
 
 from certlip.errors import NotCertified
 from certlip.network import Array
 from certlip.rounding import UNIT, gamma, sqrt_up
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.lmi import Lmi, Multipliers, add_diagonal
+from certlip.sdp.tridiagonal import cholesky, factorises, less_square, solve_lower
 
-SLACKS = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
-"""How far a proposal is moved towards a strictly feasible point until it verifies."""
+SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
+"""How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""
+INFLATIONS = (2.0, 32.0, 512.0, 8192.0)
+"""How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
 
 
 @dataclass(frozen=True, eq=False)
 class Certified:
     """A verified point of an `Lmi`.
 
-    rho: verified value; bound: sqrt(rho), rounded up; multipliers: T_1..T_L; slack: entry of `SLACKS` that was needed;
-    margin: the c of the Cholesky verification.
+    rho: verified value; bound: sqrt(rho), rounded up; multipliers: T_1..T_L; slack: how far they were moved towards the
+    start, 0 if not at all; margin: the c of the Cholesky verification.
     """
 
     rho: float
@@ -51,82 +54,95 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
     """The c for which D P D - c I was factorised, None if the point is not proved feasible."""
     if not _well_formed(lmi, rho, multipliers):
         return None
-    p = lmi.matrix(rho, multipliers)
-    if not (np.isfinite(p).all() and (np.diagonal(p) > 0).all()):
+    diagonal, below = lmi.blocks(rho, multipliers)
+    entries = np.concatenate([np.diagonal(block) if block.ndim == 2 else block for block in diagonal])
+    if not (np.isfinite(entries).all() and (entries > 0).all()):
         return None
     # where terms of the diagonal cancel, scaling to their difference would blow their rounding up
-    size = np.maximum(np.diagonal(p), lmi.positive_diagonal(rho, multipliers))
+    size = np.maximum(entries, lmi.positive_diagonal(rho, multipliers))
     scaling = np.ldexp(1.0, -np.round(np.log2(size) / 2).astype(int))
     error = lmi.error(rho, multipliers, scaling)
-    p *= scaling[:, None]
-    p *= scaling
     factor = gamma(lmi.order + 2)
-    c = 1.01 * (error + factor / (1 - factor) * float(np.trace(p)) + lmi.order * UNIT * 4)
+    trace = float((entries * scaling * scaling).sum())
+    c = 1.01 * (error + factor / (1 - factor) * trace + lmi.order * UNIT * 4)
     if not np.isfinite(c):
         return None
-    p[np.diag_indices_from(p)] -= c
-    try:
-        cholesky = linalg.cholesky(p, lower=True, overwrite_a=True, check_finite=False)
-    except linalg.LinAlgError:
-        return None
-    # some LAPACKs factorise NaN without complaint
-    return c if np.isfinite(np.diagonal(cholesky)).all() else None
+    scales = [scaling[i:j] for i, j in pairwise(lmi.starts)]
+    for i, (block, scale) in enumerate(zip(diagonal, scales, strict=True)):
+        block *= scale
+        block *= scale if block.ndim == 1 else scale[:, None]
+        diagonal[i] = block - c if block.ndim == 1 else add_diagonal(block, np.full(len(block), -c))
+    for block, before, here in zip(below, scales, scales[1:], strict=False):
+        block *= before
+        block *= here[:, None]
+    return c if factorises(diagonal, below) else None
 
 
-def certify(lmi: Lmi, multipliers: Sequence[Array]) -> Certified:
+def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) -> Certified:
     """The smallest rho that verifies for the proposed multipliers, or for a point slightly more feasible.
 
-    multipliers: T_1..T_L as a solver returned them; negative entries are clipped.
+    multipliers: T_1..T_L as a solver returned them; negative entries are clipped; rho: the solver's own, taken where
+    it verifies, which saves the search for the smallest.
     Raises NotCertified where no point near the proposal verifies (far from feasible, not finite, degenerate scaling).
     """
     if not all(np.isfinite(t).all() for t in multipliers):
         raise NotCertified("the solver returned multipliers that are not finite")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
-    anchor = start(lmi)
-    least = 2 * lmi.order**2 * UNIT
-    for slack in SLACKS:
-        mixed = tuple((1 - slack) * t + slack * t0 for t, t0 in zip(proposal, anchor, strict=True))
+    unit = lmi.order**2 * UNIT
+    if rho is not None:
+        raised = rho * (1 + INFLATIONS[1] * unit)
+        c = margin(lmi, raised, proposal)
+        if c is not None:
+            return Certified(raised, proposal, 0.0, c)
+    for slack, mixed in _towards_start(lmi, proposal):
         lowest = smallest_rho(lmi, mixed)
         if lowest is None:
             continue
-        for inflation in (least, 64 * least, 4096 * least):
-            rho = lowest * (1 + inflation)
-            c = margin(lmi, rho, mixed)
+        for inflation in INFLATIONS:
+            raised = lowest * (1 + inflation * unit)
+            c = margin(lmi, raised, mixed)
             if c is not None:
-                return Certified(rho, mixed, slack, c)
+                return Certified(raised, mixed, slack, c)
     raise NotCertified("no bound could be verified from the solver's multipliers")
 
 
+def _towards_start(lmi: Lmi, proposal: Multipliers) -> Iterator[tuple[float, Multipliers]]:
+    """Each slack with its multipliers."""
+    yield 0.0, proposal
+    anchor = start(lmi)
+    for slack in SLACKS:
+        yield slack, tuple((1 - slack) * t + slack * t0 for t, t0 in zip(proposal, anchor, strict=True))
+
+
 def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
-    """Smallest rho with P(rho, T) >= 0 by Schur complement, up to rounding; None if S is not definite.
+    """Smallest rho with P(rho, T) >= 0 by Schur complements, up to rounding; None if there is none.
 
     Unverified: a proposal for `margin`.
     """
-    n_0 = lmi.sizes[0]
-    p = lmi.matrix(0.0, multipliers)
-    coupling, head = p[n_0:, :n_0], p[:n_0, :n_0]
-    if lmi.n_multipliers:
-        try:
-            factor = linalg.cholesky(p[n_0:, n_0:], lower=True, check_finite=False)
-        except (linalg.LinAlgError, ValueError):
-            return None
-        n_1 = lmi.sizes[1]
-        # the coupling lives in the first n_1 rows; of the triangular solve all rows are needed
-        reduced = linalg.solve_triangular(factor, np.eye(lmi.n_multipliers, n_1), lower=True, check_finite=False)
-        gram = reduced.T @ reduced
-        head = coupling[:n_1].T @ gram @ coupling[:n_1] - head
-    else:
-        head = -head
-    if lmi.input_metric is not None:
-        if not (lmi.input_metric > 0).all():
-            return None
-        root = 1.0 / np.sqrt(lmi.input_metric)
-        head = root[:, None] * head * root
-    if not np.isfinite(head).all():
+    if lmi.input_metric is not None and not (lmi.input_metric > 0).all():
         return None
-    largest = float(np.linalg.eigvalsh(head)[-1])
-    scale = float(np.abs(np.diagonal(head)).max())
+    (head, *diagonal), below = lmi.blocks(0.0, multipliers)
+    rows: Array | None = None
+    for block, coupling in zip(diagonal[::-1], below[::-1], strict=True):
+        factor = cholesky(block if rows is None else less_square(block, rows))
+        if factor is None:
+            return None
+        rows = solve_lower(factor, np.asfortranarray(coupling))
+    root = np.ones(lmi.sizes[0]) if lmi.input_metric is None else 1.0 / np.sqrt(lmi.input_metric)
+    gram = _gram(head, rows, root)
+    if not np.isfinite(gram).all():
+        return None
+    largest = float(np.linalg.eigvalsh(gram)[-1])
+    scale = float(np.abs(np.diagonal(gram)).max())
     return max(largest + 1e-13 * scale, np.finfo(float).tiny * 2.0**200)
+
+
+def _gram(head: Array, rows: Array | None, root: Array) -> Array:
+    """A matrix with the largest eigenvalue of D (rows' rows - head) D, D = diag(root); head: zero if a vector."""
+    if rows is not None and head.ndim == 1:
+        rows = rows * root
+        return rows @ rows.T if len(rows) < len(root) else rows.T @ rows
+    return root[:, None] * (-head if rows is None else rows.T @ rows - head) * root
 
 
 def start(lmi: Lmi) -> Multipliers:

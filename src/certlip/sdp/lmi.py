@@ -67,21 +67,34 @@ class Lmi:
         """A vector of all multipliers cut into T_1..T_L."""
         return tuple(np.split(multipliers, np.cumsum(self.sizes[1:])[:-1])) if self.n_multipliers else ()
 
+    @np.errstate(over="ignore", invalid="ignore")  # entries that are not finite prove nothing
+    def blocks(self, rho: float, multipliers: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """The blocks of P(rho, T) on its diagonal and below.
+
+        Those on the diagonal have shape (n_i, n_i), or (n_i,) where they are diagonal matrices themselves; those below
+        have shape (n_i, n_{i-1}), i = 1..L.
+        """
+        m = np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
+        diagonal, below = [rho * m, *(2 * t for t in multipliers)], []
+        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False)):
+            tw = t[:, None] * w
+            if a * b:
+                diagonal[i] = add_diagonal(2 * a * b * (w.T @ tw), diagonal[i])
+            below.append(-(a + b) * tw)
+        last = self.weights[-1]
+        q_last = last if self.output_metric is None else self.output_metric[:, None] * last
+        diagonal[-1] = add_diagonal(-(last.T @ q_last), diagonal[-1])
+        return diagonal, below
+
     def matrix(self, rho: float, multipliers: Sequence[Array]) -> Array:
         """P(rho, T) as a dense symmetric (order, order) matrix."""
         p = np.zeros((self.order, self.order))
-        m = np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
-        self._block(p, 0, 0)[...] = np.diag(rho * m)
-        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False), start=1):
-            tw = t[:, None] * w
-            if a * b:
-                self._block(p, i - 1, i - 1)[...] += 2 * a * b * (w.T @ tw)
-            self._block(p, i, i)[...] = np.diag(2 * t)
-            self._block(p, i, i - 1)[...] = -(a + b) * tw
-            self._block(p, i - 1, i)[...] = self._block(p, i, i - 1).T
-        last = self.weights[-1]
-        q_last = last if self.output_metric is None else self.output_metric[:, None] * last
-        self._block(p, len(self.sizes) - 1, len(self.sizes) - 1)[...] -= last.T @ q_last
+        diagonal, below = self.blocks(rho, multipliers)
+        for i, block in enumerate(diagonal):
+            self._block(p, i, i)[...] = block if block.ndim == 2 else np.diag(block)
+        for i, block in enumerate(below, start=1):
+            self._block(p, i, i - 1)[...] = block
+            self._block(p, i - 1, i)[...] = block.T
         return p
 
     def positive_diagonal(self, rho: float, multipliers: Sequence[Array]) -> Array:
@@ -122,6 +135,12 @@ class Lmi:
 
     def _block(self, p: Array, i: int, j: int) -> Array:
         return p[self.starts[i] : self.starts[i + 1], self.starts[j] : self.starts[j + 1]]
+
+
+def add_diagonal(matrix: Array, diagonal: Array) -> Array:
+    """The matrix, overwritten, plus a diagonal one."""
+    matrix[np.diag_indices_from(matrix)] += diagonal
+    return matrix
 
 
 def _magnitudes(weight: Array, radius: Array | None, rounding: float) -> tuple[Array, Array]:
