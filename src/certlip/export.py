@@ -15,7 +15,7 @@ from torch import fx, nn
 from certlip import operators
 from certlip.errors import DataError, ExportError
 from certlip.network import Layer, Network, Shape
-from certlip.torch_layers import BATCH_NORMS, convert, fold, refused
+from certlip.torch_layers import BATCH_NORMS, convert, fold, fold_padding, refused
 from certlip.tracing import METADATA, first_line, module_of, operation_of, qualified_name, run_node, trace
 
 RTOL = 1e-10
@@ -92,7 +92,8 @@ def _read_layers(traced: fx.GraphModule, inputs: torch.Tensor) -> tuple[Layer, .
             shapes[node] = tuple(value.shape[1:])
             module = module_of(node, interpreter)
             new = convert(qualified_name(node), module, shapes[sources[0]], shapes[node])
-            folded = fold(layers[-1], new[0]) if layers and isinstance(module, BATCH_NORMS) else None
+            folding = fold if isinstance(module, BATCH_NORMS) else fold_padding
+            folded = folding(layers[-1], new[0]) if layers and new else None
             if folded is None:
                 layers += new
             else:

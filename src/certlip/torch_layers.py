@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,17 @@ def fold(before: Layer, scaling: Layer) -> Layer | None:
         scale = np.diag(scaling.weight)
         return Dense(before.name, before.weight * scale[:, None], before.bias * scale + scaling.bias)
     return None
+
+
+def fold_padding(before: Layer, after: Layer) -> Layer | None:
+    """One layer for a ZeroPad2d as `convert` writes it and the Conv that follows; None if they are something else."""
+    if not (isinstance(before, Conv) and isinstance(after, Conv)):
+        return None
+    one_to_one = before.weight.shape == (before.groups, 1, 1, 1) and before.stride == (1, 1)
+    if not (one_to_one and (before.weight == 1).all() and not before.bias.any()):
+        return None
+    top, bottom, left, right = (p + q for p, q in zip(before.padding, after.padding, strict=True))
+    return replace(after, padding=(top, bottom, left, right))
 
 
 def as_module(function: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
@@ -199,6 +211,15 @@ def _reshape(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[
     return [Flatten(name)]
 
 
+def _zero_pad(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    """A padded convolution that copies each pixel."""
+    if len(shape) != 3 or min(module.padding) < 0:
+        raise refused(name, f"ZeroPad2d by {module.padding} of an input of shape {shape}")
+    left, right, top, bottom = module.padding
+    sides = (top, bottom, left, right)
+    return [Conv(name, np.ones((shape[0], 1, 1, 1)), np.zeros(shape[0]), padding=sides, groups=shape[0])]
+
+
 def _elementwise(kind: str) -> Callable[[str, Any, Shape, Shape], list[Layer]]:
     return lambda name, module, shape, output_shape: [Activation(name, kind)]
 
@@ -215,6 +236,7 @@ _CONVERTERS: dict[Any, Callable[[str, Any, Shape, Shape], list[Layer]]] = {
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
     nn.MaxPool2d: _max_pool,
+    nn.ZeroPad2d: _zero_pad,
     nn.Flatten: _reshape,
     nn.ReLU: _elementwise("relu"),
     nn.LeakyReLU: _leaky_relu,

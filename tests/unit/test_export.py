@@ -286,6 +286,7 @@ class Batch(nn.Module):
         (Branch(torch.add), "block3.add: no bound for add"),
         (Branch(lambda a, b: torch.cat([a, b], 1)), "block3.cat: no bound for cat"),
         (Branch(lambda a, b: F.linear(a.flatten(1), b.flatten(1))), "block3.linear: no bound for linear"),
+        (nn.ZeroPad2d((0, -1, 0, 0)), "block3: no bound for ZeroPad2d by (0, -1, 0, 0)"),
         (Branch(lambda a, b: (a, b)), "output: no bound for anything but one tensor"),
         (Branch(lambda a, b: F.dropout(a)), "block3.dropout: no bound for dropout"),
         (Branch(lambda a, b: 2 * a), "block3.mul: no bound for mul"),
@@ -385,8 +386,25 @@ def test_network_back_to_torch_computes_the_same_function():
     assert not module.training
 
 
+def test_zero_padding_goes_into_the_convolution_behind_it_and_is_a_layer_elsewhere():
+    pad = nn.ZeroPad2d((1, 0, 2, 3))
+    (layer,) = exported(nn.Sequential(pad, nn.Conv2d(3, 2, 3, padding=1))).layers
+    assert layer.padding == (3, 4, 2, 1)
+    assert [type(a) for a in exported(nn.Sequential(pad, nn.ReLU(), nn.Conv2d(3, 2, 3))).layers] == [
+        Conv,
+        Activation,
+        Conv,
+    ]
+    assert len(exported(nn.Sequential(pad, nn.MaxPool2d(2))).layers) == 2
+    ones = nn.Conv2d(1, 3, 1, padding=1, bias=False)
+    nn.init.ones_(ones.weight)
+    assert len(exported(nn.Sequential(ones, nn.Conv2d(3, 2, 3)), (1, 5, 5)).layers) == 2
+
+
 def test_export_is_the_inverse_of_to_torch():
     module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1, groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
     network = export_network(module, IMAGE)
     again = export_network(to_torch(network), IMAGE)
     assert again.sha256 == network.sha256
+    uneven = Network((Conv("0", np.ones((2, 3, 3, 3)), np.ones(2), padding=(0, 1, 2, 1)),), IMAGE)
+    assert export_network(to_torch(uneven), IMAGE).layers[0].padding == (0, 1, 2, 1)
