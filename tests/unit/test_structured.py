@@ -17,7 +17,6 @@ from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import load, structured
-from certlip.sdp.structured import ascent as ascent_module
 from certlip.sdp.structured import rounds
 from certlip.sdp.structured.ascent import Ascent
 from certlip.sdp.structured.neurons import Neurons
@@ -164,7 +163,7 @@ def test_gap_closes_and_complementarity_holds_at_the_end() -> None:
     ids=["3x50", "1x80", "conv1", "conv4", "conv8", "7x20"],
 )
 def test_relative_gap_is_reached_within_thirty_iterations(weights: list[Array]) -> None:
-    outcome = ascend(problem_of(weights), start_of(weights), rtol=1e-5)
+    outcome = ascend(problem_of(weights), rtol=1e-5)
     assert outcome.gap <= 1e-5
     assert outcome.iterations <= 30
     solution = sdp.solve(weights, "structured", rtol=1e-5)
@@ -218,16 +217,16 @@ def test_a_factor_of_too_low_rank_is_widened(monkeypatch: pytest.MonkeyPatch) ->
     narrow = Ascent(problem_of(weights), rank=1)
     for _ in range(500):
         narrow.sweep()
-    optimum = ascend(problem_of(weights), start_of(weights), rtol=1e-7)
+    optimum = ascend(problem_of(weights), rtol=1e-7)
     assert narrow.lower < optimum.lower * (1 - 1e-4)
-    monkeypatch.setattr(ascent_module, "RANK", 1)
-    assert ascend(problem_of(weights), start_of(weights), rtol=1e-6).gap <= 1e-6
+    monkeypatch.setattr(Ascent.__init__, "__defaults__", (1,))
+    assert ascend(problem_of(weights), rtol=1e-6).gap <= 1e-6
 
 
 def test_newtons_method_alone_finds_the_same_optimum() -> None:
     for weights in (chain(10, 12, 8), chain(6, 8, 7, 5), conv_block(1, side=8)):
         by_newton = follow(problem_of(weights), start_of(weights), rtol=1e-6)
-        by_ascent = ascend(problem_of(weights), start_of(weights), rtol=1e-7)
+        by_ascent = ascend(problem_of(weights), rtol=1e-7)
         assert by_newton.gap <= 1e-6
         assert abs(by_newton.rho - by_ascent.rho) <= 2e-6 * by_ascent.rho
 
@@ -235,7 +234,7 @@ def test_newtons_method_alone_finds_the_same_optimum() -> None:
 def test_dual_bounds_of_newtons_method_stay_below_the_optimum() -> None:
     weights = chain(6, 8, 7, 5)
     problem = problem_of(weights)
-    optimum = ascend(problem, start_of(weights), rtol=1e-8).rho
+    optimum = ascend(problem, rtol=1e-8).rho
     rng = np.random.default_rng(0)
     first = start_of(weights)
     finite = 0
@@ -256,7 +255,7 @@ def test_newtons_method_takes_over_where_the_ascent_stops_early(monkeypatch: pyt
     assert proposal.rho is not None
     problem = problem_of(list(reduced.weights))
     monkeypatch.setattr(rounds, "MAX_ROUNDS", 20)
-    assert proposal.rho <= ascend(problem, start_of(list(reduced.weights)), rtol=1e-8).lower * (1 + 2e-6)
+    assert proposal.rho <= ascend(problem, rtol=1e-8).lower * (1 + 2e-6)
 
 
 def test_time_limit_returns_a_certified_bound_and_says_so() -> None:

@@ -21,13 +21,14 @@ from certlip.sdp.folded.problem import Block, Stage
 from certlip.sdp.folded.propose import Point, ascend, backwards, top
 from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.metric import CertifiedMetric, absorb
+from certlip.sdp.structured.rows import RANK
 
 __all__ = ["Block", "Folded", "Stage", "solve_folded"]
 
 N_MATRICES = 8
 """Dense matrices of the largest block's order alive at the peak of its certification."""
 N_ROWS = 12
-"""Copies of the rows of all blocks, of `ascent.RANK` numbers a row, alive at the peak of a sweep."""
+"""Copies of the rows of all blocks, of `RANK` numbers a row, alive at the peak of a sweep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +97,6 @@ def solve_folded(
 
 def memory_mb(orders: Sequence[int]) -> float:
     """Predicted peak memory for blocks of these orders, torch included."""
-    from certlip.sdp.folded.ascent import RANK
-
     return 300.0 + 8 * (N_MATRICES * max(orders) ** 2 + N_ROWS * RANK * sum(orders)) / 2**20
 
 

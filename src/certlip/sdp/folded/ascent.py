@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.network import Array
-from certlip.sdp.folded.copies import TINY, Copies, unit
+from certlip.sdp.folded.copies import Copies
 from certlip.sdp.folded.problem import Stage
 from certlip.sdp.lmi import Multipliers
+from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RANK = 16
-PLAIN_SWEEPS = 5
 FLOOR = 1e-9
 """Share of its root mean square below which no norm falls: quotients of smaller numbers are noise."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,10 @@ from certlip.network import Array
 from certlip.sdp.folded.problem import Block
 from certlip.sdp.lmi import Multipliers
 from certlip.sdp.structured.neurons import Neurons
+from certlip.sdp.structured.rows import TINY, VANISHED, thin, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TINY = 1e-300
-VANISHED = 1e-10
-"""A neuron whose input is smaller than this times its layer's keeps its multiplier: the quotient is noise."""
-DENSE = 0.3
-"""A layer with a larger share of nonzeros is multiplied densely."""
 
 
 class Copies:
@@ -34,7 +28,7 @@ class Copies:
         lmi = blocks[0].lmi
         self.blocks, self.positions, self.slopes, self.n_in = list(blocks), list(positions), lmi.slopes, lmi.sizes[0]
         self._neurons = Neurons.of([*lmi.weights[:-1], last], lmi.slopes)
-        self._layers = [(_thin(w), _thin(w.T)) for w in self._neurons.weights]
+        self._layers = [(thin(w), thin(w.T)) for w in map(_tensor, self._neurons.weights)]
         self.hidden = [w.shape[1] for w in self._neurons.weights[1:]]
         self.multipliers: list[Tensor] = []
 
@@ -77,22 +71,11 @@ class Copies:
         return tuple(factor * t for t in self._neurons.restore(found))
 
 
-def unit(rows: Tensor) -> Tensor:
-    """Rows (along the last axis) of norm one; those that vanish stay zero."""
-    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(TINY)
-
-
 def _times(weight: Tensor, rows: Tensor) -> Tensor:
     return (weight @ rows.flatten(1)).view(weight.shape[0], *rows.shape[1:])
 
 
-def _thin(weight: Array) -> Tensor:
-    """The fastest form for products with a few columns."""
+def _tensor(weight: Array) -> Tensor:
     import torch
 
-    tensor = torch.tensor(np.ascontiguousarray(weight), dtype=torch.float64)
-    if np.count_nonzero(weight) > DENSE * weight.size:
-        return tensor
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return tensor.to_sparse_csr()
+    return torch.tensor(np.ascontiguousarray(weight), dtype=torch.float64)

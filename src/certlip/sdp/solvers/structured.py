@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,6 @@ from certlip.sdp.solvers._conic import missing
 from certlip.sdp.structured.neurons import Neurons
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from certlip.sdp.structured.outcome import Outcome
     from certlip.sdp.structured.problem import Problem
 
@@ -80,34 +79,39 @@ def solve(
     torch.set_num_threads(threads)
     try:
         problem = Problem(neurons.weights, neurons.slopes, device)
-        first = problem.cost.new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
         with _logged(verbose):
-            outcome = _solve(problem, first, rtol, max_seconds)
+            outcome = _solve(problem, neurons, rtol, max_seconds)
     finally:
         torch.set_num_threads(n_threads)
     multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
-    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, outcome.rho)
+    rho = outcome.rho if math.isfinite(outcome.rho) else None
+    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho)
 
 
-def _solve(problem: Problem, first: Tensor, rtol: float, max_seconds: float | None) -> Outcome:
+def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float | None) -> Outcome:
     """Ascent, and Newton's method from where the ascent stalls."""
     from certlip.sdp.structured.newton import follow
     from certlip.sdp.structured.rounds import ascend
 
     begin = time.perf_counter()
-    ascended = ascend(problem, first, rtol, max_seconds)
-    message = f"{ascended.iterations} rounds of ascent"
-    if ascended.status == "time_limit" or ascended.gap <= rtol:
-        return replace(ascended, message=f"{message}, gap {ascended.gap:.1e}")
+    found = ascend(problem, rtol, max_seconds)
+    found = replace(found, message=f"{found.iterations} rounds of ascent, gap {found.gap:.1e}")
+    if found.gap <= rtol:
+        return found
+    first = problem.cost.new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
+    if not math.isfinite(found.rho):
+        found = replace(found, multipliers=first)
+    if found.status == "time_limit":
+        return found
     left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
     # inside by a little: Newton's method crawls along the boundary otherwise
-    inside = (1 - WARM_SHARE) * ascended.multipliers + WARM_SHARE * first
-    newton = follow(problem, inside, rtol, left, ascended.lower)
-    best = newton if newton.rho < ascended.rho else replace(newton, multipliers=ascended.multipliers, rho=ascended.rho)
-    message = f"{message}, {newton.iterations} Newton steps, gap {best.gap:.1e}"
+    inside = (1 - WARM_SHARE) * found.multipliers + WARM_SHARE * first
+    newton = follow(problem, inside, rtol, left, found.lower)
+    best = newton if newton.rho < found.rho else replace(newton, multipliers=found.multipliers, rho=found.rho)
+    words = f"{found.iterations} rounds of ascent, {newton.iterations} Newton steps, gap {best.gap:.1e}"
     if newton.message:
-        message = f"{message} ({newton.message})"
-    return replace(best, iterations=ascended.iterations + newton.iterations, message=message)
+        words = f"{words} ({newton.message})"
+    return replace(best, iterations=found.iterations + newton.iterations, message=words)
 
 
 @contextmanager

@@ -22,23 +22,15 @@ low r costs no soundness: the gap to the primal shows.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from certlip.sdp.structured.problem import Problem
+from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, VANISHED, thin, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-RANK = 16
-DENSE = 0.3
-"""A layer with a larger share of nonzeros is multiplied densely."""
-PLAIN_SWEEPS = 5
-TINY = 1e-300
-VANISHED = 1e-10
-"""A neuron whose input is smaller than this times its layer's keeps its multiplier: the quotient is noise."""
 
 
 class Ascent:
@@ -48,15 +40,14 @@ class Ascent:
     of the last `settle`; lower: largest value so far, a lower bound on rho up to rounding.
     """
 
-    def __init__(self, problem: Problem, rank: int | None = None) -> None:
-        rank = RANK if rank is None else rank
+    def __init__(self, problem: Problem, rank: int = RANK) -> None:
         self._random = np.random.default_rng(0)
         self._like = problem.cost
         self.slopes = problem.slopes
-        self._layers = [(_thin(w), _thin(w.T)) for w in problem.weights]
+        self._layers = [(thin(w), thin(w.T)) for w in problem.weights]
         self.inputs = self._sample(problem.n_0, rank)
         self.inputs /= self.inputs.norm()
-        self.directions = [_unit(self._sample(s.stop - s.start, rank)) for s in problem.blocks[1:]]
+        self.directions = [unit(self._sample(s.stop - s.start, rank)) for s in problem.blocks[1:]]
         self.multipliers = [self._like.new_ones(len(s)) for s in self.directions]
         self.lower = 0.0
         self._age, self._last_value = 0, -math.inf
@@ -90,7 +81,7 @@ class Ascent:
         self.inputs = inputs + momentum * (inputs - self._last_inputs)
         self.inputs /= self.inputs.norm()
         pairs = zip(directions, self._last_directions, strict=True)
-        self.directions = [_unit(new + momentum * (new - old)) for new, old in pairs]
+        self.directions = [unit(new + momentum * (new - old)) for new, old in pairs]
         self._last_inputs, self._last_directions = inputs, directions
 
     def settle(self) -> None:
@@ -110,7 +101,7 @@ class Ascent:
         """Double the rank, new columns small and random: a way out of maxima that only low rank makes."""
         self.inputs = self._widened(self.inputs)
         self.inputs /= self.inputs.norm()
-        self.directions = [_unit(self._widened(s)) for s in self.directions]
+        self.directions = [unit(self._widened(s)) for s in self.directions]
         self._restart()
 
     def _restart(self) -> None:
@@ -153,16 +144,3 @@ class Ascent:
 
         noise = 0.01 * self._sample(*rows.shape)
         return torch.cat([rows, noise * rows.norm(dim=1, keepdim=True)], dim=1)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
-
-
-def _thin(weight: Tensor) -> Tensor:
-    """The fastest form for products with a few columns."""
-    if int(weight.count_nonzero()) > DENSE * weight.numel():
-        return weight.contiguous()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return weight.to_sparse_csr()

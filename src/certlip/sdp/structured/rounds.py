@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
+PATIENCE = 3
+"""Rounds without progress in either bound after which the ascent gives up."""
 USUAL_LOSS = 0.1
 """Share of rtol given up for strict feasibility: optimal multipliers may lie on the boundary."""
 OTHER_LOSSES = (1e-3, 1.0, 10.0, 100.0)
@@ -28,15 +30,16 @@ LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 """Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
 
 
-def ascend(problem: Problem, start: Tensor, rtol: float, max_seconds: float | None = None) -> Outcome:
-    """Rounds of sweeps until both bounds are within rtol, or the rounds are used up.
+def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> Outcome:
+    """Rounds of sweeps until both bounds are within rtol, or progress ends.
 
-    start: strictly feasible multipliers, (m,), what is left if nothing better comes. Outcome.iterations
-    counts rounds.
+    Outcome.iterations counts rounds; its rho is infinite where no round gave feasible multipliers.
     """
+    import torch
+
     begin = time.perf_counter()
     ascent = Ascent(problem)
-    best, rho = start, math.inf
+    best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
@@ -47,9 +50,9 @@ def ascend(problem: Problem, start: Tensor, rtol: float, max_seconds: float | No
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower
         last = late or n_rounds == MAX_ROUNDS
+        converged, gap_before = progress <= 0.01 * rtol, 1 - ascent.lower / rho
         if progress <= rtol or last:
             losses = [share * rtol for share in (USUAL_LOSS, *OTHER_LOSSES)] + list(LAST_LOSSES)
-            converged = progress <= 0.01 * rtol
             multipliers, top = _opened(problem, ascent, losses if converged or last else losses[:1], rtol)
             best, rho = (multipliers, top) if top < rho else (best, rho)
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
@@ -58,6 +61,10 @@ def ascend(problem: Problem, start: Tensor, rtol: float, max_seconds: float | No
             return outcome
         if progress <= rtol and ascent.saturated:
             ascent.widen()
+        elif converged and outcome.gap > gap_before / 2:
+            stalled += 1
+            if stalled == PATIENCE:
+                return outcome
     return outcome
 
 
