@@ -58,7 +58,7 @@ def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
             "alone": law,
             "joint": _fit(joint),
             "start_seconds": float(np.median(starts + more)),
-            "n_max": _largest_order(solver, law, limit),
+            "n_max": largest_order(solver, law, limit),
         }
     except NoBound as error:
         measured = {"failure": str(error)}
@@ -138,7 +138,7 @@ def _fit(points: Sequence[tuple[int, float]]) -> Law:
     return Law(factor=factor, exponent=exponent, points=tuple(points))
 
 
-def _largest_order(solver: str, law: Law, limit: Limits) -> int:
+def largest_order(solver: str, law: Law, limit: Limits) -> int:
     """Within the limits by the law and by what the solver says of its memory; without one, what this machine has."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
     allowed = limit.max_memory_mb or physical
