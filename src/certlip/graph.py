@@ -57,14 +57,19 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
     traced = trace(module)
     interpreter = fx.Interpreter(traced)
     example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    start = example.clone()
     interpreter.args_iter = iter([example])
     reached: dict[fx.Node, float] = {}
     for node in traced.graph.nodes:
         sources = [n for n in node.all_input_nodes if n in reached]
         if node.op == "output":
             break
+        shared = [interpreter.env[n] for n in sources if len(n.users) > 1]
+        versions = [_version(v) for v in shared]
         with torch.no_grad():
             value = interpreter.env[node] = run_node(interpreter, node)
+        if versions != [_version(v) for v in shared]:
+            raise refused(qualified_name(node), f"{operation_of(node)} in place of what others use")
         if node.op == "placeholder" and not reached:
             reached[node] = 1.0
         elif sources and not isinstance(value, METADATA):
@@ -72,7 +77,15 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
             reached[node] = add_up(multiply_up([c, reached[n]]) for c, n in zip(constants(step), sources, strict=True))
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
+    with torch.no_grad():
+        if not torch.equal(module(start), interpreter.env[sources[0]]):
+            raise refused(type(module).__name__, "a forward that its trace does not repeat")
     return reached[sources[0]]
+
+
+def _version(value: Any) -> int:
+    """How often a tensor was changed in place."""
+    return value._version if isinstance(value, Tensor) else 0
 
 
 def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]) -> Node:

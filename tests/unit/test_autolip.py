@@ -15,7 +15,7 @@ from certlip import operators
 from certlip.errors import UnsupportedLayer
 from certlip.export import export_network
 from certlip.methods import autolip
-from certlip.network import LINEAR
+from certlip.network import LINEAR, Conv, Network
 from certlip.record import Kind
 from certlip.verify import verify
 
@@ -110,6 +110,44 @@ def test_few_iterations_stay_below_the_true_norm() -> None:
 def test_constant_of_a_graph_sums_over_the_inputs_of_each_node(function, expected) -> None:
     value, a, b = estimate_of(function)
     assert value == pytest.approx(expected(a, b), rel=1e-3)
+
+
+class InPlace(Graph):
+    """Changes what it reads later, or what nothing reads by that name."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        return self.function(h)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+@pytest.mark.parametrize("function", [lambda h: h.relu_() + h, lambda h: F.leaky_relu(h, -3.0, inplace=True) + h])
+def test_a_step_in_place_of_what_another_reads_is_refused(function, certified: bool) -> None:
+    with pytest.raises(UnsupportedLayer, match="in place of what others use"):
+        autolip.bound(seeded(InPlace(function)), (4,), certified=certified)
+
+
+def test_a_change_in_place_that_the_trace_loses_is_refused() -> None:
+    def lost(h: torch.Tensor) -> torch.Tensor:
+        h.mul_(3.0)
+        return h + h.tanh()
+
+    with pytest.raises(UnsupportedLayer, match="no bound for"):
+        autolip.bound(seeded(InPlace(lost)), (4,))
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_uneven_padding_survives_the_way_through_torch(certified: bool) -> None:
+    weight = np.random.default_rng(2).standard_normal((2, 1, 3, 3))
+    network = Network((Conv("c", weight, np.zeros(2), padding=(0, 2, 1, 0)),), (1, 5, 4))
+    record = certlip.bound(network, method="autolip", certified=certified, n_iter=400)
+    true = float(np.linalg.norm(operators.matrix(network.layers[0], (1, 5, 4)).toarray(), 2))
+    assert record.value is not None
+    if certified:
+        assert true <= record.value <= true * (1 + 1e-9)
+        assert verify(record.certificate)
+    else:
+        assert record.value >= true * (1 - 1e-6)  # the padding is a node of its own
 
 
 def test_overlapping_max_pooling_counts_the_windows_that_share_a_pixel() -> None:

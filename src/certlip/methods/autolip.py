@@ -5,7 +5,9 @@ method on its automatic derivative, v <- grad 1/2 ||A v||^2, normalised (algorit
 only, so it takes any affine layer, residual sums and concatenations included. An estimate: the power method converges
 from below, and activations that are not known have their slope sampled.
 
-With ``certified`` the constants are those of `certlip.norms`, for layers that have one, sums and concatenations.
+With ``certified`` the constants are those of `certlip.norms`, for layers that have one, sums and concatenations. A
+chain then has a certificate. Of another graph the value stays an estimate: its layers are proved, but its wiring is
+read off a trace, and a certificate would have to carry the graph and prove that it computes what the module computes.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def _certified(module: nn.Module, input_shape: Shape) -> Bound:
         network = export_network(module, input_shape)
     except UnsupportedLayer:
         value = lipschitz(module, input_shape, _certified_constants, seed=0)
-        reason = "an upper bound, but the graph is not a chain and certificates are of chains"
+        reason = "the layers' constants are proved, but the graph is not a chain and its wiring has no certificate"
         return Bound(value, kind=Kind.ESTIMATE, reason=reason)
     certificate = UpperCertificate.from_constants(network, norms.layer_constants(network))
     return Bound(certificate.value, certificate, kind=Kind.CERTIFIED)
