@@ -39,6 +39,10 @@ rule all:
         ),
 
 
+onstart:
+    require_writable("results")
+
+
 onsuccess:
     print(*waiting_sentences(), sep="\n", file=sys.stderr)
 

@@ -78,9 +78,9 @@ def _table_flaws(results: Path, rows: Sequence[Pair]) -> list[str]:
         wrong = set(found.index) ^ set(expected.index) or {"a row that stands there twice"}
         return [f"{path}: its rows are not those of the configuration: {', '.join(map(str, sorted(map(str, wrong))))}"]
     same = (found == expected).fillna(False).astype(bool) | (found.isna() & expected.isna())
-    differing = [
-        f"{path}: {'/'.join(row)} is not what its record says" for row, equal in same.all(axis=1).items() if not equal
-    ]
+    wrong_rows = expected[~same.all(axis=1)]
+    names = wrong_rows["network"] + "/" + wrong_rows["method"]
+    differing = [f"{path}: {name} is not what its record says" for name in names]
     return differing or check(bounds)
 
 

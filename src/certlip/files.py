@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -18,20 +19,30 @@ from certlip.errors import DataError, NoBound, NoData, UnsupportedLayer
 
 @contextmanager
 def write_atomically(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """Open a temporary file beside `path` and rename it to `path` when the block ends without an error."""
+    """Open a temporary file beside `path` and rename it to `path` when the block ends without an error.
+
+    Raises DataError if the disk is full or the folder may not be written to.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, mode) as handle:
             yield handle
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+            raise DataError(f"{path} cannot be written ({error.strerror}); make room there and run again") from error
         raise
+
+
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def write_npz(path: str | Path, header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

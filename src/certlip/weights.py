@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import urllib.request
 from collections.abc import Mapping
@@ -21,10 +22,12 @@ StateDict = dict[str, torch.Tensor]
 _SECONDS_WITHOUT_AN_ANSWER = 60
 
 
-def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights, and what is to be known of them (JSON-ready), to one file."""
+def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Write weights to one file; raises DataError if the disk is full or the folder may not be written to."""
+    buffer = io.BytesIO()  # torch.save hides what went wrong with a file
+    torch.save({"state_dict": dict(state_dict)}, buffer)
     with write_atomically(path) as handle:
-        torch.save({"state_dict": dict(state_dict), "metadata": dict(metadata)}, handle)
+        handle.write(buffer.getbuffer())
 
 
 def save_refusal(path: str | Path, refusal: NoData) -> None:
@@ -55,11 +58,6 @@ def load_weights(path: str | Path, key: str | None = None) -> StateDict:
             f"{path} is not a state_dict of tensors; name the entry that is one, or save module.state_dict()"
         )
     return dict(weights)
-
-
-def load_metadata(path: str | Path) -> dict[str, Any]:
-    """What `save_weights` was told of the weights; empty for a file from elsewhere."""
-    return dict(_read(path).get("metadata", {}))
 
 
 def fetch_weights(url: str, sha256: str, path: str | Path) -> None:

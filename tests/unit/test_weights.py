@@ -10,7 +10,7 @@ from torch import nn
 
 from certlip import zoo
 from certlip.errors import ConfigError, DataError, NoData
-from certlip.weights import fetch_weights, load_into, load_metadata, load_weights, save_refusal, save_weights
+from certlip.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([0.5])}
 
@@ -19,10 +19,9 @@ def equal(first, second):
     return first.keys() == second.keys() and all(first[key].equal(second[key]) for key in first)
 
 
-def test_saved_weights_and_their_metadata_are_read_back(tmp_path):
-    save_weights(tmp_path / "w.pt", STATE, {"test_accuracy": 0.9, "seed": 1, "name": "x"})
+def test_saved_weights_are_read_back(tmp_path):
+    save_weights(tmp_path / "w.pt", STATE)
     assert equal(load_weights(tmp_path / "w.pt"), STATE)
-    assert load_metadata(tmp_path / "w.pt") == {"test_accuracy": 0.9, "seed": 1, "name": "x"}
 
 
 def test_plain_and_nested_state_dicts_of_others_are_read(tmp_path):
@@ -32,7 +31,6 @@ def test_plain_and_nested_state_dicts_of_others_are_read(tmp_path):
     assert equal(load_weights(tmp_path / "plain.pth"), STATE)
     assert equal(load_weights(tmp_path / "nested.pth"), STATE)
     assert equal(load_weights(tmp_path / "named.pth", key="ema"), STATE)
-    assert load_metadata(tmp_path / "plain.pth") == {}
     with pytest.raises(DataError, match="has no entry 'model'; it has 'ema', 'epoch'"):
         load_weights(tmp_path / "named.pth", key="model")
     with pytest.raises(DataError, match="not a state_dict of tensors"):

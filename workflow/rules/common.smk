@@ -1,7 +1,10 @@
 # The typed configuration, and what several rules ask of it. Executed again in each job: cheap imports only.
 
 import math
+import os
 import sys
+
+from snakemake.exceptions import WorkflowError
 
 from certlip import figures, layer_norms, limits, tables, waiting
 from certlip.collect import rows_file
@@ -33,6 +36,14 @@ BENCHMARKED = [
     *SOLVERS,
     *(f"certlip.layer_norms.{name}" for name in layer_norms.names()),
 ]
+
+
+def require_writable(folder):
+    """Without this Snakemake ends in a trace when it clears the way for a job's files."""
+    if os.path.exists(folder) and not os.access(folder, os.W_OK):
+        raise WorkflowError(
+            f"certlip: {folder}/ cannot be written to; run in a copy of this folder"
+        )
 
 
 def one_of(names):

@@ -19,5 +19,5 @@ with job(snakemake):
         save_refusal(output.weights, refusal)
     else:
         load_into(module, load_weights(file, entry.weights.key))
-        save_weights(output.weights, module.state_dict(), {})
+        save_weights(output.weights, module.state_dict())
     save_attempt(output.attempt, snakemake.params.attempt, missing)

@@ -4,4 +4,4 @@ from certlip.weights import save_weights
 from certlip.workflow import build, job
 
 with job(snakemake):
-    save_weights(snakemake.output[0], build(snakemake.params.entry).state_dict(), {})
+    save_weights(snakemake.output[0], build(snakemake.params.entry).state_dict())

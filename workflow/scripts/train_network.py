@@ -20,7 +20,7 @@ with job(snakemake):
         save_refusal(snakemake.output.weights, refusal)
         facts = {}
     else:
-        save_weights(snakemake.output.weights, result.state_dict, result.facts)
+        save_weights(snakemake.output.weights, result.state_dict)
         facts = result.facts
     with write_atomically(snakemake.output.training, "w") as handle:
         json.dump(facts, handle, indent=1)
