@@ -134,9 +134,8 @@ class Plan(FileModel):
         return chained + jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
 
     def orders(self, job: Job) -> list[int]:
-        """Of the matrix inequalities of a job, as they are solved: only a joint program needs its inputs one by one."""
-        blocks = [self.segments[segment].blocks[block] for segment, block in job.places]
-        return [block.order if job.joint else block.solved_order for block in blocks]
+        """Of the matrix inequalities of a job, as they are solved."""
+        return [self.segments[segment].blocks[block].solved_order for segment, block in job.places]
 
     @property
     def chains(self) -> list[list[int]]:

@@ -94,7 +94,8 @@ class Search:
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
         plan = Plan(segments=(segment,), merge=self.merge)
         jobs = tuple(self._seconds(plan.orders(job), job.joint) for job in plan.jobs)
-        orders = [block.order for block in segment.blocks] if self.chain and segment.chainable else []
+        chainable = self.chain and segment.chainable
+        orders = [block.solved_order for block in segment.blocks] if chainable else []
         return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, orders)
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:
