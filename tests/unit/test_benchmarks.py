@@ -11,10 +11,11 @@ import pytest
 
 from certlip import benchmarks, plugins
 from certlip.benchmarks import solvers
+from certlip.benchmarks._problems import make_problem
 from certlip.collect import read_rows
 from certlip.errors import ConfigError
 from certlip.layer_norms import _shapes
-from certlip.network import Activation, Dense, Network
+from certlip.network import Activation, Conv, Dense, Flatten, Network
 
 LAYERS = {
     "padded": _shapes.ConvShape(2, 3, 3, 6, padding=1),
@@ -84,7 +85,7 @@ def test_an_unknown_benchmark_is_answered_by_the_nearest():
 
 
 def test_an_unknown_problem_or_solver_is_refused():
-    with pytest.raises(ConfigError, match="problem 'chain-2' is neither chain-LxN nor conv-C"):
+    with pytest.raises(ConfigError, match="problem 'chain-2' is none of chain-LxN, conv-C"):
         measure("chain-2")
     with pytest.raises(ConfigError, match="did you mean 'structured'"):
         measure(solvers=["structure"])
@@ -127,7 +128,7 @@ def test_gram_iteration_is_timed_against_the_formula_on_the_same_layer():
 
 
 def test_a_certified_bound_of_a_problem_is_never_below_what_its_network_attains():
-    chain = solvers.make_problem("chain-1x4", 3)
+    chain = make_problem("chain-1x4", {}, 3)
     first, last = (Dense(name, weight, np.zeros(4)) for name, weight in zip("ab", chain.weights, strict=True))
     network = Network((first, Activation("relu", "relu"), last), (4,))
     rows = measure(solvers=["structured", "scs"], seed=3)
@@ -140,7 +141,7 @@ def test_a_certified_bound_of_a_problem_is_never_below_what_its_network_attains(
 def test_problems_have_the_order_their_name_says():
     orders = {"chain-1x4": 8, "chain-3x5": 20, "conv-2": 100 + 2 * 64}
     for problem, order in orders.items():
-        chain = solvers.make_problem(problem, 0)
+        chain = make_problem(problem, {}, 0)
         assert chain.weights[0].shape[1] + sum(weight.shape[0] for weight in chain.weights[:-1]) == order
 
 
@@ -158,3 +159,41 @@ def test_a_solver_stopped_by_the_time_limit_is_a_row_with_that_status_and_its_be
     rows = measure("chain-1x200", solvers=["structured"], max_seconds=0.01)
     assert rows["status"].tolist() == ["time_limit"]
     assert rows["bound"].item() > 0
+
+
+def test_a_solver_that_hit_a_limit_is_not_tried_on_larger_problems_of_the_family():
+    rows = solvers.run(problems=["chain-1x30", "chain-1x4", "chain-2x25", "conv-1"], solvers=["scs"], max_seconds=0.02)
+    assert rows["problem"].tolist() == ["chain-1x4", "chain-1x30", "chain-2x25", "conv-1"]
+    assert rows["tried"].tolist() == [True, False, False, True]
+    assert rows["status"].tolist() == ["time_limit"] * 4
+    assert rows["message"][2] == "not tried: hit the limit at order 8"
+
+
+def test_above_their_order_only_the_preferred_solver_is_tried():
+    rows = solvers.run(problems=["chain-1x4", "chain-1x5"], solvers=["scs", "structured"], peers_max_order=8)
+    assert list(zip(rows["problem"], rows["solver"], strict=True)) == [
+        ("chain-1x4", "scs"),
+        ("chain-1x4", "structured"),
+        ("chain-1x5", "structured"),
+    ]
+
+
+def test_problems_of_a_trained_network_are_its_patches_its_tail_and_itself(tmp_path):
+    rng = np.random.default_rng(0)
+    first = Conv("conv1", rng.standard_normal((2, 1, 3, 3)), np.zeros(2))
+    second = Conv("conv2", rng.standard_normal((2, 2, 3, 3)), np.zeros(2))
+    dense = [Dense("fc1", rng.standard_normal((5, 32)), np.zeros(5)), Dense("fc2", np.ones((2, 5)), np.zeros(2))]
+    relus = [Activation(f"relu{i}", "relu") for i in range(3)]
+    layers = (first, relus[0], second, relus[1], Flatten("flatten"), dense[0], relus[2], dense[1])
+    network = Network(layers, (1, 8, 8))
+    network.save(tmp_path / "mine.npz")
+    files = {"mine": str(tmp_path / "mine.npz")}
+    sizes = {"mine/2x2": (36, 32), "mine/1x1": (64, 72), "mine/tail": (32, 5), "mine/whole": (64, 72, 32, 5)}
+    for problem, expected in sizes.items():
+        chain = make_problem(problem, files, 0)
+        assert tuple(weight.shape[1] for weight in chain.weights) == expected
+    for name, words in {"other/tail": "did you mean 'mine'|known are mine", "mine/head": "no such part"}.items():
+        with pytest.raises(ConfigError, match=words):
+            make_problem(name, files, 0)
+    rows = solvers.run(problems=["mine/tail"], networks=[str(tmp_path / "mine.npz")], solvers=["structured"])
+    assert rows["status"].tolist() == ["ok"]

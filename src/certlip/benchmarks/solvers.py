@@ -1,99 +1,106 @@
-"""Semidefinite solvers on the same LipSDP problems, each answer certified by the same judge.
-
-Problems are random, seeded: ``chain-LxN`` has L hidden layers of N neurons and as many inputs and outputs, ``conv-C``
-is the width sweep's block of two 3x3 convolutions with C channels on a 10x10 image.
-"""
+"""Semidefinite solvers on the same LipSDP problems, each answer certified by the same judge."""
 
 from __future__ import annotations
 
-import math
-import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from certlip import limits
-from certlip.chain import Chain, relu_chain
-from certlip.errors import ConfigError, NoBound
+from certlip.benchmarks._problems import family, make_problem
+from certlip.errors import NoBound
 from certlip.limits import Limits
-from certlip.network import Activation, Conv, Network
-from certlip.sdp import certify, reduce, restore
+from certlip.record import Status
+from certlip.sdp import Certified, certify, reduce, restore
 from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.solvers import Proposal
 
-COLUMNS = ["problem", "order", "threads", "solver", "title", "status", "bound", "distance", "seconds", "peak_mb"]
-COLUMNS += ["iterations", "minimum_eigenvalue", "slack"]
+COLUMNS = ["problem", "order", "threads", "solver", "title", "status", "tried", "message", "bound", "distance"]
+COLUMNS += ["seconds", "certify_seconds", "peak_mb", "iterations", "minimum_eigenvalue", "slack"]
 
 
 def run(
     *,
     problems: list[str] = ["chain-1x50", "chain-3x30", "conv-2"],  # noqa: B006
+    networks: list[str] = [],  # noqa: B006
     solvers: list[str] | None = None,
     threads: list[int] = [1],  # noqa: B006
     rtol: float = 1e-4,
     max_seconds: float = 300.0,
     max_memory_mb: float = 8000.0,
+    peers_max_order: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """A row a problem, number of threads and solver.
 
-    bound: certified; distance: relative, to the best bound of the problem; seconds: of solving and certifying;
-    minimum_eigenvalue: of the solver's own P(rho, T), layers at norm one: negative means infeasible as returned; slack:
-    how far certification had to move the point. solvers: adapters by name, by default all; one that cannot run here, or
-    hits a limit, is a row with its status.
+    bound: certified; distance: relative, to the best bound of the problem; seconds: of solving and certifying, of which
+    certify_seconds; minimum_eigenvalue: of the solver's own P(rho, T), layers at norm one: negative means infeasible as
+    returned; slack: how far certification had to move the point; message: the last word of the solver, or of the limit.
+    problems: see `_problems`; networks: files they are made from; solvers: adapters by name, by default all; one that
+    cannot run here, or hits a limit, is a row with its status, and on larger problems of the family one that was not
+    tried; peers_max_order: above it only the solver that ``auto`` prefers is tried.
     """
-    rows = []
-    for problem in problems:
-        lmi = Lmi.of(make_problem(problem, seed))
+    files = {Path(file).stem: file for file in networks}
+    lmis = {problem: Lmi.of(make_problem(problem, files, seed)) for problem in problems}
+    preferred = min(adapters.names(), key=lambda name: adapters.load(name).INFO.preference)
+    rows: list[dict[str, Any]] = []
+    beaten: dict[tuple[str, str], tuple[str, int]] = {}
+    for problem, lmi in sorted(lmis.items(), key=lambda pair: pair[1].order):
         for n_threads in threads:
             limit = Limits(n_threads, max_seconds, max_memory_mb)
             for solver in solvers or adapters.names():
+                if lmi.order > peers_max_order and solver != preferred:
+                    continue
+                key = (solver, family(problem))
                 common = {"problem": problem, "order": lmi.order, "threads": n_threads, "solver": solver}
-                rows.append({**common, "title": adapters.load(solver).INFO.title, **_measure(lmi, solver, rtol, limit)})
+                common["title"] = adapters.load(solver).INFO.title
+                tried = key not in beaten
+                if tried:
+                    row = _measure(lmi, solver, rtol, limit)
+                    if row["status"] in (Status.TIME_LIMIT, Status.MEMORY_LIMIT):
+                        beaten[key] = row["status"], lmi.order
+                else:
+                    status, order = beaten[key]
+                    row = {"status": status, "message": f"not tried: hit the limit at order {order}"}
+                rows.append({**common, "tried": tried, **row})
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["distance"] = frame["bound"] / frame.groupby("problem")["bound"].transform("min") - 1
     return frame
-
-
-def make_problem(name: str, seed: int) -> Chain:
-    """The chain of a problem's name; raises ConfigError for a name of another form."""
-    rng = np.random.default_rng(seed)
-    if match := re.fullmatch(r"chain-(\d+)x(\d+)", name):
-        depth, n = map(int, match.groups())
-        return relu_chain([rng.standard_normal((n, n)) / math.sqrt(n) for _ in range(depth + 1)])
-    if match := re.fullmatch(r"conv-(\d+)", name):
-        c = int(match.group(1))
-        first = Conv("conv1", rng.standard_normal((c, 1, 3, 3)) * math.sqrt(2 / 9), np.zeros(c))
-        second = Conv("conv2", rng.standard_normal((c, c, 3, 3)) * math.sqrt(2 / (9 * c)), np.zeros(c))
-        return Chain.of(Network((first, Activation("relu", "relu"), second), (1, 10, 10)))
-    raise ConfigError(f"problem {name!r} is neither chain-LxN nor conv-C")
 
 
 def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
     try:
         measured = limits.call(_solve, lmi, solver, rtol, limit, limit=limit)
     except NoBound as error:
-        return {"status": str(error.status)}
-    return {**measured.value, "peak_mb": measured.peak_mb}
-
-
-def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
-    _, adapter = adapters.choose(solver, lmi.order)
-    begin = time.perf_counter()
-    reduced, factors = reduce(lmi)
-    proposal = adapter.solve(reduced, rtol=rtol, threads=limit.threads, max_seconds=limit.max_seconds)
-    certified = certify(lmi, *restore(proposal, factors))
-    seconds = time.perf_counter() - begin
+        return {"status": str(error.status), "message": str(error)}
+    proposal: Proposal
+    certified: Certified
+    proposal, certified, solve_seconds, certify_seconds = measured.value
     eigenvalue = None
     if proposal.rho is not None:
-        eigenvalue = float(np.linalg.eigvalsh(reduced.matrix(proposal.rho, proposal.multipliers))[0])
+        eigenvalue = float(np.linalg.eigvalsh(reduce(lmi)[0].matrix(proposal.rho, proposal.multipliers))[0])
     return {
-        "status": proposal.status,
+        "status": str(proposal.status),
+        "message": proposal.message or None,
         "bound": certified.bound,
-        "seconds": seconds,
+        "seconds": solve_seconds + certify_seconds,
+        "certify_seconds": certify_seconds,
+        "peak_mb": measured.peak_mb,
         "iterations": proposal.iterations,
         "minimum_eigenvalue": eigenvalue,
         "slack": certified.slack,
     }
+
+
+def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> tuple[Proposal, Certified, float, float]:
+    _, adapter = adapters.choose(solver, lmi.order)
+    begin = time.perf_counter()
+    reduced, factors = reduce(lmi)
+    proposal = adapter.solve(reduced, rtol=rtol, threads=limit.threads, max_seconds=limit.max_seconds)
+    solved = time.perf_counter()
+    certified = certify(lmi, *restore(proposal, factors))
+    return proposal, certified, solved - begin, time.perf_counter() - solved

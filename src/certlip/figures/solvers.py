@@ -31,7 +31,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     """A line a solver and number of threads, both axes logarithmic, above a lane for each that hit a limit."""
     rows = rows.assign(method=_names(rows), kind=Kind.CERTIFIED, time=rows["seconds"].clip(lower=style.CLOCK))
     solved = rows[rows["status"] == Status.OK].sort_values("order", kind="stable")
-    limited = rows[rows["status"].isin(list(_LIMITS))]
+    limited = rows[rows["status"].isin(list(_LIMITS)) & rows["tried"].astype(bool)]
     if solved.empty:
         return style.message("No solver gave a certified answer.")
     shown = rows[rows["method"].isin({*solved["method"], *limited["method"]})]

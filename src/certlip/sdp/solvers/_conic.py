@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module, metadata
@@ -50,8 +51,10 @@ def coefficients(lmi: Lmi) -> sparse.csc_array:
     return sparse.csc_array(entries, shape=(n * n, variable))
 
 
-def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any]) -> Proposal:
+def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any], max_seconds: float | None) -> Proposal:
     """Minimise rho subject to P >= 0 and T >= 0 by a solver of CVXPY; its status is reported, never trusted.
+
+    max_seconds: a solver that took as long was stopped, whatever it calls that.
 
     Raises SolverFailed where it returns no point at all.
     """
@@ -61,6 +64,7 @@ def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any]) -> Proposal:
     x = cp.Variable(1 + lmi.n_multipliers)
     p = cp.reshape(coefficients(lmi) @ x + constant_part(lmi).ravel(), (n, n), order="C")
     problem = cp.Problem(cp.Minimize(x[0]), [(p + p.T) / 2 >> 0, x[1:] >= 0])
+    begin = time.perf_counter()
     try:
         problem.solve(solver=solver, **options)
     except (cp.SolverError, ArithmeticError, ValueError) as error:
@@ -69,11 +73,13 @@ def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any]) -> Proposal:
         raise LimitExceeded("memory_limit", f"{solver} ran out of memory at order {n}") from error
     if x.value is None:
         raise SolverFailed(f"{solver}: ended as {problem.status} without a point")
+    late = max_seconds is not None and time.perf_counter() - begin >= max_seconds
     iterations = problem.solver_stats.num_iters
     return Proposal(
         multipliers=lmi.split(np.asarray(x.value[1:])),
         iterations=None if iterations is None else int(iterations),
         message=problem.status,
+        status="time_limit" if late else "ok",
         rho=float(x.value[0]),
     )
 

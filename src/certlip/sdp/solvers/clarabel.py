@@ -21,4 +21,4 @@ def memory_mb(lmi: Lmi) -> float:
 def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> Proposal:
     tolerances = {"tol_gap_rel": rtol / 10, "tol_gap_abs": rtol / 10, "tol_feas": min(rtol / 10, 1e-8)}
     options = {**tolerances, "max_threads": threads, **time_option("time_limit", max_seconds)}
-    return solve_cvxpy("CLARABEL", lmi, options)
+    return solve_cvxpy("CLARABEL", lmi, options, max_seconds)

@@ -20,4 +20,6 @@ def memory_mb(lmi: Lmi) -> float:
 
 def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> Proposal:
     """CVXOPT has no time limit of its own; the process limit ends it."""
-    return solve_cvxpy("CVXOPT", lmi, {"reltol": rtol / 10, "abstol": rtol / 10, "feastol": min(rtol / 10, 1e-7)})
+    return solve_cvxpy(
+        "CVXOPT", lmi, {"reltol": rtol / 10, "abstol": rtol / 10, "feastol": min(rtol / 10, 1e-7)}, max_seconds
+    )

@@ -35,4 +35,4 @@ def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> 
     parameters = {"MSK_IPAR_NUM_THREADS": threads, "MSK_DPAR_INTPNT_CO_TOL_REL_GAP": rtol / 10}
     if max_seconds is not None:
         parameters["MSK_DPAR_OPTIMIZER_MAX_TIME"] = max_seconds
-    return solve_cvxpy("MOSEK", lmi, {"mosek_params": parameters})
+    return solve_cvxpy("MOSEK", lmi, {"mosek_params": parameters}, max_seconds)

@@ -23,4 +23,4 @@ def memory_mb(lmi: Lmi) -> float:
 
 def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> Proposal:
     options = {"eps_abs": rtol / 10, "eps_rel": rtol / 10, "max_iters": 200_000}
-    return solve_cvxpy("SCS", lmi, {**options, **time_option("time_limit_secs", max_seconds)})
+    return solve_cvxpy("SCS", lmi, {**options, **time_option("time_limit_secs", max_seconds)}, max_seconds)

@@ -21,4 +21,4 @@ def memory_mb(lmi: Lmi) -> float:
 def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> Proposal:
     """SDPA has no time limit of its own; the process limit ends it."""
     options = {"epsilonStar": rtol / 10, "epsilonDash": min(rtol / 10, 1e-7), "numThreads": threads}
-    return solve_cvxpy("SDPA", lmi, options)
+    return solve_cvxpy("SDPA", lmi, options, max_seconds)

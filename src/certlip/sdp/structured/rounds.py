@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
 PATIENCE = 3
-"""Rounds without progress in either bound after which the ascent gives up."""
+"""Rounds in a row without progress in either bound after which the ascent gives up."""
 USUAL_LOSS = 0.1
 """Share of rtol given up for strict feasibility: optimal multipliers may lie on the boundary."""
 OTHER_LOSSES = (1e-3, 1.0, 10.0, 100.0)
@@ -61,10 +61,9 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
             return outcome
         if progress <= rtol and ascent.saturated:
             ascent.widen()
-        elif converged and outcome.gap > gap_before / 2:
-            stalled += 1
-            if stalled == PATIENCE:
-                return outcome
+        stalled = stalled + 1 if converged and outcome.gap > gap_before / 2 else 0
+        if stalled == PATIENCE:
+            return outcome
     return outcome
 
 
