@@ -13,7 +13,8 @@ from certlip import benchmarks, plugins
 from certlip.benchmarks import solvers
 from certlip.benchmarks._problems import make_problem
 from certlip.collect import read_rows
-from certlip.errors import ConfigError
+from certlip.errors import ConfigError, NoData
+from certlip.files import write_refusal
 from certlip.layer_norms import _shapes
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 
@@ -111,6 +112,13 @@ def test_convolutions_of_a_network_are_measured_with_their_own_weights(tmp_path)
     certified = rows[(rows["layer"] == "mine conv1") & (rows["kind"] == "certified")]
     assert (certified["value"] >= true).all()
     assert certified["value"].min() <= true * (1 + 1e-9)
+
+
+def test_a_network_that_waits_for_its_data_is_left_out_and_named(tmp_path, capsys):
+    write_refusal(tmp_path / "mine.npz", NoData("mine: no images", [], []))
+    rows = benchmarks.run("layer_norms", {**TINY["layer_norms"], "networks": [str(tmp_path / "mine.npz")]})
+    assert rows["layer"].unique().tolist() == list(LAYERS)
+    assert capsys.readouterr().out == "mine is left out: mine: no images\n"
 
 
 def test_certified_rivals_are_never_below_the_true_norm():
