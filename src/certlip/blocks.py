@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +28,7 @@ from certlip.network import Network
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
 from certlip.partition.window import restrict
+from certlip.progress import bar
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
 
@@ -70,19 +70,29 @@ def solve_blocks(
     if cache is not None:
         Path(cache).mkdir(parents=True, exist_ok=True)
         os.chmod(cache, 0o700)
-    memory = joblib.Memory(cache, verbose=0)
+    memory = joblib.Memory(cache, verbose=0, compress=True)  # with a checksum: a damaged program is solved again
     solve = partial(_solve_once, memory.cache(solve_content, ignore=["limit"]))
-    tasks = (
+    tasks = [
         joblib.delayed(solve_job)(solve, network, plan, job, limit or Limits())
         for job in (plan.jobs if jobs is None else jobs)
-    )
-    return list(chain.from_iterable(joblib.Parallel(n_jobs=n_jobs, prefer="threads")(tasks)))
+    ]
+    solved: list[SolvedBlock] = []
+    with bar("semidefinite programs", len(tasks)) as advance:
+        for found in joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(tasks):
+            solved += found
+            advance()
+    return solved
 
 
 def _solve_once(cached: Any, *arguments: Any) -> Measured:
     """What `solve_content` returns, kept unless the clock ended it: that is no property of the program."""
     shelved = cached.call_and_shelve(*arguments)
-    measured: Measured = shelved.get()
+    try:
+        measured: Measured = shelved.get()
+    except Exception:  # a damaged entry can raise almost anything from zlib and pickle
+        shelved.clear()
+        shelved = cached.call_and_shelve(*arguments)
+        measured = shelved.get()
     if measured.value.status == "time_limit":
         shelved.clear()
     return measured
