@@ -85,9 +85,12 @@ class Dataset:
         arrays = cast(dict[str, Any], loaded)
         if set(arrays) != set(_ARRAYS) or _sha256(arrays) != header.get("sha256"):
             raise DataError(f"{path}: the arrays do not match their sha256; delete the file and fetch it again")
-        for name, steps in header["levels"].items():
-            arrays[name] = images_of(arrays[name], steps)
-        return cls(**arrays, n_classes=header["n_classes"], details=header["details"])
+        try:
+            for name, steps in header["levels"].items():
+                arrays[name] = images_of(arrays[name], int(steps))
+            return cls(**arrays, n_classes=int(header["n_classes"]), details=dict(header["details"]))
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise DataError(f"{path} is not a data set ({error!r}); delete the file and fetch it again") from error
 
 
 _ARRAYS = tuple(f.name for f in fields(Dataset))[:4]
