@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.linalg import interpolative
 from certlip.chain import relu_chain
 from certlip.errors import DataError, LimitExceeded, NotCertified
 from certlip.network import Array
+from certlip.progress import bar
 from certlip.sdp import solvers
 from certlip.sdp.certify import Certified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
@@ -65,7 +67,8 @@ def solve(
 
     weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); solver: an adapter's name or ``auto``; rtol: relative gap asked of
     the solver; max_seconds: time limit handed to the solver, the best multipliers so far are certified; max_memory_mb:
-    refuse a problem whose predicted memory is above it; options: the adapter's own (``device="cuda"``, ...).
+    refuse a problem whose predicted memory is above it; options: the adapter's own (``device="cuda"``, ``verbose=True``
+    for a line an iteration, ...). On a terminal a bar says that it runs.
     Raises DataError for weights that do not chain or are not finite, SolverUnavailable, LimitExceeded,
     NotCertified.
     """
@@ -78,7 +81,9 @@ def solve(
     for i, (w, following) in enumerate(zip(chain.weights, chain.weights[1:], strict=False)):
         if w.shape[0] != following.shape[1]:
             raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")
-    return solve_lmi(Lmi.of(chain), solver, rtol, threads, max_seconds, max_memory_mb, **options)
+    lmi = Lmi.of(chain)
+    with nullcontext() if options.get("verbose") else bar(f"semidefinite program of order {lmi.order}"):
+        return solve_lmi(lmi, solver, rtol, threads, max_seconds, max_memory_mb, **options)
 
 
 def solve_lmi(
