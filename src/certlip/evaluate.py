@@ -74,6 +74,8 @@ def record_of(
     if kind is not Kind.ESTIMATE and result.certificate is None:
         raise TypeError(f"method {method!r} calls its result {kind} but brings no certificate")
     known = {key: value for key, value in result.details.items() if key in Record.model_fields}
+    if taken := sorted(known.keys() - _COSTS):
+        raise TypeError(f"method {method!r}: {', '.join(taken)} of a record cannot be set by details")
     return Record(
         kind=kind,
         value=result.value,
@@ -83,6 +85,13 @@ def record_of(
         weights_sha256=None if result.certificate is None else result.certificate.network.sha256,
         **{**common, **known},
     )
+
+
+_COSTS = {
+    *("margin", "seconds", "calibration_seconds", "peak_mb", "device", "iterations"),
+    *("n_sdps", "n_distinct_sdps", "max_order", "solver", "solver_version"),
+}
+"""Fields of a `Record` that a method may fill in by its details."""
 
 
 def save_result(record: Record, bound: str | Path, certificate: str | Path) -> None:

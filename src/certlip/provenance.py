@@ -41,6 +41,7 @@ def _closure(modules: tuple[str, ...]) -> dict[str, str]:
         if name in sources or name in ("certlip", "certlip.config") or (source := _source(name)) is None:
             continue
         sources[name] = source
+        pending.append(name.rpartition(".")[0] if name.startswith("certlip.") else "certlip")  # its __init__ runs too
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 pending += [alias.name for alias in node.names if alias.name.startswith("certlip.")]

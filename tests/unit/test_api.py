@@ -15,8 +15,8 @@ from torch import nn
 import certlip
 from certlip import limits
 from certlip.errors import ConfigError, DataError
-from certlip.evaluate import save_result
-from certlip.methods import MethodInfo
+from certlip.evaluate import record_of, save_result
+from certlip.methods import Bound, MethodInfo, autolip
 from certlip.network import Activation, Dense, Flatten, Network
 from certlip.record import Kind, Record, Status
 
@@ -150,6 +150,12 @@ def test_refusals_are_rows_and_bugs_are_errors() -> None:
         certlip.bound(small(), **OWN, what="bug")
     with pytest.raises(ValueError, match="finite"):
         certlip.bound(small(), **OWN, what="nan")
+
+
+@pytest.mark.parametrize("field", ["value", "code", "host", "network", "weights_sha256"])
+def test_details_cannot_take_the_place_of_a_field_that_is_not_a_cost(field: str) -> None:
+    with pytest.raises(TypeError, match=f"{field} of a record cannot be set by details"):
+        record_of("n", "m", autolip, {}, 1, lambda: Bound(1.0, details={field: "mine"}))
 
 
 def test_a_certified_value_without_a_proof_is_not_accepted() -> None:

@@ -123,3 +123,9 @@ def test_neither_torch_nor_cvxpy_is_imported_by(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_packages_that_a_module_lies_in_count() -> None:
+    """Importing a.b.c runs the __init__ of a.b."""
+    for module in ("certlip.sdp.structured.rounds", "certlip.seqlip.greedy", "certlip.partition.window"):
+        assert module.rpartition(".")[0] in provenance._closure((module,))
