@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -141,6 +144,18 @@ def test_auto_takes_the_preferred_solver_that_admits_the_order(monkeypatch: pyte
     assert solvers.choose("auto", 10)[0] != preferred
     with pytest.raises(SolverUnavailable, match=f"solver {preferred}: its licence ran out"):
         solvers.choose(preferred, 10)
+
+
+def test_auto_is_ours_and_needs_nothing_under_the_gpl() -> None:
+    for order in (10, 5714):
+        name, adapter = solvers.choose("auto", order)
+        assert (name, adapter.INFO.licence) == ("structured", "BSD-3-Clause")
+    gpl = {"cvxopt", "sdpa-python"}
+    root = Path(__file__).parents[2]
+    needed = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    conda = (root / "environment.yml").read_text()
+    assert not {re.split("[<>=]", line)[0] for line in needed} & gpl
+    assert not [name for name in gpl if name in conda]
 
 
 def test_a_module_that_is_missing_is_the_reason() -> None:

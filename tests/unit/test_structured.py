@@ -212,6 +212,16 @@ def test_scaling_the_weights_scales_the_bound() -> None:
         assert abs(scaled - bound) <= 1e-6 * bound
 
 
+def test_a_deep_network_that_decouples_is_left_to_newtons_method_before_long() -> None:
+    diagonals = np.random.default_rng(1).uniform(0.1, 2, (12, 12))
+    weights = [np.diag(d) for d in diagonals]
+    ascended = ascend(problem_of(weights), rtol=1e-5)
+    assert ascended.lower <= np.prod(diagonals, axis=0).max() ** 2 * (1 + 1e-9)  # rows underflow, quotients do not
+    assert ascended.iterations < rounds.MAX_ROUNDS
+    constant = np.prod(diagonals, axis=0).max()
+    assert constant <= sdp.solve(weights, "structured", rtol=1e-5).bound <= constant * (1 + 1e-4)
+
+
 def test_a_factor_of_too_low_rank_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = chain(40, 40, 40, 40)
     narrow = Ascent(problem_of(weights), rank=1)
@@ -312,14 +322,26 @@ def test_left_out_neurons_get_multipliers_that_cost_nothing() -> None:
     assert abs(with_dead - without) <= 1e-6 * without
 
 
-def test_cuda_gives_the_same_bound_or_is_refused_in_words() -> None:
-    weights = chain(8, 9, 7, 4)
-    if torch.cuda.is_available():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no cuda device here")
+def test_cuda_gives_the_same_bound() -> None:
+    for weights in (chain(8, 9, 7, 4), conv_block(3)):
         on_gpu = sdp.solve(weights, "structured", rtol=1e-7, device="cuda").bound
         assert abs(on_gpu - sdp.solve(weights, "structured", rtol=1e-7).bound) <= 1e-6 * on_gpu
-    else:
-        with pytest.raises(SolverUnavailable, match="no cuda device"):
-            sdp.solve(weights, "structured", device="cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device here")
+def test_a_device_that_is_not_there_is_refused_in_words() -> None:
+    with pytest.raises(SolverUnavailable, match="no cuda device"):
+        sdp.solve(chain(8, 9, 7, 4), "structured", device="cuda")
+
+
+@pytest.mark.parametrize("max_rounds", [1, 20], ids=["newton", "ascent"])
+def test_every_tensor_is_made_on_the_device_asked_for(max_rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", max_rounds)
+    weights = chain(20, 20, 20, 20)
+    bound = sdp.solve(weights, "structured", rtol=1e-7).bound
+    with torch.device("meta"):  # one made without a device would have no values
+        assert sdp.solve(weights, "structured", rtol=1e-7).bound == bound
 
 
 def test_threads_of_torch_are_restored() -> None:
