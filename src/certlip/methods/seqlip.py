@@ -89,13 +89,13 @@ def _stretches(network: Network, constant: Callable[[Network], float]) -> Iterab
 
 
 def _exact(network: Network, max_gates: int, deadline: float | None) -> float:
-    chain = Chain.of(network)
-    widest = max((w.shape[1] for w in chain.weights[1:]), default=0)
+    widest = max((math.prod(group[0][1]) for group in linear_groups(network)[0][1:]), default=0)
     if widest > max_gates:
         raise LimitExceeded(
             "time_limit",
             f"a hidden layer has {widest} neurons: the exact search takes {max_gates} (max_gates), or use mode: greedy",
         )
+    chain = Chain.of(network)
     factors = factorise(chain.weights, None, seed=0)
     pairs = [
         largest_gated_norm(after.g, before.f, slopes, deadline)
