@@ -1,4 +1,5 @@
-"""This suite's layer constant: Gram iteration until it is tight, then a proof by Cholesky (`certlip.norms`)."""
+"""This suite's layer constant (`certlip.norms`), proved by Cholesky: of the layer's own matrix where that is small, else
+of its torus, by Gram iteration until it is tight."""
 
 from __future__ import annotations
 
