@@ -57,5 +57,9 @@ class Calibration(FileModel):
         """Whether a job is predicted to keep the limits."""
         if not joint:
             return max(orders) <= self.n_max
-        in_time = self.max_seconds is None or self.job_seconds(orders, joint) <= self.max_seconds
-        return in_time and (self.max_memory_mb is None or folded.memory_mb(orders) <= self.max_memory_mb)
+        return self.admits_joint(self.job_seconds(orders, joint), max(orders), sum(orders))
+
+    def admits_joint(self, seconds: float, largest: int, total: int) -> bool:
+        """Whether a joint program is, by its predicted seconds and its blocks' largest and total order."""
+        in_time = self.max_seconds is None or seconds <= self.max_seconds
+        return in_time and (self.max_memory_mb is None or folded.memory_mb(largest, total) <= self.max_memory_mb)

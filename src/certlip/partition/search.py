@@ -8,8 +8,9 @@ is over the budget is dropped at once and nothing that could win is lost (`certl
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
-from itertools import chain, combinations, pairwise
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 from certlip.errors import UnsupportedLayer
@@ -31,22 +32,35 @@ class Budget(NamedTuple):
     cores: int = 1
 
 
+class Run(NamedTuple):
+    """Segments that may be chained: how many, and the seconds, largest and total order of their joint program."""
+
+    n_segments: int = 0
+    seconds: float = 0.0
+    largest: int = 0
+    total: int = 0
+
+    def __or__(self, other: Run) -> Run:
+        largest = max(self.largest, other.largest)
+        return Run(self.n_segments + other.n_segments, self.seconds + other.seconds, largest, self.total + other.total)
+
+
 class Candidate(NamedTuple):
-    """A segment with its predicted loss, the seconds of its jobs, and its orders where it can be chained."""
+    """A segment with its predicted loss, the seconds of its jobs, and itself as a run where it can be chained."""
 
     segment: SegmentPlan
     looseness: float
     jobs: tuple[float, ...]
-    orders: list[int]
+    run: Run
 
 
 class Partial(NamedTuple):
-    """A plan of the first layers; chain: orders of the segments that the next one could be chained to."""
+    """A plan of the first layers; run: the segments that the next one could be chained to."""
 
     looseness: float = 0.0
     total: float = 0.0
     longest: float = 0.0
-    chain: tuple[tuple[int, ...], ...] = ()
+    run: Run = Run()
     segments: tuple[SegmentPlan, ...] = ()
 
 
@@ -93,59 +107,57 @@ class Search:
 
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
         plan = Plan(segments=(segment,), merge=self.merge)
-        jobs = tuple(self._seconds(plan.orders(job), job.joint) for job in plan.jobs)
-        chainable = self.chain and segment.chainable
-        orders = [block.solved_order for block in segment.blocks] if chainable else []
-        return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, orders)
+        start = self.calibration.start_seconds
+        jobs = tuple(self.calibration.job_seconds(plan.orders(job), job.joint) + start for job in plan.jobs)
+        run = Run()
+        if self.chain and segment.chainable:
+            orders = [block.solved_order for block in segment.blocks]
+            run = Run(1, self.calibration.job_seconds(orders, joint=True), max(orders), sum(orders))
+        return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:
         """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
-        segment, looseness, jobs, orders = candidate
+        segment, looseness, jobs, run = candidate
         if partial.segments:
             looseness += cut_looseness(self.chain, partial.segments[-1], segment)
-        closed = partial if orders else self._close(partial)
+        closed = partial if run.n_segments else self._close(partial)
         if closed is None:
             return None
         longer = Partial(
             closed.looseness + looseness,
             closed.total + math.fsum(jobs),
             max(closed.longest, *jobs, 0.0),
-            (*closed.chain, tuple(orders)) if orders else (),
+            closed.run | run,
             (*closed.segments, segment),
         )
         return longer if self._wall(longer) <= self.budget.seconds else None
 
     def _close(self, partial: Partial) -> Partial | None:
-        """The partial plan with its open chain counted as a job, which one segment alone is not."""
-        if len(partial.chain) < 2:
-            return partial._replace(chain=())
-        orders = list(chain.from_iterable(partial.chain))
-        seconds = self._seconds(orders, joint=True)
+        """The partial plan with its open run counted as a job, which one segment alone is not."""
+        run = partial.run
+        if run.n_segments < 2:
+            return partial._replace(run=Run())
+        seconds = run.seconds + self.calibration.start_seconds
         total, longest = partial.total + seconds, max(partial.longest, seconds)
-        closed = partial._replace(total=total, longest=longest, chain=())
-        fits = self.calibration.admits(orders, joint=True) and self._wall(closed) <= self.budget.seconds
-        return closed if fits else None
+        closed = partial._replace(total=total, longest=longest, run=Run())
+        fits = self.calibration.admits_joint(run.seconds, run.largest, run.total)
+        return closed if fits and self._wall(closed) <= self.budget.seconds else None
 
     def _front(self, partials: Sequence[Partial]) -> list[Partial]:
         """Those that no other one beats in predicted loss and time, whatever follows."""
         kept: dict[int, list[tuple[float, ...]]] = {}
         front = []
         for cost, partial in sorted(((self._cost(p), p) for p in partials), key=lambda pair: pair[0]):
-            others = kept.setdefault(min(len(partial.chain), 2), [])
-            if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in others):
+            others = kept.setdefault(min(partial.run.n_segments, 2), [])
+            if not any(all(map(operator.le, other, cost)) for other in others):
                 others.append(cost)
                 front.append(partial)
         return front
 
     def _cost(self, partial: Partial) -> tuple[float, ...]:
-        """What must not be larger for a partial plan to be as good as another with as open a chain."""
-        orders = list(chain.from_iterable(partial.chain))
-        in_chain = (self._seconds(orders, joint=True), max(orders), sum(orders)) if orders else (0.0, 0, 0)
+        """What must not be larger for a partial plan to be as good as another with as open a run."""
         longest = partial.longest if self.budget.cores > 1 else 0.0
-        return (partial.looseness, partial.total, longest, *in_chain)
-
-    def _seconds(self, orders: Sequence[int], joint: bool) -> float:
-        return self.calibration.job_seconds(orders, joint) + self.calibration.start_seconds
+        return (partial.looseness, partial.total, longest, *partial.run[1:])
 
     def _wall(self, partial: Partial) -> float:
         return wall_seconds(partial.total, partial.longest, self.budget.cores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +68,19 @@ def make_segment(
 
 
 def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[BlockPlan, ...]:
-    """The distinct programs of a grid's patches."""
-    rows, columns = segment.shapes[-1][1:]
-    windows = grid_windows(rows, columns, grid)
-    patches, fields = zip(*(restrict(segment, window) for window in windows), strict=True)
-    orders = list(map(lmi_order, patches))
-    keys: list[tuple] = list(map(geometry, patches))
+    """The distinct programs of a grid's patches.
+
+    Rows and columns of a receptive field do not depend on each other, so only patches of the first row and column are
+    followed through the layers, and one of each kind.
+    """
+    _, n_rows, n_columns = segment.shapes[-1]
+    windows = grid_windows(n_rows, n_columns, grid)
+    by_row, by_column = ([_restricted(segment, w) for w in line] for line in (windows[:: grid[1]], windows[: grid[1]]))
+    fields = [Window(r.top, r.bottom, c.left, c.right) for _, r in by_row for _, c in by_column]
+    keys: list[tuple] = [(geometry(r)[0], geometry(c)[1]) for r, _ in by_row for c, _ in by_column]
+    kinds = {key: restrict(segment, window)[0] for key, window in dict(zip(keys, windows, strict=True)).items()}
+    orders = {key: (lmi_order(block), solved_order(block)) for key, block in kinds.items()}
+    per_patch = [orders[key] for key in keys]
     finer: list[list[tuple]] = []
     if merge in ("weighted", "folded"):
         counts = cover(fields, segment.input_shape)
@@ -80,7 +88,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     if chain:
         finer.append(list(windows))
     for apart in finer:
-        if sum(order**3 for order in dict(zip(apart, orders, strict=True)).values()) <= MAX_SPLIT:
+        if sum(order**3 for order, _ in dict(zip(apart, per_patch, strict=True)).values()) <= MAX_SPLIT:
             keys = apart
     classes: dict[tuple, list[int]] = {}
     for index, key in enumerate(keys):
@@ -89,11 +97,16 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
         BlockPlan(
             windows=tuple(windows[i] for i in members),
             fields=tuple(fields[i] for i in members),
-            order=orders[members[0]],
-            solved_order=solved_order(patches[members[0]]),
+            order=per_patch[members[0]][0],
+            solved_order=per_patch[members[0]][1],
         )
         for members in classes.values()
     )
+
+
+def _restricted(segment: Network, window: Window) -> tuple[Network, Window]:
+    block, field = restrict(segment, window)
+    return block, cast(Window, field)
 
 
 def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
@@ -104,9 +117,11 @@ def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
     return counts
 
 
-def geometry(block: Network) -> tuple:
-    """What two sub-networks of one segment must share to be the same semidefinite program."""
-    return block.input_shape, tuple(layer.padding for layer in block.layers if isinstance(layer, Conv))
+def geometry(block: Network) -> tuple[tuple, tuple]:
+    """What two sub-networks of one segment must share to be the same semidefinite program, along rows and columns."""
+    paddings = [layer.padding for layer in block.layers if isinstance(layer, Conv)]
+    rows, columns = block.input_shape[1:]
+    return (rows, *(p[:2] for p in paddings)), (columns, *(p[2:] for p in paddings))
 
 
 def lmi_order(network: Network) -> int:
