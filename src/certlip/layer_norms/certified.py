@@ -1,4 +1,4 @@
-"""This suite's layer constant (`certlip.norms`), proved by Cholesky: of the layer's own matrix where that is small, else
+"""This suite's layer constant (`certlip.norms`), proved by Cholesky: of the layer's own matrix where it is small, else
 of its torus, by Gram iteration until it is tight."""
 
 from __future__ import annotations
