@@ -8,13 +8,15 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from certlip.errors import LimitExceeded
+from certlip.errors import LimitExceeded, NoBound
 
 GRACE_SECONDS = 10.0
 """How long a call that keeps its own time limit may overrun before it is killed (start-up and certification)."""
@@ -46,27 +48,47 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
     """
     if limit.max_seconds is None and limit.max_memory_mb is None:
         return _measure(function, arguments, limit)
-    environment = {key: str(limit.threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    with ProcessPoolExecutor(max_workers=1, env=environment) as executor:
+    idle = _idle.setdefault(limit, [])
+    executor = idle.pop() if idle else _start(limit)
+    try:
         future = executor.submit(_measure, function, arguments, limit)
-        try:
-            return future.result(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
-        except FutureTimeoutError:
-            if future.done():
-                raise
-            executor.shutdown(wait=True, kill_workers=True)
-            raise LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s") from None
-        except TerminatedWorkerError as error:
-            signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
-            reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
-            raise LimitExceeded("memory_limit", reason) from None
-        except Exception as error:
-            # an import that runs out of memory may end in CPython's "error return without exception set"
-            starved = isinstance(error, SystemError) and limit.max_memory_mb is not None
-            if not (starved or is_out_of_memory(error)):
-                raise
-            there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
-            raise LimitExceeded("memory_limit", f"more memory than {there_is} was needed") from None
+        measured = future.result(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
+        idle.append(executor)
+        return measured
+    except NoBound:
+        idle.append(executor)
+        raise
+    except Exception as error:
+        overdue = isinstance(error, FutureTimeoutError) and not future.done()
+        executor.shutdown(wait=True, kill_workers=True)
+        if ended := _ended_by_limit(error, limit, overdue):
+            raise ended from None
+        raise
+
+
+_idle: dict[Limits, list[ProcessPoolExecutor]] = {}
+"""Processes that wait for the next call under the same limits: to start one takes longer than a small program."""
+
+
+def _start(limit: Limits) -> ProcessPoolExecutor:
+    environment = {key: str(limit.threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    return ProcessPoolExecutor(max_workers=1, env=environment)
+
+
+def _ended_by_limit(error: Exception, limit: Limits, overdue: bool) -> LimitExceeded | None:
+    """What to say where a limit ended the call, None where it failed on its own."""
+    if overdue:
+        return LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s")
+    if isinstance(error, TerminatedWorkerError):
+        signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
+        reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
+        return LimitExceeded("memory_limit", reason)
+    # an import that runs out of memory may end in CPython's "error return without exception set"
+    starved = isinstance(error, SystemError) and limit.max_memory_mb is not None
+    if not (starved or is_out_of_memory(error)):
+        return None
+    there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
+    return LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
 
 
 def peak_mb() -> float:
@@ -85,11 +107,23 @@ def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> M
     from threadpoolctl import threadpool_limits
 
     if limit.max_memory_mb is not None:
-        with open("/proc/self/statm") as statm:
-            held = int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-        allowed = held + int(limit.max_memory_mb * 2**20)
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (_held() + int(limit.max_memory_mb * 2**20), hard))
+        _forget_peak()
     with threadpool_limits(limit.threads):
         begin = time.perf_counter()
         value = function(*arguments)
         return Measured(value, time.perf_counter() - begin, peak_mb())
+
+
+@cache
+def _held() -> int:
+    """Private memory of this process, in bytes, when it began its first call."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _forget_peak() -> None:
+    """Let `peak_mb` begin again; where the kernel does not allow it the peak is that of all calls so far."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as references:
+        references.write("5")

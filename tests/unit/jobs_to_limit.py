@@ -42,3 +42,8 @@ def threads() -> tuple[set[int], str | None, int]:
     from threadpoolctl import threadpool_info
 
     return {pool["num_threads"] for pool in threadpool_info()}, os.environ.get("OMP_NUM_THREADS"), os.getpid()
+
+
+def fill_and_tell(n_megabytes: int) -> int:
+    fill(n_megabytes)
+    return os.getpid()

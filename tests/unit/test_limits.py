@@ -112,3 +112,16 @@ def test_one_call_leaves_no_limit_behind_for_the_next() -> None:
         limits.call(jobs.fill, 300, limit=Limits(max_memory_mb=50))
     assert limits.call(jobs.fill, 300, limit=Limits(max_memory_mb=900)).value == 300 * 2**17
     assert limits.call(jobs.fill, 300, limit=Limits()).value == 300 * 2**17
+
+
+def test_calls_under_the_same_limits_share_a_process_and_each_has_its_own_peak() -> None:
+    limit = Limits(max_seconds=101, max_memory_mb=900)
+    first, large, last = (limits.call(jobs.fill_and_tell, size, limit=limit) for size in (1, 300, 1))
+    assert first.value == large.value == last.value
+    assert large.peak_mb > last.peak_mb + 200
+    with pytest.raises(UnsupportedLayer):
+        limits.call(jobs.unsupported, limit=limit)
+    assert limits.call(jobs.fill_and_tell, 1, limit=limit).value == first.value
+    with pytest.raises(LimitExceeded):
+        limits.call(jobs.die, int(signal.SIGKILL), limit=limit)
+    assert limits.call(jobs.fill_and_tell, 1, limit=limit).value != first.value
