@@ -215,11 +215,21 @@ def test_scaling_the_weights_scales_the_bound() -> None:
 def test_a_deep_network_that_decouples_is_left_to_newtons_method_before_long() -> None:
     diagonals = np.random.default_rng(1).uniform(0.1, 2, (12, 12))
     weights = [np.diag(d) for d in diagonals]
-    ascended = ascend(problem_of(weights), rtol=1e-5)
-    assert ascended.lower <= np.prod(diagonals, axis=0).max() ** 2 * (1 + 1e-9)  # rows underflow, quotients do not
+    reduced, factors = sdp.reduce(Lmi(tuple(weights), (RELU,) * 11))
+    ascended = ascend(problem_of(list(reduced.weights)), rtol=1e-5)
+    # rows underflow, what is divided by them does not
+    assert factors[0] * ascended.lower <= np.prod(diagonals, axis=0).max() ** 2 * (1 + 1e-9)
     assert ascended.iterations < rounds.MAX_ROUNDS
     constant = np.prod(diagonals, axis=0).max()
     assert constant <= sdp.solve(weights, "structured", rtol=1e-5).bound <= constant * (1 + 1e-4)
+
+
+def test_the_ascent_does_not_depend_on_the_scale_of_the_output() -> None:
+    weights = [np.diag(d) for d in np.random.default_rng(1).uniform(0.1, 2, (8, 12))]
+    gaps = []
+    for scale in (2.0**-12, 1.0, 2.0**12):
+        gaps.append(ascend(problem_of([*weights[:-1], scale * weights[-1]]), rtol=1e-5).gap)
+    assert gaps[0] == gaps[1] == gaps[2]
 
 
 def test_a_factor_of_too_low_rank_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:

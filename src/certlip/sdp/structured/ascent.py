@@ -93,9 +93,8 @@ class Ascent:
         for _ in range(PLAIN_SWEEPS):
             value, inputs, directions, quotients = self._improve(inputs, directions)
             self.lower = max(self.lower, value)
-        self.multipliers = [
-            t.where(present, old) for (t, present), old in zip(quotients, self.multipliers, strict=True)
-        ]
+            pairs = zip(quotients, self.multipliers, strict=True)
+            self.multipliers = [t.where(present, old) for (t, present), old in pairs]
 
     def widen(self) -> None:
         """Double the rank, new columns small and random: a way out of maxima that only low rank makes."""
