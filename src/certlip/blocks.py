@@ -234,7 +234,8 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
             raise ValueError("a block that is not in the plan")
         return network, plan, solved
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} does not hold solved blocks ({error!r}); delete it and run again") from error
+        said = " ".join(repr(error).split())
+        raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
 
 
 def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:
