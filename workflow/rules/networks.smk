@@ -15,6 +15,7 @@ rule fetch_dataset:
         attempt=lambda w: waiting.attempt(f"results/datasets/{w.dataset}.attempt.json"),
         code=lambda w: fingerprint(
             "certlip.datasets",
+            "certlip.waiting",
             f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
         ),
     script:
@@ -60,7 +61,9 @@ rule fetch_weights:
         folder=CONFIG.data_folder,
         attempt=lambda w: waiting.attempt(f"results/networks/{w.network}.attempt.json"),
         code=lambda w: fingerprint(
-            "certlip.workflow", CONFIG.networks[w.network].module_name
+            "certlip.waiting",
+            "certlip.workflow",
+            CONFIG.networks[w.network].module_name,
         ),
     script:
         "../scripts/fetch_weights.py"
