@@ -15,7 +15,7 @@ smaller one on digits: a cut lost 0.2 to 0.7, a chained one 0.4; n = 4, 16 and 6
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from itertools import pairwise
 
 from certlip.network import LINEAR, Network
 from certlip.partition.calibration import Calibration
@@ -46,11 +46,6 @@ def segment_looseness(network: Network, segment: SegmentPlan, merge: Merge) -> f
     return (cut**-SHARPNESS + product**-SHARPNESS) ** (-1 / SHARPNESS)
 
 
-def cut_looseness(chain: bool, before: SegmentPlan, after: SegmentPlan) -> float:
-    """Predicted loss between two segments."""
-    return CHAINED_CUT if chain and before.chainable and after.chainable else CUT
-
-
 def predict(
     network: Network, plan: Plan, calibration: Calibration, cores: int = 1, budget: float | None = None
 ) -> Prediction:
@@ -74,6 +69,6 @@ def predict(
 
 def looseness(network: Network, plan: Plan) -> float:
     """Predicted logarithm of the bound over that of one program for the whole network."""
-    pairs: Sequence[tuple[SegmentPlan, SegmentPlan]] = list(zip(plan.segments, plan.segments[1:], strict=False))
-    cuts = [cut_looseness(plan.chain, before, after) for before, after in pairs]
+    chainable = [plan.chain and segment.chainable for segment in plan.segments]
+    cuts = [CHAINED_CUT if before and after else CUT for before, after in pairwise(chainable)]
     return math.fsum([*cuts, *(segment_looseness(network, segment, plan.merge) for segment in plan.segments)])

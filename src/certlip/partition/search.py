@@ -8,16 +8,17 @@ is over the budget is dropped at once and nothing that could win is lost (`certl
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
+
+import numpy as np
 
 from certlip.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Merge, Plan, SegmentPlan
-from certlip.partition.predict import cut_looseness, segment_looseness, wall_seconds
+from certlip.partition.predict import CHAINED_CUT, CUT, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
 
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
@@ -119,7 +120,7 @@ class Search:
         """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
         segment, looseness, jobs, run = candidate
         if partial.segments:
-            looseness += cut_looseness(self.chain, partial.segments[-1], segment)
+            looseness += CHAINED_CUT if partial.run.n_segments and run.n_segments else CUT
         closed = partial if run.n_segments else self._close(partial)
         if closed is None:
             return None
@@ -145,13 +146,15 @@ class Search:
 
     def _front(self, partials: Sequence[Partial]) -> list[Partial]:
         """Those that no other one beats in predicted loss and time, whatever follows."""
-        kept: dict[int, list[tuple[float, ...]]] = {}
         front = []
-        for cost, partial in sorted(((self._cost(p), p) for p in partials), key=lambda pair: pair[0]):
-            others = kept.setdefault(min(partial.run.n_segments, 2), [])
-            if not any(all(map(operator.le, other, cost)) for other in others):
-                others.append(cost)
-                front.append(partial)
+        for n_open in (0, 1, 2):
+            alike = sorted((p for p in partials if min(p.run.n_segments, 2) == n_open), key=self._cost)
+            costs = np.array([self._cost(p) for p in alike])
+            alive = np.ones(len(alike), dtype=bool)
+            for i, partial in enumerate(alike):
+                if alive[i]:
+                    front.append(partial)
+                    alive[i + 1 :] &= (costs[i + 1 :] < costs[i]).any(axis=1)
         return front
 
     def _cost(self, partial: Partial) -> tuple[float, ...]:
