@@ -55,3 +55,9 @@ def test_a_log_has_no_bar(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as log:
         subprocess.run([sys.executable, "-c", SLOW.format(total=3, seconds=0.6)], stderr=log, stdout=log, check=True)
     assert (tmp_path / "log").read_text() == "done\n"
+
+
+def test_a_log_is_told_how_much_is_done_and_how_long_the_rest_will_take() -> None:
+    code = "from certlip import progress\nprogress.SECONDS_BETWEEN_LINES = 0.2\n" + SLOW.format(total=3, seconds=0.3)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "patience: 1 of 3, about 1 s left" in done.stderr

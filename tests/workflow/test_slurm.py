@@ -60,7 +60,7 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
     assert all(int(memory.rstrip("M")) >= 5000 for _, memory in array)
 
 
-def programs(workspace: Workspace) -> dict[str, tuple[str, float | None]]:
+def answers(workspace: Workspace) -> dict[str, tuple[str, float | None]]:
     """Status and value of each record."""
     folder = workspace.folder / "results" / "bounds"
     records = {str(path.relative_to(folder)): Record.load(path) for path in sorted(folder.glob("*/*.json"))}
@@ -79,9 +79,9 @@ def test_the_whole_quick_configuration_gives_the_same_bounds_on_slurm(
         runs[name] = Workspace(tmp_path / name, checkout, "config/quick.yaml")
         outcome = runs[name].snakemake(*arguments, profile=profile)
         assert outcome.returncode == 0, outcome.text
-    found = programs(runs["slurm"])
+    found = answers(runs["slurm"])
     assert len(found) == len(quick["networks"]) * len(quick["methods"])
-    assert found == programs(runs["local"])
+    assert found == answers(runs["local"])
     local = [line.split()[1] for line in outcome.text.splitlines() if line.startswith("localrule")]
     assert len(cluster.answer("squeue", "-h", "-t", "all", "-r", "-o", "%i").splitlines()) == len(outcome.jobs) - len(
         local

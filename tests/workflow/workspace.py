@@ -86,7 +86,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=1800,
+            timeout=3600,
             check=False,
         )
         return Outcome(done.returncode, done.stdout)
