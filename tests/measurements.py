@@ -88,6 +88,12 @@ def solvers(orders: dict[str, int] = ORDERS, threads: Iterable[int] = (1,), seed
     return frame
 
 
+def workers() -> pd.DataFrame:
+    """The frame of the benchmark `workers`."""
+    rows = [(1, 9, 1577, 20.4, 1.0), (2, 9, 1577, 11.1, 1.84)]
+    return pd.DataFrame(rows, columns=["n_workers", "n_programs", "order", "seconds", "speedup"])
+
+
 def gram_speed(speedups: Iterable[float]) -> pd.DataFrame:
     """The frame of the benchmark `gram_speed`."""
     return pd.DataFrame(

@@ -22,6 +22,7 @@ ROWS = {
     "layer_norms": measurements.layer_norms(),
     "gram_speed": measurements.gram_speed(SPEEDUPS),
     "solvers": measurements.solvers(),
+    "workers": measurements.workers(),
 }
 FIGURES = {
     "layer_norms": {

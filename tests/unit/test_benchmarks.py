@@ -26,6 +26,7 @@ TINY = {
     "gram_speed": {"shapes": ["tiny"]},
     "layer_norms": {"shapes": ["tiny"]},
     "solvers": {"problems": ["chain-1x4"], "solvers": ["structured"], "max_seconds": 60.0},
+    "workers": {"workers": [1, 2], "channels": 1, "side": 9},
 }
 
 

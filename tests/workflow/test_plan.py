@@ -1,0 +1,35 @@
+"""An automatic plan in the workflow: the machine is calibrated once, and the cluster is asked for what is predicted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from workspace import Workspace
+
+from certlip.partition.plan import Plan
+from certlip.record import Record
+
+
+def test_an_automatic_plan_calibrates_the_machine_once_and_counts_it(workspace: Workspace) -> None:
+    auto = {"method": "dcp", "grid": "auto", "cuts": "auto", "budget": 100}
+    workspace.restrict(
+        ["block"], {"dcp-auto": auto, "dcp-folded": {**auto, "merge": "folded"}, "lower": {"n_points": 32}}
+    )
+    outcome = workspace.snakemake(targets=["results/checks/soundness.json"])
+    assert outcome.returncode == 0, outcome.text
+    assert [job for job in outcome.jobs if job.startswith("calibrate_solver")] == ["calibrate_solver auto"]
+    results = workspace.folder / "results"
+    calibration = json.loads((results / "calibration" / "auto.json").read_text())
+    plan = Plan.load(results / "plans" / "block" / "dcp-auto.json")
+    assert plan.prediction is not None
+    assert plan.prediction.seconds <= 100
+    assert plan.prediction.n_max == calibration["n_max"]
+    record = Record.load(results / "bounds" / "block" / "dcp-auto.json")
+    assert record.calibration_seconds == calibration["seconds"]
+    again = workspace.snakemake("--dry-run", "--forcerun", "solve_blocks")
+    jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", again.text)
+    # four times (a second or less and ten of grace) and two minutes of start; the limits would ask for four minutes
+    assert len(jobs) == 2
+    assert all("runtime=3," in job for job in jobs)
+    assert workspace.dry_run("--set-threads", "solve_blocks=1") == set()
