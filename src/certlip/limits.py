@@ -70,6 +70,13 @@ _idle: dict[Limits, list[ProcessPoolExecutor]] = {}
 """Processes that wait for the next call under the same limits: to start one takes longer than a small program."""
 
 
+def end_idle() -> None:
+    """End the processes that wait: what they have loaded would count as the memory of the next call."""
+    for waiting in _idle.values():
+        while waiting:
+            waiting.pop().shutdown(wait=True, kill_workers=True)
+
+
 def _start(limit: Limits) -> ProcessPoolExecutor:
     environment = {key: str(limit.threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     return ProcessPoolExecutor(max_workers=1, env=environment)

@@ -125,3 +125,10 @@ def test_calls_under_the_same_limits_share_a_process_and_each_has_its_own_peak()
     with pytest.raises(LimitExceeded):
         limits.call(jobs.die, int(signal.SIGKILL), limit=limit)
     assert limits.call(jobs.fill_and_tell, 1, limit=limit).value != first.value
+
+
+def test_a_call_after_the_idle_are_ended_has_a_process_of_its_own() -> None:
+    first, same = (limits.call(os.getpid, limit=GENEROUS).value for _ in range(2))
+    limits.end_idle()
+    assert limits.call(os.getpid, limit=GENEROUS).value not in (first, os.getpid())
+    assert same == first

@@ -73,6 +73,7 @@ def run(
 
 
 def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
+    limits.end_idle()
     try:
         measured = limits.call(_solve, lmi, solver, rtol, limit, limit=limit)
     except NoBound as error:
