@@ -89,17 +89,21 @@ def every_plan(network: Network, merge: Merge, chain: bool) -> Iterator[Plan]:
 
 @pytest.mark.parametrize(("merge", "chain"), [*((merge, False) for merge in MERGES), ("folded", True)])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_no_partition_within_budget_and_limits_is_predicted_tighter(merge: Merge, chain: bool, padding: int) -> None:
+@pytest.mark.parametrize("n_max", [400, 60])
+def test_no_partition_within_budget_and_limits_is_predicted_tighter(
+    merge: Merge, chain: bool, padding: int, n_max: int
+) -> None:
+    calibration = CALIBRATION.model_copy(update={"n_max": n_max})
     network = net(5, padding, n_convs=2)
     every = [
-        (plan, all(CALIBRATION.admits(plan.orders(job), job.joint) for job in plan.jobs))
+        (plan, all(calibration.admits(plan.orders(job), job.joint) for job in plan.jobs))
         for plan in every_plan(network, merge, chain)
     ]
     for cores in (1, 3):
-        predicted = [predict(network, plan, CALIBRATION, cores) for plan, admitted in every if admitted]
+        predicted = [predict(network, plan, calibration, cores) for plan, admitted in every if admitted]
         for budget in (0.4, 1.3, 2.5, 5.0, 10.0, 20.0, 60.0):
             best = min(p.looseness for p in predicted if p.seconds <= budget)
-            found = prediction_of(automatic(network, merge=merge, chain=chain, budget=budget, cores=cores))
+            found = prediction_of(automatic(network, calibration, merge=merge, chain=chain, budget=budget, cores=cores))
             assert found.looseness == pytest.approx(best, abs=1e-12)
             assert found.seconds <= budget
 
