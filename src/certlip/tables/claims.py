@@ -72,17 +72,22 @@ def _cnn1_time(bounds: Frame) -> Finding:
 
 def _finer(bounds: Frame) -> Finding:
     rows: Frame = partitioned(bounds)
-    rows = rows[(rows["merge"] == "sum") & (rows["status"] == Status.OK)].sort_values("patches")
-    if len(rows) < 2:
+    rows = rows[rows["status"] == Status.OK].assign(time=_seconds)
+    best = {}
+    for merge, line in rows.groupby("merge", sort=False):
+        steps = [
+            (fine.value / coarse.value, f"{coarse.grid} to {fine.grid} {coarse.time / fine.time:.3g} times faster")
+            for coarse in line.itertuples()
+            for fine in line.itertuples()
+            if fine.patches > coarse.patches and coarse.time >= 5 * fine.time
+        ]
+        if steps:
+            best[merge] = min(steps)
+    if not best:
         return _unmeasured(bounds[bounds["experiment"] == "tradeoff"])
-    seconds, coarsest = _seconds(rows), rows.iloc[0]
-    faster, looser = seconds.iloc[0] / seconds, rows["value"] / coarsest["value"]
-    steps = ", ".join(
-        f"{grid}: {f:.3g} times faster, {100 * (worse - 1):.3g}% worse"
-        for grid, f, worse in zip(rows["grid"][1:], faster[1:], looser[1:], strict=True)
-    )
-    holds = ((faster >= 5) & (looser <= 1.2)).any()
-    return f"against {coarsest['grid']} ({_cells.seconds(seconds.iloc[0])} s): {steps}", _yes(holds)
+    measured = "; ".join(f"{m}: {step}, {100 * (worse - 1):.3g}% worse" for m, (worse, step) in best.items())
+    holds = [str(merge) for merge, (worse, _) in best.items() if worse <= 1.25]
+    return measured, f"with merge {', '.join(holds)}" if holds else "no"
 
 
 def _nested(bounds: Frame) -> Finding:
