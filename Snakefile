@@ -44,7 +44,8 @@ onstart:
 
 
 onsuccess:
-    print(*waiting_sentences(), sep="\n", file=sys.stderr)
+    for sentence in waiting_sentences():
+        print(sentence, file=sys.stderr)
 
 
 # Seconds each, and a node of a cluster may not reach the network: these run where snakemake does.
