@@ -60,5 +60,5 @@ def test_two_thousand_programs_are_solved_with_little_around_them(
     record_property("head_process_grew_mb", round(grown_mb, 1))
     assert {s.status for s in solved} == {"ok"}
     assert re.search(rf"\d+ of {N_PROGRAMS}, about \d+ s left", capsys.readouterr().err)
-    assert wall - solving < 0.025 * len(solved)  # a tenth of a program of a quarter of a second
+    assert wall - solving < 0.5 * solving  # programs of 25 ms on an idle machine
     assert grown_mb < 50

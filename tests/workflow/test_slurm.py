@@ -22,7 +22,7 @@ METHODS = {
 
 # This cluster has no accounting, two processors, and jobs of seconds.
 BARE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
-SMALL = ["--set-threads", "solve_blocks=2", "--set-scatter", "blocks=2"]
+SMALL = ["--set-threads", "solve_blocks=2", "check_bounds=2", "--set-scatter", "blocks=2"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
         mine, theirs = Record.load(workspace.folder / path), Record.load(finished.folder / path)
         assert (mine.status, mine.value) == ("ok", theirs.value)
     jobs = [line.split() for line in cluster.answer("squeue", "-h", "-t", "all", "-o", "%i %T %C %m").splitlines()]
-    assert len(jobs) == 6  # an export, two bounds, two scatter items and their merge
+    assert len(jobs) == 7  # an export, two bounds, two scatter items, their merge, and the check of all
     assert {state for _, state, _, _ in jobs} == {"COMPLETED"}
     # the scatter items are one array, and ask for their two threads and the memory of two processes
     array = [(cpus, memory) for job, _, cpus, memory in jobs if "_" in job]
@@ -86,3 +86,45 @@ def test_the_whole_quick_configuration_gives_the_same_bounds_on_slurm(
     assert len(cluster.answer("squeue", "-h", "-t", "all", "-r", "-o", "%i").splitlines()) == len(outcome.jobs) - len(
         local
     )
+
+
+GREEDY = """
+import time
+import numpy as np
+from certlip.methods import MethodInfo
+from certlip.methods.product import bound as product
+from certlip.record import Kind
+
+INFO = MethodInfo(title="greedy", kind=Kind.CERTIFIED, reference="none")
+
+def bound(network, *, megabytes: int = 0, wait_seconds: float = 0.0):
+    held = np.ones(megabytes * 2**17)
+    time.sleep(wait_seconds)
+    return product(network)
+"""
+
+
+@pytest.mark.nightly
+def test_a_job_out_of_memory_or_time_is_sent_again_and_asks_for_more(
+    cluster: Cluster, finished: Workspace, workspace: Workspace
+) -> None:
+    """1300 MB and a minute are too little for each of the two, twice as much is enough."""
+    (workspace.folder / "greedy.py").write_text(GREEDY)
+    methods = {
+        "large": {"module": "greedy", "megabytes": 1500, "wait_seconds": 10.0},
+        "slow": {"module": "greedy", "wait_seconds": 80.0},
+    }
+    workspace.restrict(["block"], methods)
+    workspace.edit(lambda config: config["limits"].update(max_seconds=200))
+    asked = ["--set-resources", "bound_network:mem_mb=1300*attempt", "bound_network:runtime=attempt"]
+    before = set(cluster.answer("squeue", "-h", "-t", "all", "-o", "%i").split())
+    outcome = workspace.snakemake(*BARE, *SMALL, *asked, profile="slurm")
+    assert outcome.returncode == 0, outcome.text
+    for method in methods:
+        path = workspace.folder / f"results/bounds/block/{method}.json"
+        product = finished.folder / "results/bounds/block/product.json"
+        assert Record.load(path).value == Record.load(product).value
+    jobs = dict(line.split() for line in cluster.answer("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines())
+    ended = sorted(state for job, state in jobs.items() if job not in before)
+    assert ended.count("TIMEOUT") == 1, ended
+    assert sum(state in ("FAILED", "OUT_OF_MEMORY", "CANCELLED") for state in ended) == 1, ended

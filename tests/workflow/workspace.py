@@ -72,7 +72,7 @@ class Workspace:
         return {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": os.pathsep.join([str(self.checkout / "src"), str(HERE)]),
+            "PYTHONPATH": os.pathsep.join([str(self.checkout / "src"), str(HERE), str(self.folder)]),
             "OMP_NUM_THREADS": "1",
             "XDG_CACHE_HOME": str(self.folder / ".xdg"),
         }
