@@ -76,6 +76,7 @@ def test_rows_wait_for_their_files_and_only_they_are_made_when_a_file_comes(
     assert waiting.snakemake().returncode == 0
     made = collect.read(folder / "results" / "bounds.csv").set_index(["network", "method"])["value"]
     assert made["fetched", "product"] == made["block", "product"]
+    assert waiting.dry_run() == set()
 
 
 def test_a_wrong_file_put_by_hand_stops_the_run(waiting: Workspace) -> None:

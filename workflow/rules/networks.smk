@@ -4,7 +4,6 @@
 rule fetch_dataset:
     output:
         arrays="results/datasets/{dataset}.npz",
-        attempt="results/datasets/{dataset}.attempt.json",
     log:
         "logs/fetch_dataset/{dataset}.log",
     conda:
@@ -12,6 +11,8 @@ rule fetch_dataset:
     params:
         entry=lambda w: CONFIG.datasets[w.dataset].model_dump(),
         folder=CONFIG.data_folder,
+        # no output: snakemake deletes those before a job, and the count of attempts has to survive
+        attempts="results/datasets/{dataset}.attempt.json",
         attempt=lambda w: waiting.attempt(f"results/datasets/{w.dataset}.attempt.json"),
         code=lambda w: fingerprint(
             "certlip.datasets",
@@ -49,7 +50,6 @@ rule train_network:
 rule fetch_weights:
     output:
         weights="results/networks/{network}.pt",
-        attempt="results/networks/{network}.attempt.json",
     log:
         "logs/fetch_weights/{network}.log",
     wildcard_constraints:
@@ -59,6 +59,7 @@ rule fetch_weights:
     params:
         entry=network_entry,
         folder=CONFIG.data_folder,
+        attempts="results/networks/{network}.attempt.json",
         attempt=lambda w: waiting.attempt(f"results/networks/{w.network}.attempt.json"),
         code=lambda w: fingerprint(
             "certlip.waiting",

@@ -13,4 +13,4 @@ with job(snakemake):
     except NoData as refusal:
         missing = refusal
         write_refusal(output.arrays, refusal)
-    save_attempt(output.attempt, snakemake.params.attempt, missing)
+    save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)

@@ -20,4 +20,4 @@ with job(snakemake):
     else:
         load_into(module, load_weights(file, entry.weights.key))
         save_weights(output.weights, module.state_dict())
-    save_attempt(output.attempt, snakemake.params.attempt, missing)
+    save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)
