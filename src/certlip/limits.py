@@ -90,9 +90,7 @@ def _ended_by_limit(error: Exception, limit: Limits, overdue: bool) -> LimitExce
         signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
         reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
         return LimitExceeded("memory_limit", reason)
-    # an import that runs out of memory may end in CPython's "error return without exception set"
-    starved = isinstance(error, SystemError) and limit.max_memory_mb is not None
-    if not (starved or is_out_of_memory(error)):
+    if not is_out_of_memory(error):
         return None
     there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
     return LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
@@ -107,7 +105,10 @@ def peak_mb() -> float:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it says so: neither torch nor the loader of shared libraries has a class of its own for it."""
     signs = ("can't allocate memory", "annot allocate memory", "failed to map segment", "cannot map zero-fill pages")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in (*signs, "can't start new thread"))
+    # an import that runs out of memory may end in CPython's "error return without exception set", a SystemError
+    return isinstance(error, MemoryError | SystemError) or any(
+        sign in str(error) for sign in (*signs, "can't start new thread")
+    )
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
