@@ -107,7 +107,7 @@ def test_a_certified_value_forged_below_the_lower_one_fails_the_run(copy_of_fini
     forged["value"] = attained * (1 - 1e-15)
     (bounds / "gram.json").write_text(json.dumps(forged))
     outcome = copy_of_finished.snakemake()
-    assert_one_sentence(outcome, "not sound", "block", "gram", repr(attained))
+    assert_one_sentence(outcome, "not sound", "block/gram", repr(forged["value"]), "its certificate")
     assert not (copy_of_finished.folder / "results/checks/soundness.json").exists()
 
 

@@ -16,6 +16,7 @@ import pytest
 from workspace import HERE, Workspace, copy_checkout, copy_workspace
 
 from certlip.blocks import load_solved
+from certlip.errors import UnsupportedLayer
 from certlip.files import read_npz
 from certlip.record import Record
 
@@ -68,7 +69,8 @@ def assert_no_half_file(workspace: Workspace) -> None:
     folders = ("networks", "plans", "blocks", "bounds", "certificates")
     for path in (p for folder in folders for p in (workspace.folder / "results" / folder).rglob("*")):
         if path.suffix == ".npz":
-            read_npz(path)
+            with contextlib.suppress(UnsupportedLayer):  # a whole file that says why there is no network
+                read_npz(path)
         elif path.suffix == ".json":
             json.loads(path.read_text())
         else:
