@@ -15,7 +15,8 @@ HEAD = """\
 
 What was tried on {when}, made by `make reliability` from the results of the tests themselves: a row is a test, its
 words are the test's name, "cases" how many variants of it ran, "inputs" what hypothesis drew and the test survived.
-`make nightly` draws ten times as many.
+The longer tests of `make nightly` (ten times as many networks, the whole quick configuration on SLURM, two thousand
+programs in one plan) are not among them.
 """
 
 Case = tuple[str, str, str, float, dict[str, str]]
