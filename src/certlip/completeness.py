@@ -19,7 +19,11 @@ from certlip.verify import verify
 Pair = tuple[str, str]
 """(network, method)."""
 
-_NOT_IN_RECORDS = ("experiment", "x", "test_accuracy", "known_constant")
+_NOT_IN_RECORDS = (
+    *("experiment", "x", "test_accuracy", "known_constant"),
+    *("reported", "reported_seconds", "reported_by"),
+)
+"""Columns that come from the configuration and from training."""
 
 
 def prove(results: str | Path, rows: Sequence[Pair], n_jobs: int = 1) -> dict[str, int]:
