@@ -23,7 +23,7 @@ COLUMNS = ["n_workers", "n_programs", "order", "seconds", "speedup"]
 def run(
     *,
     workers: list[int] = [1, 2],  # noqa: B006
-    channels: int = 8,
+    channels: int = 12,
     side: int = 33,
     max_seconds: float = 300.0,
     seed: int = 0,
