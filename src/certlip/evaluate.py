@@ -26,23 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is bounded, loaded only in the form that a method takes.
+    """What is bounded, loaded only in the form that a method takes, in the process where the method runs.
 
-    network, module: functions that return it as a `Network` or as a float64 torch module; the first may raise
-    UnsupportedLayer.
+    network, module: functions that return it as a `Network`, or as a float64 torch module with the shape of its input;
+    the first may raise UnsupportedLayer; data: images (n, *input_shape) for methods that use them, None for none.
     """
 
-    name: str
-    input_shape: Shape
     network: Callable[[], Network]
-    module: Callable[[], nn.Module]
+    module: Callable[[], tuple[nn.Module, Shape]]
+    data: Callable[[], Array | None] = lambda: None
 
 
-def evaluate(
-    subject: Subject, plugin: ModuleType, options: Mapping[str, Any], limit: Limits, data: Array | None, seed: int
-) -> Bound:
+def evaluate(subject: Subject, plugin: ModuleType, options: Mapping[str, Any], limit: Limits, seed: int) -> Bound:
     """The method's bound under the limits; its cost is added to the details. Raises what the method raises."""
-    fill = {"data": data, "max_seconds": limit.max_seconds, "threads": limit.threads, "seed": seed}
+    fill = {"max_seconds": limit.max_seconds, "threads": limit.threads, "seed": seed}
     measured = limits.call(_evaluate, subject, plugin.__name__, {**fill, **options}, limit=limit)
     result, seconds = measured.value
     return replace(result, details={**result.details, "seconds": seconds, "peak_mb": measured.peak_mb})
@@ -111,8 +108,9 @@ def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) ->
         importlib.import_module(heavy)
     accepted = inspect.signature(plugin.bound).parameters
     keywords = {key: value for key, value in options.items() if key in accepted}
-    takes_module = plugin.INFO.takes == "module"
-    arguments = (subject.module(), subject.input_shape) if takes_module else (subject.network(),)
+    if "data" in accepted:
+        keywords["data"] = subject.data()
+    arguments = subject.module() if plugin.INFO.takes == "module" else (subject.network(),)
     begin = time.perf_counter()
     result = plugin.bound(*arguments, **keywords)
     return result, time.perf_counter() - begin

@@ -53,12 +53,12 @@ def bound(
     """
     plugin = load_method(method, module)
     checked = check_options(method, plugin, options)
-    subject = subject_of(model, input_shape, name)
+    subject = subject_of(model, input_shape, data)
     limit = Limits(threads, max_seconds, max_memory_mb)
 
     def outcome() -> Bound:
         if not is_planned(plugin):
-            return evaluate(subject, plugin, checked, limit, data, seed)
+            return evaluate(subject, plugin, checked, limit, seed)
         network = subject.network()
         calibration = partial(load_or_calibrate, checked.get("solver", "auto"), limit, cache)
         plan = blocks.make_plan(lambda: network, plugin, checked, calibration)
@@ -86,17 +86,17 @@ def plan_network(
     return plan, predict(network, plan, calibration, checked.get("cores", 1))
 
 
-def subject_of(model: Network | nn.Module, input_shape: Shape | None, name: str = "network") -> Subject:
+def subject_of(model: Network | nn.Module, input_shape: Shape | None, data: Array | None = None) -> Subject:
     """A model in memory as a `Subject`; raises ConfigError for a torch module without `input_shape`."""
     if isinstance(model, Network):
         network = model
 
-        def as_module() -> nn.Module:
+        def as_module() -> tuple[nn.Module, Shape]:
             from certlip.torch_network import to_torch
 
-            return to_torch(network)
+            return to_torch(network), network.input_shape
 
-        return Subject(name, network.input_shape, lambda: network, as_module)
+        return Subject(lambda: network, as_module, lambda: data)
     if input_shape is None:
         raise ConfigError("input_shape is needed to bound a torch module: give it without the batch axis")
     shape = tuple(input_shape)
@@ -106,4 +106,4 @@ def subject_of(model: Network | nn.Module, input_shape: Shape | None, name: str 
 
         return export_network(model, shape)
 
-    return Subject(name, shape, as_network, lambda: copy.deepcopy(model).double().eval())
+    return Subject(as_network, lambda: (copy.deepcopy(model).double().eval(), shape), lambda: data)

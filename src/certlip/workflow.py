@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from certlip.config import Network
 from certlip.errors import CertlipError, DataError
-from certlip.network import Array, Shape
+from certlip.network import Shape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from certlip.datasets import Images
 
 
 @contextmanager
@@ -45,27 +47,17 @@ def build(entry: Mapping[str, Any] | Network) -> nn.Module:
     return zoo.make(str(network.architecture), network.seed, network.orthogonal, **network.options)
 
 
-def input_shape(entry: Mapping[str, Any] | Network) -> Shape:
-    """Shape of the network's input, without a batch axis."""
-    from certlip import zoo
-
-    network = Network.model_validate(entry)
-    if network.input_shape is not None:
-        return network.input_shape
-    return zoo.input_shape(str(network.architecture), **network.options)
-
-
-def load_module(entry: Mapping[str, Any], weights: str | Path) -> nn.Module:
-    """The torch module of an entry with the weights of a .pt file, float64, in eval mode."""
+def load_module(entry: Mapping[str, Any], weights: str | Path) -> tuple[nn.Module, Shape]:
+    """The torch module of an entry with the weights of a .pt file, float64, in eval mode, and its input's shape."""
     from certlip.weights import load_into, load_weights
 
     module = build(entry)
     load_into(module, load_weights(weights))
-    return module.double().eval()
+    return module.double().eval(), _input_shape(entry)
 
 
-def load_images(paths: Sequence[str], shape: Shape) -> Array | None:
-    """Training images of a data set's file as inputs (n, *shape), float64; None if no file is given.
+def load_images(paths: Sequence[str], entry: Mapping[str, Any] | Network) -> Images | None:
+    """Training images of a data set's file as inputs (n, *input_shape) of an entry; None if no file is given.
 
     Raises DataError if the images do not fit.
     """
@@ -73,7 +65,17 @@ def load_images(paths: Sequence[str], shape: Shape) -> Array | None:
 
     if not paths:
         return None
-    images = Dataset.load(paths[0]).train_images.astype("float64")
+    shape, images = _input_shape(entry), Dataset.load(paths[0]).train_images
     if images[0].size != math.prod(shape):
         raise DataError(f"{paths[0]}: images {images.shape[1:]} do not fit the network's input {shape}")
     return images.reshape(-1, *shape)
+
+
+def _input_shape(entry: Mapping[str, Any] | Network) -> Shape:
+    """Shape of the network's input, without a batch axis."""
+    from certlip import zoo
+
+    network = Network.model_validate(entry)
+    if network.input_shape is not None:
+        return network.input_shape
+    return zoo.input_shape(str(network.architecture), **network.options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import jobs_to_limit as jobs
@@ -31,6 +33,28 @@ def test_the_peak_of_a_child_leaves_out_what_its_parent_held() -> None:
     held = np.ones(400 * 2**17)
     assert limits.call(jobs.add, 2, 3, limit=GENEROUS).peak_mb < held.nbytes / 2**20
     assert limits.call(jobs.fill, 400, limit=GENEROUS).peak_mb > 400
+
+
+@pytest.mark.parametrize(("threads", "forked"), [(0, True), (1, False)])
+def test_only_a_process_without_other_threads_is_forked(threads: int, forked: bool) -> None:
+    """What a fork takes over spares the imports; a lock that another thread holds would stay locked for ever."""
+    program = f"""
+import os, sys, threading
+from certlip import limits
+sys.inherited = True
+stop = threading.Event()
+for _ in range({threads}):
+    threading.Thread(target=stop.wait).start()
+inherited = limits.call(hasattr, sys, "inherited", limit=limits.Limits(threads=3, max_seconds=60)).value
+threads = limits.call(os.getenv, "OMP_NUM_THREADS", limit=limits.Limits(threads=3, max_seconds=60)).value
+stop.set()
+print(inherited, threads)
+"""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | one, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(forked), "3"]
 
 
 def test_a_call_over_its_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

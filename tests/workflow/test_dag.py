@@ -133,9 +133,9 @@ def test_a_benchmark_on_networks_waits_for_their_files(edited: Workspace) -> Non
 def test_a_job_asks_a_cluster_for_what_its_limits_allow_and_more_at_each_attempt(
     finished: Workspace, attempt: int
 ) -> None:
-    """Four programs, two at a time: twice 70 s and two minutes of start; 2000 MB and what a process holds, twice."""
+    """Four small programs, one after the other: four times 70 s and two minutes of start; 2000 MB and 500 to start."""
     outcome = finished.snakemake("--dry-run", "--forcerun", "solve_blocks", "--attempt", str(attempt))
     jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", outcome.text)
     (job,) = [body for body in jobs if "results/blocks/block/dcp-sum/" in body]
-    assert f"runtime={5 * attempt}," in job
-    assert f"mem_mb={5000 * attempt}," in job
+    assert f"runtime={7 * attempt}," in job
+    assert f"mem_mb={2500 * attempt}," in job

@@ -52,7 +52,7 @@ rule solve_blocks:
         method=one_of(PLANNED),
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: lambda w, input: n_jobs_of_plan(input.plan, w.scatteritem)
     resources:
         mem_mb=lambda w, threads, attempt: request_mb(threads, attempt),
         runtime=lambda w, input, threads, attempt: request_minutes_of_plan(

@@ -84,20 +84,42 @@ def request_minutes(n_rounds, attempt):
     return attempt * math.ceil(seconds / 60 + 2)
 
 
-def request_minutes_of_plan(plan, scatteritem, threads, attempt):
-    """Wall time of a scatter item: several times what its plan predicts, if it does, at most what the limits allow.
+MOST_JOBS = 8  # of a scatter item, side by side
 
-    While the plan is missing snakemake leaves this open.
+
+def jobs_of_plan(plan, scatteritem):
+    """The orders of the jobs of a scatter item, and what they are predicted to take where the plan says.
+
+    While the plan is missing snakemake leaves open what is asked by it.
     """
     with open(plan) as file:
         planned = Plan.model_validate_json(file.read())
     item, count = map(int, scatteritem.split("-of-"))
-    allowed = request_minutes(len(planned.jobs[item - 1 :: count]) / threads, attempt)
-    if planned.prediction is None:
+    predicted = planned.prediction.jobs if planned.prediction else ()
+    orders = [sum(planned.orders(job)) for job in planned.jobs]
+    return orders[item - 1 :: count], predicted[item - 1 :: count]
+
+
+def n_jobs_of_plan(plan, scatteritem):
+    """How many jobs of a scatter item are done side by side: no more than have a second's work each.
+
+    Unlike other resources this cannot be left open while the plan is missing: then it is the most there may be.
+    """
+    if not os.path.exists(plan):
+        return MOST_JOBS
+    orders, _ = jobs_of_plan(plan, scatteritem)
+    seconds = sum(max(0.02, (order / 500) ** 2) for order in orders)
+    return min(MOST_JOBS, len(orders), math.ceil(seconds)) or 1
+
+
+def request_minutes_of_plan(plan, scatteritem, threads, attempt):
+    """Wall time of a scatter item: several times what its plan predicts, if it does, at most what the limits allow."""
+    orders, predicted = jobs_of_plan(plan, scatteritem)
+    allowed = request_minutes(len(orders) / threads, attempt)
+    if not predicted:
         return allowed
-    jobs = planned.prediction.jobs[item - 1 :: count]
-    seconds = [job.seconds + limits.GRACE_SECONDS for job in jobs]
-    longest = wall_seconds(sum(seconds), max(seconds, default=0.0), threads)
+    seconds = [job.seconds + limits.GRACE_SECONDS for job in predicted]
+    longest = wall_seconds(sum(seconds), max(seconds), threads)
     return min(allowed, attempt * math.ceil(GENEROSITY * longest / 60 + 2))
 
 

@@ -3,12 +3,11 @@
 from certlip.errors import NoBound
 from certlip.export import export_network
 from certlip.files import write_refusal
-from certlip.workflow import input_shape, job, load_module
+from certlip.workflow import job, load_module
 
 with job(snakemake):
     entry = snakemake.params.entry
     try:
-        module = load_module(entry, snakemake.input[0])
-        export_network(module, input_shape(entry)).save(snakemake.output[0])
+        export_network(*load_module(entry, snakemake.input[0])).save(snakemake.output[0])
     except NoBound as refusal:
         write_refusal(snakemake.output[0], refusal)

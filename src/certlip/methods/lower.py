@@ -90,7 +90,7 @@ def _points(network: Network, data: Array | None, n_points: int, seed: int) -> A
     rng = np.random.default_rng(seed)
     centre, spread, chosen = np.zeros(network.input_shape), 1.0, []
     if data is not None and len(data):
-        picked = np.asarray(data, dtype=np.float64)[rng.permutation(len(data))[:n_points]]
+        picked = np.asarray(data)[rng.permutation(len(data))[:n_points]].astype(np.float64)
         centre, spread = picked.mean(axis=0), float(picked.std()) or 1.0
         chosen.append(picked.reshape(-1, *network.input_shape))
     scales = spread * np.resize(_SCALES, n_points).reshape(-1, *[1] * len(network.input_shape))

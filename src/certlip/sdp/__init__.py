@@ -103,7 +103,8 @@ def solve_lmi(
     if max_memory_mb is not None and needed > max_memory_mb:
         raise LimitExceeded(
             "memory_limit",
-            f"solver {name} needs about {needed:.0f} MB for order {reduced.order}, the limit is {max_memory_mb:.0f} MB",
+            f"solver {name} needs about {needed:.0f} MB of memory for order {reduced.order}, "
+            f"the limit is {max_memory_mb:.0f} MB",
         )
     proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=max_seconds, **options)
     certified: Certified = certify(lmi, *restore(proposal, factors))
