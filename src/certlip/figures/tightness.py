@@ -64,9 +64,9 @@ def _rows(axes: Axes, missing: list[str]) -> None:
     axes.set_axisbelow(True)
     axes.axvline(1.0, color="#595959", linewidth=0.8, zorder=1)
     for index, reason in enumerate(missing):
-        if index % 2:
-            axes.axhspan(index - 0.5, index + 0.5, color="#F4F4F4", zorder=0)
+        band = "#F4F4F4" if index % 2 else "white"
+        axes.axhspan(index - 0.5, index + 0.5, color=band, zorder=0)
         if reason:
             where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
-            patch: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            patch: dict[str, Any] = {"facecolor": band, "edgecolor": "none", "pad": 1}
             axes.text(0.5, index, reason, style="italic", bbox=patch, **where)
