@@ -19,7 +19,9 @@ from scipy import linalg
 
 from certlip.errors import NotCertified
 from certlip.network import Array
+from certlip.sdp import elimination
 from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.sdp.coupling import Coupling
 from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.tridiagonal import factorises
 
@@ -56,6 +58,23 @@ def exact_matrix(lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Ar
     return p
 
 
+def exact_extended(lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Array] | None = None) -> Rational:
+    """P(rho, T) + Q on the outputs' y - W_L z, in fractions: that is P and Q side by side in other coordinates."""
+    p = exact_matrix(lmi, rho, multipliers, shifts)
+    rows = oracle.rational(lmi.weights[-1])
+    if shifts is not None:
+        added = oracle.rational(shifts[-1])
+        rows = [[a + b for a, b in zip(r, s, strict=True)] for r, s in zip(rows, added, strict=True)]
+    q = np.ones(len(rows)) if lmi.output_metric is None else lmi.output_metric
+    n, n_heard = len(p), int(np.count_nonzero(q))
+    extended = [row + [Fraction(0)] * n_heard for row in p] + [[Fraction(0)] * (n + n_heard) for _ in range(n_heard)]
+    heard = [(row, Fraction(float(factor))) for row, factor in zip(rows, q, strict=True) if factor]
+    for k, (row, factor) in enumerate(heard):
+        z = {n - lmi.sizes[-1] + j: -entry for j, entry in enumerate(row)}
+        add_square(extended, {**z, n + k: Fraction(1)}, factor)
+    return extended
+
+
 def add_square(p: Rational, vector: dict[int, Fraction], factor: Fraction) -> None:
     for i, x in vector.items():
         for j, y in vector.items():
@@ -73,6 +92,8 @@ def lmis(draw: st.DrawFn, radii: float = 0.0) -> tuple[Lmi, np.random.Generator]
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     scales = draw(st.lists(st.sampled_from([1.0, 1e-6, 1e6]), min_size=3, max_size=3))
     weights = tuple(s * rng.standard_normal((n, m)) for s, m, n in zip(scales, sizes, sizes[1:], strict=False))
+    if draw(st.booleans()):
+        weights = tuple(w * (rng.random(w.shape) < 0.4) for w in weights)
     slopes = tuple(draw(st.sampled_from(SLOPES)) for _ in weights[1:])
     with_metrics = draw(st.booleans())
     m, q = (rng.uniform(0.1, 10, n) if with_metrics else None for n in (sizes[0], sizes[-1]))
@@ -116,19 +137,19 @@ def test_the_error_bound_covers_radii_that_add_up_in_one_row_or_column(n_inputs:
 def check_error(
     lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Array] | None, rng: np.random.Generator
 ) -> None:
-    scaling: NDArray[np.float64] = np.ldexp(1.0, rng.integers(-3, 4, lmi.order))
-    computed, exact = lmi.matrix(rho, multipliers), exact_matrix(lmi, rho, multipliers, shifts)
-    computed = np.tril(computed) + np.tril(computed, -1).T  # Cholesky reads the lower triangle
+    computed, exact = dense(*lmi.extended(rho, multipliers)), exact_extended(lmi, rho, multipliers, shifts)
+    computed += np.tril(computed, -1).T
+    order = len(exact)
+    scaling: NDArray[np.float64] = np.ldexp(1.0, rng.integers(-3, 4, order))
     allowed = Fraction(lmi.error(rho, multipliers, scaling))
     d = [Fraction(float(s)) for s in scaling]
     difference = [
-        [d[i] * d[j] * (Fraction(float(computed[i, j])) - exact[i][j]) for j in range(lmi.order)]
-        for i in range(lmi.order)
+        [d[i] * d[j] * (Fraction(float(computed[i, j])) - exact[i][j]) for j in range(order)] for i in range(order)
     ]
     # the spectral norm is at most `allowed` exactly when allowed I -+ difference is semidefinite
     for sign in (1, -1):
         shifted = [[-sign * x for x in row] for row in difference]
-        for k in range(lmi.order):
+        for k in range(order):
             shifted[k][k] += allowed
         assert is_semidefinite(shifted)
 
@@ -158,35 +179,43 @@ def test_what_is_factorised_is_the_scaled_matrix_less_the_margin(drawn: tuple[Lm
         c = margin(lmi, 2.0, start(lmi))
     if c is None:
         return
-    p = lmi.matrix(2.0, start(lmi))
-    ratio = np.diagonal(seen[0] + c * np.eye(lmi.order)) / np.diagonal(p)
-    scaling = 2.0 ** np.round(np.log2(ratio) / 2)
-    expected = scaling[:, None] * p * scaling - c * np.eye(lmi.order)
+    p = dense(*lmi.extended(2.0, start(lmi)))
+    shift = c * np.eye(len(p))
+    scaling = 2.0 ** np.round(np.log2(np.diagonal(seen[0] + shift) / np.diagonal(p)) / 2)
+    expected = scaling[:, None] * p * scaling - shift
     assert (np.tril(seen[0]) == np.tril(expected)).all()
 
 
-def dense(diagonal: list[Array], below: list[Array]) -> Array:
+def dense(diagonal: list[Array], couplings: list[Coupling]) -> Array:
     """The lower triangle of a block tridiagonal matrix."""
     starts = np.concatenate([[0], np.cumsum([len(block) for block in diagonal])])
     matrix = linalg.block_diag(*(np.diag(block) if block.ndim == 1 else block for block in diagonal))
-    for block, i, j, k in zip(below, starts, starts[1:], starts[2:], strict=False):
-        matrix[j:k, i:j] = block
+    for coupling, i, j, k in zip(couplings, starts, starts[1:], starts[2:], strict=False):
+        matrix[j:k, i:j] = coupling.rows[:, None] * coupling.weight * coupling.columns
     return np.tril(matrix)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (5,), (3, 4), (9, 2, 6), (2, 3, 4, 5)])
-@pytest.mark.parametrize("first", ["a vector", "a matrix"])
-def test_blocks_factorise_exactly_where_the_whole_matrix_is_definite(sizes: tuple[int, ...], first: str) -> None:
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 1), (3, 4), (9, 2, 6), (2, 3, 4, 5), (6, 5, 4, 3, 2)])
+@pytest.mark.parametrize("vectors", ["all", "none", "the first", "all but the second"])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_blocks_factorise_exactly_where_the_whole_matrix_is_definite(
+    sizes: tuple[int, ...], vectors: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elimination, "SLAB", 2)
     rng = np.random.default_rng(0)
     diagonal = [n + root @ root.T for n in sizes for root in [rng.standard_normal((n, n))]]
-    if first == "a vector":
-        diagonal[0] = rng.uniform(1, 9, sizes[0])
-    below = [3 * rng.standard_normal((m, n)) for n, m in itertools.pairwise(sizes)]
-    whole = dense(diagonal, below)
+    for i in {"all": range(9), "none": [], "the first": [0], "all but the second": [0, *range(2, 9)]}[vectors]:
+        if i < len(sizes):
+            diagonal[i] = rng.uniform(1, 9, sizes[i])
+    couplings = [
+        Coupling(rng.standard_normal((m, n)) * (rng.random((m, n)) < share), rng.uniform(1, 3, m), rng.uniform(1, 3, n))
+        for n, m in itertools.pairwise(sizes)
+    ]
+    whole = dense(diagonal, couplings)
     least = linalg.eigvalsh(whole)[0]
     for shift, definite in [(least - 1e-9, True), (least + 1e-9, False)]:
         shifted = [d - shift * (1 if d.ndim == 1 else np.eye(len(d))) for d in diagonal]
-        assert factorises(shifted, [b.copy() for b in below]) == definite
+        assert factorises(shifted, couplings) == definite
 
 
 @limit(max_examples=25)

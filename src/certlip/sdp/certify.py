@@ -1,29 +1,29 @@
 """From multipliers to a certified bound: the only place where a semidefinite bound becomes `certified`.
 
 Any T >= 0 with P(rho, T) >= 0 proves L <= sqrt(rho), optimal or not. So a solver only proposes T; here rho is computed
-from T and P(rho, T) is *verified* positive semidefinite in floating-point arithmetic: if the Cholesky factorisation
-of D P D - c I runs to its end, where c covers the backward error of Cholesky (S. M. Rump, Verification of positive
-definiteness, BIT 46, 2006) and the rounding made in forming P (`Lmi.error`), then the exact P is positive semidefinite.
-D is a diagonal of powers of two, exact, so that badly scaled networks verify too.
+from T and P(rho, T) is *verified* positive semidefinite in floating-point arithmetic, by way of the matrix E of which
+it is a Schur complement (`Lmi.extended`): if the Cholesky factorisation of D E D - c I runs to its end, where c covers
+the backward error of Cholesky (S. M. Rump, Verification of positive definiteness, BIT 46, 2006) and the rounding made
+in forming E (`Lmi.error`), then the exact E is positive semidefinite, and so is P. D is a diagonal of powers of two,
+exact, so that badly scaled networks verify too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from certlip.errors import NotCertified
 from certlip.network import Array
 from certlip.rounding import UNIT, gamma, sqrt_up
-from certlip.sdp.lmi import Lmi, Multipliers, add_diagonal
+from certlip.sdp.lmi import Lmi, Multipliers, add_diagonal, cut
 from certlip.sdp.tridiagonal import cholesky, factorises, less_square, solve_lower
 
 SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 """How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""
-INFLATIONS = (2.0, 32.0, 512.0, 8192.0)
+INFLATIONS = (32.0, 512.0, 8192.0)
 """How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
 
 
@@ -51,31 +51,32 @@ def is_feasible(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:
 
 
 def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
-    """The c for which D P D - c I was factorised, None if the point is not proved feasible."""
+    """The c for which D E D - c I was factorised, None if the point is not proved feasible."""
     if not _well_formed(lmi, rho, multipliers):
         return None
-    diagonal, below = lmi.blocks(rho, multipliers)
+    diagonal, couplings = lmi.extended(rho, multipliers)
     entries = np.concatenate([np.diagonal(block) if block.ndim == 2 else block for block in diagonal])
     if not (np.isfinite(entries).all() and (entries > 0).all()):
         return None
     # where terms of the diagonal cancel, scaling to their difference would blow their rounding up
     size = np.maximum(entries, lmi.positive_diagonal(rho, multipliers))
-    scaling = np.ldexp(1.0, -np.round(np.log2(size) / 2).astype(int))
+    scaling = np.ldexp(1.0, -(np.frexp(size)[1] // 2))
     error = lmi.error(rho, multipliers, scaling)
-    factor = gamma(lmi.order + 2)
+    factor = gamma(len(scaling) + 2)
     trace = float((entries * scaling * scaling).sum())
-    c = 1.01 * (error + factor / (1 - factor) * trace + lmi.order * UNIT * 4)
+    c = 1.01 * (error + factor / (1 - factor) * trace + len(scaling) * UNIT * 4)
     if not np.isfinite(c):
         return None
-    scales = [scaling[i:j] for i, j in pairwise(lmi.starts)]
+    scales = cut(scaling, [len(block) for block in diagonal])
     for i, (block, scale) in enumerate(zip(diagonal, scales, strict=True)):
         block *= scale
         block *= scale if block.ndim == 1 else scale[:, None]
         diagonal[i] = block - c if block.ndim == 1 else add_diagonal(block, np.full(len(block), -c))
-    for block, before, here in zip(below, scales, scales[1:], strict=False):
-        block *= before
-        block *= here[:, None]
-    return c if factorises(diagonal, below) else None
+    scaled = [
+        replace(coupling, rows=coupling.rows * here, columns=coupling.columns * before)
+        for coupling, before, here in zip(couplings, scales, scales[1:], strict=False)
+    ]
+    return c if factorises(diagonal, scaled) else None
 
 
 def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) -> Certified:
@@ -88,9 +89,9 @@ def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) ->
     if not all(np.isfinite(t).all() for t in multipliers):
         raise NotCertified("the solver returned multipliers that are not finite")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
-    unit = lmi.order**2 * UNIT
+    unit = (lmi.order + len(lmi.weights[-1])) ** 2 * UNIT
     if rho is not None:
-        raised = rho * (1 + INFLATIONS[1] * unit)
+        raised = rho * (1 + INFLATIONS[0] * unit)
         c = margin(lmi, raised, proposal)
         if c is not None:
             return Certified(raised, proposal, 0.0, c)

@@ -10,18 +10,23 @@ is block tridiagonal, and P >= 0 implies |f(x) - f(y)|_Q^2 <= rho |x - y|_M^2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
 from certlip.chain import Chain, Slopes
 from certlip.network import Array
-from certlip.rounding import UNIT, gamma
+from certlip.rounding import gamma
+from certlip.sdp.coupling import Coupling
 
 Multipliers = tuple[Array, ...]
 """T_1..T_L, T_i of shape (n_i,)."""
+
+CACHED = 2**16
+"""Entries that stay in a processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,10 @@ class Lmi:
         """Order of P: n_0 and all hidden neurons."""
         return self.starts[-1]
 
+    @cached_property
+    def _m(self) -> Array:
+        return np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
+
     @property
     def n_multipliers(self) -> int:
         return self.order - self.sizes[0]
@@ -67,24 +76,34 @@ class Lmi:
         """A vector of all multipliers cut into T_1..T_L."""
         return tuple(np.split(multipliers, np.cumsum(self.sizes[1:])[:-1])) if self.n_multipliers else ()
 
-    @np.errstate(over="ignore", invalid="ignore")  # entries that are not finite prove nothing
     def blocks(self, rho: float, multipliers: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """The blocks of P(rho, T) on its diagonal and below.
 
         Those on the diagonal have shape (n_i, n_i), or (n_i,) where they are diagonal matrices themselves; those below
         have shape (n_i, n_{i-1}), i = 1..L.
         """
-        m = np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
-        diagonal, below = [rho * m, *(2 * t for t in multipliers)], []
-        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False)):
-            tw = t[:, None] * w
+        (*diagonal, _), (*couplings, output) = self.extended(rho, multipliers)
+        last = output.weight
+        with np.errstate(over="ignore", invalid="ignore"):
+            weighted = last if self.output_metric is None else -output.rows[:, None] * last
+            diagonal[-1] = add_diagonal(-(last.T @ weighted), diagonal[-1])
+        return diagonal, [coupling.entries() for coupling in couplings]
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def extended(self, rho: float, multipliers: Sequence[Array]) -> tuple[list[Array], list[Coupling]]:
+        """The matrix whose Schur complement is P(rho, T): its diagonal, as of `blocks`, and the blocks below.
+
+        -W_L' Q W_L is what is left of a last block y, of the outputs, with Q on the diagonal and -Q W_L below: for
+        Q > 0 either matrix is positive semidefinite where the other is. That is one more layer of neurons, with
+        multipliers Q / 2 and slopes (0, 2), and needs no product of weights. Outputs of weight zero are left out.
+        """
+        layers = self._layers(multipliers)
+        diagonal, couplings = [rho * self._m, *(2 * t for t, *_ in layers)], []
+        for i, (t, (a, b), w, _) in enumerate(layers):
             if a * b:
-                diagonal[i] = add_diagonal(2 * a * b * (w.T @ tw), diagonal[i])
-            below.append(-(a + b) * tw)
-        last = self.weights[-1]
-        q_last = last if self.output_metric is None else self.output_metric[:, None] * last
-        diagonal[-1] = add_diagonal(-(last.T @ q_last), diagonal[-1])
-        return diagonal, below
+                diagonal[i] = add_diagonal(2 * a * b * (w.T @ (t[:, None] * w)), diagonal[i])
+            couplings.append(Coupling(w, -(a + b) * t, np.ones(w.shape[1])))
+        return diagonal, couplings
 
     def matrix(self, rho: float, multipliers: Sequence[Array]) -> Array:
         """P(rho, T) as a dense symmetric (order, order) matrix."""
@@ -98,43 +117,68 @@ class Lmi:
         return p
 
     def positive_diagonal(self, rho: float, multipliers: Sequence[Array]) -> Array:
-        """The size of the terms that the diagonal of P is made of, before they cancel."""
-        rows = [np.zeros(n) for n in self.sizes]
-        rows[0] += rho if self.input_metric is None else rho * self.input_metric
-        for i, (t, (a, b), w) in enumerate(zip(multipliers, self.slopes, self.weights, strict=False), start=1):
-            rows[i - 1] += abs(2 * a * b) * (np.square(w).T @ t)
-            rows[i] += 2 * t
+        """The size of the terms that the diagonal of `extended` is made of, before they cancel."""
+        layers = self._layers(multipliers)
+        rows = [rho * self._m, *(2 * t for t, *_ in layers)]
+        for i, (t, (a, b), w, _) in enumerate(layers):
+            if a * b:
+                rows[i] += abs(2 * a * b) * (np.square(w).T @ t)
         return np.concatenate(rows)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def error(self, rho: float, multipliers: Sequence[Array], scaling: Array) -> float:
-        """An upper bound on the spectral norm of D (P_computed - P_exact) D, D = diag(scaling) > 0.
+        """An upper bound on the spectral norm of D (E_computed - E_exact) D, E = `extended`, D = diag(scaling) > 0.
 
-        Covers every rounding of `matrix` (elementwise gamma_n bounds, largest absolute row sum) and the radii.
+        Covers every rounding of an entry, a shift of the diagonal and the division by the root of a pivot among them
+        (elementwise gamma_n bounds, largest absolute row sum), and the radii.
         """
-        rounding = gamma(max(w.shape[0] for w in self.weights) + 16)
-        radii = self.radii or (None,) * len(self.weights)
-        d = [scaling[i:j] for i, j in zip(self.starts, self.starts[1:], strict=False)]
-        m = np.ones(self.sizes[0]) if self.input_metric is None else self.input_metric
-        rows = [np.zeros(n) for n in self.sizes]
-        rows[0] += rounding * rho * m * d[0]
-        for i, (t, (a, b)) in enumerate(zip(multipliers, self.slopes, strict=True), start=1):
-            magnitude, distance = _magnitudes(self.weights[i - 1], radii[i - 1], rounding)
+        layers = self._layers(multipliers)
+        rounding = gamma(max((len(w) for _, (a, b), w, _ in layers if a * b), default=0) + 16)
+        d = cut(scaling, [*self.sizes, len(layers[-1][0])])
+        rows = [np.zeros(len(part)) for part in d]
+        rows[0] += rounding * rho * self._m * d[0]
+        amplified = [1.0]
+        for i, (t, (a, b), w, radius) in enumerate(layers, start=1):
+            rows[i] += rounding * 2 * t * d[i]
             product, slope_sum = abs(2 * a * b), abs(a) + abs(b)
-            if product:
-                rows[i - 1] += product * _square_error(magnitude, distance, t, d[i - 1], rounding)
-            rows[i] += rounding * 2 * t * d[i] + slope_sum * t * (distance @ d[i - 1])
-            rows[i - 1] += slope_sum * (distance.T @ (t * d[i]))
-        q = np.ones(self.weights[-1].shape[0]) if self.output_metric is None else self.output_metric
-        magnitude, distance = _magnitudes(self.weights[-1], radii[-1], rounding)
-        rows[-1] += _square_error(magnitude, distance, q, d[-1], rounding)
+            for k in _cached_rows(w):
+                magnitude = np.abs(w[k])
+                amplified.append(magnitude.max(initial=0.0))
+                off = None if radius is None else radius[k]
+                magnitude = magnitude if off is None else magnitude + off
+                forward = t[k] * (magnitude @ d[i - 1])
+                error = rounding * forward + (0.0 if off is None else t[k] * (off @ d[i - 1]))
+                rows[i][k] += slope_sum * error
+                # the entry, and the product W' T W where there is one: what |W|' and the radii' are multiplied with
+                u = slope_sum * t[k] * d[i][k]
+                v = rounding * u
+                if product:
+                    u += 2 * product * forward
+                    v = rounding * u + product * (2 * error + rounding * forward)
+                rows[i - 1] += v @ magnitude + (0.0 if off is None else u @ off)
         # what is lost below the smallest double is multiplied by a weight at the most, and summed over a column
-        amplified = max(1.0, *(float(np.abs(w).max(initial=0.0)) for w in self.weights))
-        n_terms, largest = self.order + self.weights[-1].shape[0], float(scaling.max())
-        underflow = 64.0 * n_terms**2 * amplified * (2.0**-1074 * largest * largest)
-        return 1.01 * max(float((r * s).max(initial=0.0)) for r, s in zip(rows, d, strict=True)) + underflow
+        largest = max(1.0, float(scaling.max()))
+        underflow = 64.0 * len(scaling) ** 2 * np.max(amplified) * (2.0**-1074 * largest * largest)
+        return float(1.01 * np.max([(r * s).max(initial=0.0) for r, s in zip(rows, d, strict=True)]) + underflow)
+
+    def _layers(self, multipliers: Sequence[Array]) -> list[tuple[Array, Slopes, Array, Array | None]]:
+        """Multipliers, slopes, weights and radii of each layer of `extended`."""
+        q = np.ones(len(self.weights[-1])) if self.output_metric is None else self.output_metric
+        weights, radii = list(self.weights), list(self.radii or (None,) * len(self.weights))
+        if not q.all():
+            heard = q > 0
+            weights[-1], q, radius = weights[-1][heard], q[heard], radii[-1]
+            radii[-1] = None if radius is None else radius[heard]
+        return list(zip([*multipliers, q / 2], [*self.slopes, (0.0, 2.0)], weights, radii, strict=True))
 
     def _block(self, p: Array, i: int, j: int) -> Array:
         return p[self.starts[i] : self.starts[i + 1], self.starts[j] : self.starts[j + 1]]
+
+
+def cut(vector: Array, sizes: Sequence[int]) -> list[Array]:
+    """Consecutive parts of these sizes."""
+    ends = list(accumulate(sizes))
+    return [vector[end - n : end] for n, end in zip(sizes, ends, strict=True)]
 
 
 def add_diagonal(matrix: Array, diagonal: Array) -> Array:
@@ -143,15 +187,7 @@ def add_diagonal(matrix: Array, diagonal: Array) -> Array:
     return matrix
 
 
-def _magnitudes(weight: Array, radius: Array | None, rounding: float) -> tuple[Array, Array]:
-    """|W| enlarged to cover the exact matrix, and the elementwise error of an entry c * W."""
-    magnitude = np.abs(weight)
-    if radius is None:
-        return magnitude, rounding * magnitude
-    return magnitude + radius, (rounding * magnitude + radius) * (1 + 8 * UNIT)
-
-
-def _square_error(magnitude: Array, distance: Array, t: Array, d: Array, rounding: float) -> Array:
-    """Row sums of the error of W' diag(t) W, weighted by d."""
-    forward = t * (magnitude @ d)
-    return 2 * (distance.T @ forward) + 2 * (magnitude.T @ (t * (distance @ d))) + rounding * (magnitude.T @ forward)
+def _cached_rows(matrix: Array) -> Iterator[slice]:
+    """Consecutive rows that fit a processor's cache."""
+    n_rows = max(1, CACHED // max(1, matrix.shape[1]))
+    return (slice(k, k + n_rows) for k in range(0, len(matrix), n_rows))

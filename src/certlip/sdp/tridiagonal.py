@@ -8,17 +8,24 @@ import numpy as np
 from scipy import linalg
 
 from certlip.network import Array
+from certlip.sdp.coupling import Coupling
+from certlip.sdp.elimination import eliminate
 
 
-def factorises(diagonal: Sequence[Array], below: Sequence[Array]) -> bool:
+def factorises(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> bool:
     """Whether the Cholesky factorisation of a block tridiagonal matrix runs to its end; the blocks are overwritten.
 
-    diagonal, below: as `Lmi.blocks` gives them. It is the factorisation of the whole matrix with the products of zeros
-    left out and the sums taken block by block, so the usual bound of its backward error holds: that is the same for
-    every order of the operations (Higham, Accuracy and Stability, 8.4 and 10.3).
+    diagonal, couplings: as `Lmi.extended` gives them. It is the factorisation of the whole matrix, its rows and columns
+    permuted alike, with the products of zeros left out and the sums taken slab by slab. So the usual bound of its
+    backward error holds: gamma_n of n terms is the same for every order of the operations, and that of fewer terms is
+    smaller (Higham, Accuracy and Stability, 3.1, 8.4 and 10.3).
     """
-    factor = cholesky(diagonal[0])
-    for block, coupling in zip(diagonal[1:], below, strict=True):
+    reduced = eliminate(diagonal, couplings)
+    if reduced is None:
+        return False
+    (first, *others), below = reduced
+    factor = cholesky(first)
+    for block, coupling in zip(others, below, strict=True):
         if factor is None:
             return False
         factor = cholesky(less_square(block, solve_lower(factor, coupling.T)))
