@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from certlip.computation_graph import Graph
 from certlip.errors import DataError
 from certlip.files import read_npz, write_npz
 from certlip.network import Array, Network
@@ -109,6 +110,32 @@ _SEGMENT_FIELDS = ("first", "last", "rule", "constant", "method", "options")
 
 
 @dataclass(frozen=True, eq=False)
+class GraphCertificate:
+    """The constant of a network that is no chain is at most `value`, by AutoLip's recursion along its graph.
+
+    network: the graph; constants: for each of its steps one a layer, none for a sum or concatenation. Raises DataError
+    unless there is an entry of these for each step.
+    """
+
+    network: Graph
+    constants: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.constants) != len(self.network.steps):
+            raise DataError(f"{len(self.constants)} steps have constants, of {len(self.network.steps)} in the graph")
+
+    @property
+    def value(self) -> float:
+        return self.network.lipschitz(self.constants)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "graph", "network": described, "sha256": self.network.sha256}
+        write_npz(path, {**header, "constants": [list(c) for c in self.constants]}, arrays)
+
+
+@dataclass(frozen=True, eq=False)
 class LowerCertificate:
     """The network's Lipschitz constant is at least `value`: its directional derivative at a point.
 
@@ -127,13 +154,16 @@ class LowerCertificate:
         write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
 
 
-Certificate = UpperCertificate | LowerCertificate
+Certificate = UpperCertificate | GraphCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``lower``, ``blocks`` (`certlip.blocks.save_solved`) or ``none``; raises DataError for other files."""
+    """``upper``, ``graph``, ``lower``, ``blocks`` (`certlip.blocks.save_solved`) or ``none``.
+
+    Raises DataError for other files.
+    """
     found = read_npz(path)[0].get("certificate")
-    if found not in ("upper", "lower", "blocks", "none"):
+    if found not in ("upper", "graph", "lower", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
@@ -144,16 +174,19 @@ def load(path: str | Path) -> Certificate:
     if header.get("certificate") == "none":
         raise DataError(f"{path} holds no certificate: {header.get('reason')}")
     try:
-        network = Network.from_arrays(header["network"], arrays)
+        read = Graph if header["certificate"] == "graph" else Network
+        network = read.from_arrays(header["network"], arrays)
         if network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        if isinstance(network, Graph):
+            return GraphCertificate(network, tuple(tuple(map(float, c)) for c in header["constants"]))
         if header["certificate"] == "lower":
             point, direction = (np.asarray(arrays[key], dtype=np.float64) for key in ("point", "direction"))
             return LowerCertificate(network, point, direction, float(header["value"]))
         return UpperCertificate(
             network, tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 
 

@@ -9,9 +9,9 @@ import joblib
 import pandas as pd
 
 from certlip import certificate as certificates
-from certlip.certificate import UpperCertificate
+from certlip.certificate import Certificate, GraphCertificate, LowerCertificate
 from certlip.collect import COLUMNS, check, collect, read
-from certlip.errors import CertlipError, DataError
+from certlip.errors import CertlipError, DataError, UnsupportedLayer
 from certlip.network import Network
 from certlip.record import Kind, Record, Status
 from certlip.verify import verify
@@ -30,7 +30,8 @@ def prove(results: str | Path, rows: Sequence[Pair], n_jobs: int = 1) -> dict[st
     """Prove the folder again, `n_jobs` certificates at a time, and say how much there was to prove.
 
     rows: those to expect. A certified or lower value must be proved by its certificate, for the weights of its
-    network's file; bounds.csv must say what the records say, and certify nothing below what is attained or known.
+    network's file, if it is a chain; bounds.csv must say what the records say, and certify nothing below what is
+    attained or known.
 
     Raises DataError, one sentence that names the first things that do not hold.
     """
@@ -57,17 +58,27 @@ def _row_flaw(results: Path, row: Pair) -> str:
         if record.value is None or record.kind == Kind.ESTIMATE:
             return f"{path}: a proof of what claims none" if certificates.kind(path) != "none" else ""
         certificate = certificates.load(path)
-        network = Network.load(results / "networks" / f"{row[0]}.npz")
+        sha256 = _exported_sha256(results / "networks" / f"{row[0]}.npz", certificate)
     except CertlipError as error:
         return str(error)
-    if isinstance(certificate, UpperCertificate) != (record.kind == Kind.CERTIFIED):
+    if isinstance(certificate, LowerCertificate) != (record.kind == Kind.LOWER):
         return f"{path}: not the proof of a {record.kind} value"
-    if not certificate.network.sha256 == record.weights_sha256 == network.sha256:
+    if not certificate.network.sha256 == record.weights_sha256 == sha256:
         return f"{path}: it proves something of other weights than those of its record and of {row[0]}.npz"
     if certificate.value != record.value:
         return f"{place}: its record says {record.value!r}, its certificate {certificate.value!r}"
     verification = verify(certificate)
     return "" if verification else f"{path} does not hold: {verification.reason}"
+
+
+def _exported_sha256(path: Path, certificate: Certificate) -> str:
+    """Of the weights that a row must be about; a network that is no chain has none but those of its certificate."""
+    try:
+        return Network.load(path).sha256
+    except UnsupportedLayer:
+        if isinstance(certificate, GraphCertificate):
+            return certificate.network.sha256
+        raise
 
 
 def _table_flaws(results: Path, rows: Sequence[Pair]) -> list[str]:

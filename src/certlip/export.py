@@ -7,6 +7,8 @@ network is then run beside the module in float64, on random inputs, before it is
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import fx, nn
 
 from certlip import operators
 from certlip.errors import DataError, ExportError
-from certlip.network import Layer, Network, Shape
+from certlip.network import Array, Layer, Network, Shape
 from certlip.torch_layers import BATCH_NORMS, convert, fold, fold_padding, refused
 from certlip.tracing import METADATA, first_line, module_of, operation_of, qualified_name, run_node, trace
 
@@ -44,7 +46,7 @@ def export_network(module: nn.Module, input_shape: Shape) -> Network:
                 f"{type(module).__name__} does not take an input of shape {input_shape}: {first_line(error)}"
             ) from error
         network = Network(_read_layers(trace(double), inputs), input_shape)
-        _expect_agreement(network, double)
+        expect_agreement(network.input_shape, partial(operators.forward, network), double)
     return network
 
 
@@ -101,14 +103,17 @@ def _read_layers(traced: fx.GraphModule, inputs: torch.Tensor) -> tuple[Layer, .
     return tuple(layers)
 
 
-def _expect_agreement(network: Network, module: nn.Module) -> None:
-    """Raise ExportError unless both give the same outputs on seeded normal inputs of several scales."""
+def expect_agreement(input_shape: Shape, forward: Callable[[Array], Array], module: nn.Module) -> None:
+    """Raise ExportError unless the exported network's `forward` and the module give the same outputs.
+
+    They are tried on seeded normal inputs of several scales, two at a time.
+    """
     rng = np.random.default_rng(0)
     for scale in _SCALES:
-        inputs = scale * rng.standard_normal((2, *network.input_shape))
+        inputs = scale * rng.standard_normal((2, *input_shape))
         expected = module(torch.tensor(inputs)).numpy()  # a copy, which the module may change in place
         with np.errstate(over="ignore"):  # a saturated sigmoid
-            outputs = operators.forward(network, inputs)
+            outputs = forward(inputs)
         difference = np.abs(outputs - expected).max() if outputs.shape == expected.shape else np.inf
         if not difference <= RTOL * np.abs(expected).max():
             raise ExportError(

@@ -24,18 +24,18 @@ from certlip.tracing import METADATA, module_of, operation_of, qualified_name, r
 class Node:
     """One step of a forward pass, as a function of those of its inputs that depend on the network's input.
 
-    name: qualified, as in error messages; operation: kind of module, or name of the function or method;
-    inputs, output: example values, with a batch axis of one; call: the function of such inputs; repeated: whether an
-    input stands in the call more than once; options: its keyword arguments.
+    name: qualified, as in error messages; operation: kind of module, or name of the function or method; sources: of
+    the inputs, 0 for the network's input and k for the k-th node; inputs, output: example values, with a batch axis of
+    one; call: the function of such inputs; repeated: whether an input stands in the call more than once.
     """
 
     name: str
     operation: str
+    sources: tuple[int, ...]
     inputs: tuple[Tensor, ...]
     output: Tensor
     call: Callable[..., Tensor]
     repeated: bool
-    options: Mapping[str, Any]
     _module: Callable[[], nn.Module]
 
     def layers(self) -> list[Layer]:
@@ -48,20 +48,20 @@ class Node:
         return refused(self.name, self.operation)
 
 
-def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
-    """L of the output, rounded up.
+def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object], seed: int) -> int:
+    """Call `visit` with each node whose value depends on the input, in order, as soon as it has run.
 
-    module: float64, in eval mode; constants: one for each input of a node; seed: of the example input.
-    Raises UnsupportedLayer naming what cannot be traced or what `constants` refuses.
+    module: float64, in eval mode; seed: of the example input. Returns the output's position as in `Node.sources`.
+    Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
     """
     traced = trace(module)
     interpreter = fx.Interpreter(traced)
     example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     start = example.clone()
     interpreter.args_iter = iter([example])
-    reached: dict[fx.Node, float] = {}
+    positions: dict[fx.Node, int] = {}
     for node in traced.graph.nodes:
-        sources = [n for n in node.all_input_nodes if n in reached]
+        sources = [n for n in node.all_input_nodes if n in positions]
         if node.op == "output":
             break
         shared = [interpreter.env[n] for n in sources if len(n.users) > 1]
@@ -70,17 +70,28 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
             value = interpreter.env[node] = run_node(interpreter, node)
         if versions != [_version(v) for v in shared]:
             raise refused(qualified_name(node), f"{operation_of(node)} in place of what others use")
-        if node.op == "placeholder" and not reached:
-            reached[node] = 1.0
+        if node.op == "placeholder" and not positions:
+            positions[node] = 0
         elif sources and not isinstance(value, METADATA):
-            step = _step(node, interpreter, sources)
-            reached[node] = add_up(multiply_up([c, reached[n]]) for c, n in zip(constants(step), sources, strict=True))
+            visit(_step(node, interpreter, {n: positions[n] for n in sources}))
+            positions[node] = len(positions)
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
     with torch.no_grad():
         if not torch.equal(module(start), interpreter.env[sources[0]]):
             raise refused(type(module).__name__, "a forward that its trace does not repeat")
-    return reached[sources[0]]
+    return positions[sources[0]]
+
+
+def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
+    """L of the output, with `constants` of each node, one for each of its inputs; the rest is as in `walk`."""
+    reached = [1.0]
+
+    def visit(node: Node) -> None:
+        terms = zip(constants(node), node.sources, strict=True)
+        reached.append(add_up(multiply_up([c, reached[s]]) for c, s in terms))
+
+    return reached[walk(module, input_shape, visit, seed)]
 
 
 def _version(value: Any) -> int:
@@ -88,7 +99,7 @@ def _version(value: Any) -> int:
     return value._version if isinstance(value, Tensor) else 0
 
 
-def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]) -> Node:
+def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Mapping[fx.Node, int]) -> Node:
     values = (*(interpreter.env[n] for n in sources), interpreter.env[node])
     if not all(isinstance(v, Tensor) for v in values):
         raise refused(qualified_name(node), f"{operation_of(node)}, which is more than one tensor")
@@ -102,5 +113,13 @@ def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Sequence[fx.Node]
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     repeated = any(uses.count(n) > 1 for n in sources)
-    module = partial(module_of, node, interpreter)
-    return Node(qualified_name(node), operation_of(node), values[:-1], values[-1], call, repeated, node.kwargs, module)
+    return Node(
+        qualified_name(node),
+        operation_of(node),
+        tuple(sources.values()),
+        values[:-1],
+        values[-1],
+        call,
+        repeated,
+        partial(module_of, node, interpreter),
+    )

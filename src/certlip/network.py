@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -208,13 +209,7 @@ class Network:
     @cached_property
     def sha256(self) -> str:
         """Hash of layer kinds, options, weights and input shape; the same on every machine."""
-        digest = hashlib.sha256()
-        header, arrays = self.to_arrays()
-        digest.update(json.dumps(header, sort_keys=True).encode())
-        for key in sorted(arrays):
-            digest.update(f"{key} {arrays[key].shape} ".encode())
-            digest.update(np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
-        return digest.hexdigest()
+        return digest(*self.to_arrays())
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """A JSON-ready header and the weight arrays, keyed ``0.weight``, ``0.bias``, ..."""
@@ -264,6 +259,15 @@ class Network:
         if network.sha256 != header.get("sha256"):
             raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
         return network
+
+
+def digest(header: dict[str, Any], arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of a JSON-ready header and float64 arrays; the same on every machine."""
+    hashed = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for key in sorted(arrays):
+        hashed.update(f"{key} {arrays[key].shape} ".encode())
+        hashed.update(np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
+    return hashed.hexdigest()
 
 
 def _to_float64(layer: Conv | Dense, n_axes: int) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 from certlip import certificate as certificates
 from certlip import norms
 from certlip.blocks import load_solved, metric_proof
-from certlip.certificate import BlockProof, Certificate, LowerCertificate, SegmentProof, UpperCertificate
+from certlip.certificate import (
+    BlockProof,
+    Certificate,
+    GraphCertificate,
+    LowerCertificate,
+    SegmentProof,
+    UpperCertificate,
+)
 from certlip.chain import Chain, linear_groups
 from certlip.errors import CertlipError, ConfigError, NoBound
 from certlip.merge import hand_on, merge_blocks, on_window
@@ -42,14 +49,20 @@ def verify(certificate: Certificate | str | Path) -> Verification:
 
     Raises DataError if the file is missing, damaged or not a certificate.
     """
-    if not isinstance(certificate, UpperCertificate | LowerCertificate):
+    if isinstance(certificate, str | Path):
         if certificates.kind(certificate) == "blocks":
             try:
                 return _verify_blocks(certificate)
             except NoBound as error:  # of a plan that does not fit the network
                 return Verification(False, None, str(error))
         certificate = certificates.load(certificate)
-    reason = _lower_flaw(certificate) if isinstance(certificate, LowerCertificate) else _upper_flaw(certificate)
+    match certificate:
+        case LowerCertificate():
+            reason = _lower_flaw(certificate)
+        case GraphCertificate():
+            reason = _graph_flaw(certificate)
+        case UpperCertificate():
+            reason = _upper_flaw(certificate)
     return Verification(not reason, certificate.value, reason)
 
 
@@ -89,6 +102,21 @@ def _lower_flaw(certificate: LowerCertificate) -> str:
     return "" if certificate.value <= attained else f"at the point only {attained:.6g} is attained"
 
 
+def _graph_flaw(certificate: GraphCertificate) -> str:
+    """The graph itself says how its steps are wired, and the value is made of the constants alone."""
+    for step, constants in zip(certificate.network.steps, certificate.constants, strict=True):
+        if isinstance(step.operation, Network):
+            try:
+                flaw = _layers_flaw(step.operation, constants)
+            except CertlipError as error:
+                flaw = str(error)
+        else:
+            flaw = "it is no layer and has no constants" if constants else ""
+        if flaw:
+            return f"step {step.name}: {flaw}"
+    return ""
+
+
 def _upper_flaw(certificate: UpperCertificate) -> str:
     position = 0
     for segment in certificate.segments:
@@ -121,12 +149,18 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
 
 
 def _constants_flaw(network: Network, segment: SegmentProof) -> str:
-    if len(segment.constants) != len(network.layers):
+    if flaw := _layers_flaw(network, segment.constants):
+        return flaw
+    return "" if segment.constant >= multiply_up(segment.constants) else "the constant is below the product"
+
+
+def _layers_flaw(network: Network, constants: Sequence[float]) -> str:
+    if len(constants) != len(network.layers):
         return "there is not one constant a layer"
-    for layer, shape, constant in zip(network.layers, network.shapes, segment.constants, strict=False):
+    for layer, shape, constant in zip(network.layers, network.shapes, constants, strict=False):
         if not norms.holds(layer, shape, constant):
             return f"{layer.name}: the constant {constant:.6g} is not proved"
-    return "" if segment.constant >= multiply_up(segment.constants) else "the constant is below the product"
+    return ""
 
 
 def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:

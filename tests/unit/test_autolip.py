@@ -202,6 +202,10 @@ def test_certified_variant_of_a_chain_is_never_below_the_true_norms_and_verifies
         (lambda m, x: m.b(F.relu(x + 2.0 * m.a(x))), lambda a, b: b * (1 + 2 * a)),
         (lambda m, x: torch.cat([m.a(x), m.b(x)], dim=1), lambda a, b: a + b),
         (lambda m, x: m.a(x) - m.b(x).tanh(), lambda a, b: a + b),
+        (lambda m, x: 1 - 3 * m.b(-x + m.a(x)), lambda a, b: 3 * b * (1 + a)),
+        (lambda m, x: torch.add(x, m.a(x), alpha=-3), lambda a, b: 1 + 3 * a),
+        (lambda m, x: x + x, lambda a, b: 2.0),
+        (lambda m, x: x * torch.tensor([1.0, -4.0, 2.0, 0.0]) + 0.1, lambda a, b: 4.0),
     ],
 )
 def test_certified_variant_of_a_graph_is_never_below_its_formula(function, expected) -> None:
@@ -209,20 +213,29 @@ def test_certified_variant_of_a_graph_is_never_below_its_formula(function, expec
     result = autolip.bound(module, (4,), certified=True)
     norms = [float(np.linalg.norm(m.weight.detach().numpy(), 2)) for m in (module.a, module.b)]
     assert expected(*norms) <= result.value <= expected(*norms) * (1 + 1e-9)
-    assert result.kind is Kind.ESTIMATE
-    assert result.certificate is None
-    assert "not a chain" in result.reason
+    assert result.kind is Kind.CERTIFIED
+    assert result.certificate.value == result.value
+    assert verify(result.certificate)
 
 
 @pytest.mark.parametrize(
     "function",
     [
-        lambda m, x: torch.add(x, m.a(x), alpha=3),
-        lambda m, x: x + x,
         lambda m, x: torch.cat([x, x], dim=1),
+        lambda m, x: torch.cat([m.a(x), m.b(x)], dim=0),
+        lambda m, x: torch.cat([m.a(x), m.b.bias[None].expand(x.shape[0], -1)], dim=1),
         lambda m, x: m.a(x).mean(dim=1, keepdim=True) + x,
+        lambda m, x: m.a(x) + m.b(x) * m.b.weight[:, None],
     ],
 )
-def test_certified_variant_refuses_sums_that_scale_or_repeat(function) -> None:
-    with pytest.raises(UnsupportedLayer):
+def test_certified_variant_refuses_by_name_what_a_graph_does_not_describe(function) -> None:
+    with pytest.raises(UnsupportedLayer, match=r"(cat|mean|mul).*: no bound for"):
         autolip.bound(seeded(Graph(function)), (4,), certified=True)
+
+
+def test_certified_variant_refuses_a_module_that_its_graph_does_not_repeat() -> None:
+    """The trace runs the hook, what is read off it does not."""
+    module = seeded(Graph(lambda m, x: x + m.a(x)))
+    module.a.register_forward_hook(lambda layer, args, output: 5 * output)
+    with pytest.raises(UnsupportedLayer, match=r"Graph: .* differs from the module"):
+        autolip.bound(module, (4,), certified=True)

@@ -116,7 +116,7 @@ def changed_files(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
                 other = array.copy()
                 other[index] = factor if other[index] == 0 else factor * float(other[index])
                 yield header, {**arrays, key: other}
-        yield header, {**arrays, key: array[:-1]}
+        yield header, {**arrays, key: np.atleast_1d(array)[:-1]}
         yield header, {**arrays, key: array[None]}
         yield header, {k: v for k, v in arrays.items() if k != key}
 

@@ -5,9 +5,9 @@ method on its automatic derivative, v <- grad 1/2 ||A v||^2, normalised (algorit
 only, so it takes any affine layer, residual sums and concatenations included. An estimate: the power method converges
 from below, and activations that are not known have their slope sampled.
 
-With ``certified`` the constants are those of `certlip.norms`, for layers that have one, sums and concatenations. A
-chain then has a certificate. Of another graph the value stays an estimate: its layers are proved, but its wiring is
-read off a trace, and a certificate would have to carry the graph and prove that it computes what the module computes.
+With ``certified`` the constants are those of `certlip.norms`, for layers that have one, and the largest factors of sums
+and scalings; a concatenation adds its inputs. The certificate carries the chain of layers, or else the graph, which was
+run beside the module before it was believed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 from pydantic import PositiveInt
 
 from certlip import norms
-from certlip.certificate import UpperCertificate
+from certlip.certificate import GraphCertificate, UpperCertificate
 from certlip.errors import UnsupportedLayer
 from certlip.methods import Bound, MethodInfo
-from certlip.network import Activation, MaxPool, Shape
+from certlip.network import Activation, MaxPool, Network, Shape
 from certlip.record import Kind
-from certlip.rounding import multiply_up, up
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
     from certlip.graph import Node
 
 INFO = MethodInfo(
-    "AutoLip", Kind.ESTIMATE, "Virmaux & Scaman 2018, arXiv 1805.10965", takes="module", imports=("certlip.node_norms",)
+    "AutoLip",
+    Kind.ESTIMATE,
+    "Virmaux & Scaman 2018, arXiv 1805.10965",
+    takes="module",
+    imports=("certlip.node_norms", "certlip.export_graph"),
 )
-
-_SUMS = ("add", "iadd", "sub", "isub")
-_JOINS = ("cat", "concat")
-_SCALINGS = ("mul", "imul", "neg")
 
 
 def bound(
@@ -58,46 +57,18 @@ def bound(
 
 def _certified(module: nn.Module, input_shape: Shape) -> Bound:
     from certlip.export import export_network
-    from certlip.graph import lipschitz
+    from certlip.export_graph import export_graph
 
+    certificate: UpperCertificate | GraphCertificate
     try:
         network = export_network(module, input_shape)
-    except UnsupportedLayer:
-        value = lipschitz(module, input_shape, _certified_constants, seed=0)
-        reason = "the layers' constants are proved, but the graph is not a chain and its wiring has no certificate"
-        return Bound(value, kind=Kind.ESTIMATE, reason=reason)
-    certificate = UpperCertificate.from_constants(network, norms.layer_constants(network))
+        certificate = UpperCertificate.from_constants(network, norms.layer_constants(network))
+    except UnsupportedLayer:  # no chain
+        graph = export_graph(module, input_shape)
+        stretches = (step.operation for step in graph.steps)
+        constants = [norms.layer_constants(part) if isinstance(part, Network) else () for part in stretches]
+        certificate = GraphCertificate(graph, tuple(map(tuple, constants)))
     return Bound(certificate.value, certificate, kind=Kind.CERTIFIED)
-
-
-def _certified_constants(node: Node) -> list[float]:
-    if _is_sum(node):
-        return [1.0] * len(node.inputs)
-    if _is_scaling(node):
-        return [up(float(node.call(node.inputs[0].new_ones(node.inputs[0].shape)).abs().max()))]
-    shape = tuple(node.inputs[0].shape[1:])
-    factors = []
-    for layer in node.layers():
-        factors.append(norms.layer_constant(layer, shape))
-        shape = layer.output_shape(shape)
-    return [multiply_up(factors)]
-
-
-def _is_sum(node: Node) -> bool:
-    """Whether each entry of each input stands in the output once, with a factor of plus or minus one."""
-    return (node.operation in _JOINS and not node.repeated) or (
-        node.operation in _SUMS and _is_whole(node) and "alpha" not in node.options
-    )
-
-
-def _is_scaling(node: Node) -> bool:
-    """Whether the node multiplies each entry by a constant."""
-    return node.operation in _SCALINGS and _is_whole(node) and len(node.inputs) == 1
-
-
-def _is_whole(node: Node) -> bool:
-    """Whether each input stands in the call once, and is not broadcast."""
-    return not node.repeated and all(x.shape == node.output.shape for x in node.inputs)
 
 
 class _Estimate:
