@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from certlip import plugins
+from certlip import limits, plugins
 from certlip.layer_norms import gram, names
 from certlip.layer_norms._shapes import ConvShape
+from certlip.limits import Limits
 from certlip.network import Array, Conv, Shape
 
 
@@ -21,7 +21,8 @@ def measure(layers: Mapping[str, tuple[Conv, Shape]], published: Mapping[str, Ma
 
     layers: name -> convolution and the shape of its inputs; published: layer -> rival -> what a paper prints for such a
     layer; norm: the layer's, proved from above to about 1e-9: of its own matrix where that is small, else on its torus
-    (`certlip.norms`); ratio: value / norm; seconds: wall time of the one call.
+    (`certlip.norms`); ratio: value / norm; seconds: wall time of the one call,
+    on one thread.
     """
     rivals = {name: plugins.load(__package__, name) for name in names()}
     for plug_in in rivals.values():  # what a first call loads is no rival's time
@@ -85,6 +86,5 @@ def naive_gram(weight: Array, image: int, n_iter: int) -> float:
 
 
 def _timed(function: Callable[..., float], *arguments: Any) -> tuple[float, float]:
-    begin = time.perf_counter()
-    value = function(*arguments)
-    return value, time.perf_counter() - begin
+    measured = limits.call(function, *arguments, limit=Limits(threads=1))
+    return measured.value, measured.seconds

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import ArpackNoConvergence, svds
 
 from certlip.chain import Slopes
 from certlip.network import Array
 
 DENSE_ENTRIES = 10**5
 """Up to this many entries a full singular value decomposition is faster than an iterative one."""
+
+_RTOL = 1e-9  # of the squared value: orthogonal layers take for ever to their last digits
 
 
 def ascend(a: Array, b: Array, slopes: Slopes, n_starts: int, seed: int) -> tuple[float, Array]:
@@ -36,8 +38,15 @@ def _climb(a: Array, b: Array, slopes: Slopes, gates: Array) -> tuple[float, Arr
 
 def leading_pair(matrix: Array) -> tuple[float, Array, Array]:
     """Largest singular value and its left and right vectors."""
-    if min(matrix.shape) <= 2 or matrix.size <= DENSE_ENTRIES:
-        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    else:
-        u, s, vt = svds(matrix, k=1, v0=np.ones(min(matrix.shape)))
+    u, s, vt = _iterated(matrix) or np.linalg.svd(matrix, full_matrices=False)
     return float(s[0]), u[:, 0], vt[0]
+
+
+def _iterated(matrix: Array) -> tuple[Array, Array, Array] | None:
+    """The leading singular triple of a large matrix; None of a small one, or where many singular values are equal."""
+    if min(matrix.shape) <= 2 or matrix.size <= DENSE_ENTRIES:
+        return None
+    try:
+        return svds(matrix, k=1, v0=np.ones(min(matrix.shape)), tol=_RTOL)
+    except ArpackNoConvergence:
+        return None
