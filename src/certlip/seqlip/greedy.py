@@ -11,7 +11,7 @@ from certlip.network import Array
 DENSE_ENTRIES = 10**5
 """Up to this many entries a full singular value decomposition is faster than an iterative one."""
 
-_RTOL = 1e-9  # of the squared value: orthogonal layers take for ever to their last digits
+_RTOL, _MAX_RESTARTS = 1e-9, 100  # of the squared value: with orthogonal layers the last digits take for ever
 
 
 def ascend(a: Array, b: Array, slopes: Slopes, n_starts: int, seed: int) -> tuple[float, Array]:
@@ -47,6 +47,6 @@ def _iterated(matrix: Array) -> tuple[Array, Array, Array] | None:
     if min(matrix.shape) <= 2 or matrix.size <= DENSE_ENTRIES:
         return None
     try:
-        return svds(matrix, k=1, v0=np.ones(min(matrix.shape)), tol=_RTOL)
+        return svds(matrix, k=1, v0=np.ones(min(matrix.shape)), tol=_RTOL, maxiter=_MAX_RESTARTS)
     except ArpackNoConvergence:
         return None
