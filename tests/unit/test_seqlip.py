@@ -42,7 +42,7 @@ def test_many_equal_singular_values_have_a_leading_pair() -> None:
     """Of orthogonal layers with some gates closed; Lanczos alone does not converge there."""
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.standard_normal((400, 400)))[0] for _ in range(2))
-    matrix = (left * np.r_[np.ones(200), np.linspace(1, 0, 200)]) @ right
+    matrix = (left * np.r_[1 - 1e-14 * np.arange(200), np.linspace(1, 0, 200)]) @ right
     value, u, v = leading_pair(matrix)
     assert value == pytest.approx(1, rel=1e-9)
     assert u @ matrix @ v == pytest.approx(1, rel=1e-9)
