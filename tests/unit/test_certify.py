@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import oracle
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as limit
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from scipy import linalg
 
 from certlip.errors import NotCertified
 from certlip.network import Array
+from certlip.rounding import gamma
 from certlip.sdp import elimination
 from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
 from certlip.sdp.coupling import Coupling
@@ -97,6 +98,8 @@ def lmis(draw: st.DrawFn, radii: float = 0.0) -> tuple[Lmi, np.random.Generator]
     slopes = tuple(draw(st.sampled_from(SLOPES)) for _ in weights[1:])
     with_metrics = draw(st.booleans())
     m, q = (rng.uniform(0.1, 10, n) if with_metrics else None for n in (sizes[0], sizes[-1]))
+    if q is not None and len(q) > 1 and draw(st.booleans()):
+        q[0] = 0.0
     spread = tuple(radii * np.abs(w) * rng.random(w.shape) for w in weights) if radii else ()
     return Lmi(weights, slopes, m, q, spread), rng
 
@@ -121,7 +124,8 @@ def test_the_error_bound_covers_any_weights_within_the_radii(drawn: tuple[Lmi, n
 @pytest.mark.parametrize("seed", range(5))
 def test_the_error_bound_covers_underflow_that_a_weight_amplifies(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lmi = Lmi((1e9 * rng.standard_normal((2, 2)), 1e-320 * np.ones((1, 2))), ((-1.0, 1.0),))
+    weights = (1e9 * rng.standard_normal((2, 2)), 1e-320 * np.ones((1, 2)))
+    lmi = Lmi(weights, ((-1.0, 1.0),), output_metric=np.array([1e-310]))
     check_error(lmi, 1e-310, (1e-320 * (1 + rng.random(2)),), None, rng)
 
 
@@ -184,6 +188,9 @@ def test_what_is_factorised_is_the_scaled_matrix_less_the_margin(drawn: tuple[Lm
     scaling = 2.0 ** np.round(np.log2(np.diagonal(seen[0] + shift) / np.diagonal(p)) / 2)
     expected = scaling[:, None] * p * scaling - shift
     assert (np.tril(seen[0]) == np.tril(expected)).all()
+    # Rump's bound of the backward error, and that of the entries
+    backward = gamma(len(p) + 2) * float(np.trace(expected + shift))
+    assert c >= backward + lmi.error(2.0, start(lmi), scaling)
 
 
 def dense(diagonal: list[Array], couplings: list[Coupling]) -> Array:
@@ -223,6 +230,7 @@ def test_blocks_factorise_exactly_where_the_whole_matrix_is_definite(
 def test_no_point_outside_by_some_ulps_is_ever_called_feasible(drawn: tuple[Lmi, np.random.Generator]) -> None:
     lmi, _ = drawn
     certified = certify(lmi, start(lmi))
+    assume(certified.rho > 1e-200)  # a network that is zero has no smallest rho
     outside, inside = certified.rho * (1 - 1e-6), certified.rho
     assert not is_semidefinite(exact_matrix(lmi, outside, certified.multipliers))
     while (middle := (outside + inside) / 2) not in (outside, inside):
