@@ -19,7 +19,7 @@ from scipy import linalg
 
 from certlip.errors import NotCertified
 from certlip.network import Array
-from certlip.rounding import gamma
+from certlip.rounding import UNIT, gamma
 from certlip.sdp import elimination
 from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
 from certlip.sdp.coupling import Coupling
@@ -138,6 +138,12 @@ def test_the_error_bound_covers_radii_that_add_up_in_one_row_or_column(n_inputs:
     check_error(lmi, 1e-9, (np.ones(n_hidden),), [radius, np.zeros((1, n_hidden))], rng)
 
 
+def test_the_error_bound_covers_radii_that_add_up_in_a_product_of_weights() -> None:
+    radius = 10 * np.ones((4, 3))
+    lmi = Lmi((100 * np.ones((4, 3)), np.zeros((1, 4))), ((-1.0, 1.0),), radii=(radius, None))
+    check_error(lmi, 1e-9, (np.ones(4),), [radius, np.zeros((1, 4))], np.random.default_rng(0))
+
+
 def check_error(
     lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Array] | None, rng: np.random.Generator
 ) -> None:
@@ -146,6 +152,7 @@ def check_error(
     order = len(exact)
     scaling: NDArray[np.float64] = np.ldexp(1.0, rng.integers(-3, 4, order))
     allowed = Fraction(lmi.error(rho, multipliers, scaling))
+    assert allowed >= 16 * UNIT * np.abs(scaling[:, None] * computed * scaling).sum(axis=1).max()
     d = [Fraction(float(s)) for s in scaling]
     difference = [
         [d[i] * d[j] * (Fraction(float(computed[i, j])) - exact[i][j]) for j in range(order)] for i in range(order)

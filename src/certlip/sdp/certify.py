@@ -11,13 +11,14 @@ exact, so that badly scaled networks verify too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from certlip.errors import NotCertified
 from certlip.network import Array
 from certlip.rounding import UNIT, gamma, sqrt_up
+from certlip.sdp.coupling import Coupling
 from certlip.sdp.lmi import Lmi, Multipliers, add_diagonal, cut
 from certlip.sdp.tridiagonal import cholesky, factorises, less_square, solve_lower
 
@@ -56,11 +57,11 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
         return None
     diagonal, couplings = lmi.extended(rho, multipliers)
     entries = np.concatenate([np.diagonal(block) if block.ndim == 2 else block for block in diagonal])
-    if not (np.isfinite(entries).all() and (entries > 0).all()):
+    if not (entries.min() > 0 and entries.max() < np.inf):
         return None
     # where terms of the diagonal cancel, scaling to their difference would blow their rounding up
     size = np.maximum(entries, lmi.positive_diagonal(rho, multipliers))
-    scaling = np.ldexp(1.0, -(np.frexp(size)[1] // 2))
+    scaling = np.ldexp(1.0, -(np.frexp(size)[1] >> 1))
     error = lmi.error(rho, multipliers, scaling)
     factor = gamma(len(scaling) + 2)
     trace = float((entries * scaling * scaling).sum())
@@ -73,7 +74,7 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
         block *= scale if block.ndim == 1 else scale[:, None]
         diagonal[i] = block - c if block.ndim == 1 else add_diagonal(block, np.full(len(block), -c))
     scaled = [
-        replace(coupling, rows=coupling.rows * here, columns=coupling.columns * before)
+        Coupling(coupling.weight, coupling.rows * here, coupling.columns * before)
         for coupling, before, here in zip(couplings, scales, scales[1:], strict=False)
     ]
     return c if factorises(diagonal, scaled) else None

@@ -25,7 +25,7 @@ from certlip.sdp.coupling import Coupling
 Multipliers = tuple[Array, ...]
 """T_1..T_L, T_i of shape (n_i,)."""
 
-CACHED = 2**16
+CACHED = 2**17
 """Entries that stay in a processor's cache."""
 
 
@@ -139,23 +139,25 @@ class Lmi:
         rows[0] += rounding * rho * self._m * d[0]
         amplified = [1.0]
         for i, (t, (a, b), w, radius) in enumerate(layers, start=1):
-            rows[i] += rounding * 2 * t * d[i]
-            product, slope_sum = abs(2 * a * b), abs(a) + abs(b)
+            product, slope_sum, scaled = abs(2 * a * b), abs(a) + abs(b), t * d[i]
+            rows[i] += 2 * rounding * scaled
             for k in _cached_rows(w):
                 magnitude = np.abs(w[k])
                 amplified.append(magnitude.max(initial=0.0))
                 off = None if radius is None else radius[k]
                 magnitude = magnitude if off is None else magnitude + off
-                forward = t[k] * (magnitude @ d[i - 1])
-                error = rounding * forward + (0.0 if off is None else t[k] * (off @ d[i - 1]))
-                rows[i][k] += slope_sum * error
-                # the entry, and the product W' T W where there is one: what |W|' and the radii' are multiplied with
-                u = slope_sum * t[k] * d[i][k]
+                # what |W| and the error of W make of d; what |W|' and the radii' are multiplied with
+                forward = magnitude @ d[i - 1]
+                error = rounding * forward + (0.0 if off is None else off @ d[i - 1])
+                rows[i][k] += slope_sum * t[k] * error
+                u = slope_sum * scaled[k]
                 v = rounding * u
                 if product:
-                    u += 2 * product * forward
-                    v = rounding * u + product * (2 * error + rounding * forward)
-                rows[i - 1] += v @ magnitude + (0.0 if off is None else u @ off)
+                    u = u + 2 * product * t[k] * forward
+                    v = rounding * u + product * t[k] * (2 * error + rounding * forward)
+                rows[i - 1] += v @ magnitude
+                if off is not None:
+                    rows[i - 1] += u @ off
         # what is lost below the smallest double is multiplied by a weight at the most, and summed over a column
         largest = max(1.0, float(scaling.max()))
         underflow = 64.0 * len(scaling) ** 2 * np.max(amplified) * (2.0**-1074 * largest * largest)
