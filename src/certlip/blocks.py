@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import joblib
-import numpy as np
 
 from certlip import norms
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
 from certlip.chain import Chain, linear_groups
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
-from certlip.jobs import SolvedBlock, solve_content, solve_job
-from certlip.limits import Limits, Measured
+from certlip.jobs import code_of
+from certlip.lanes import Lane, batches
+from certlip.limits import Limits
 from certlip.merge import hand_on, merge_blocks
 from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
@@ -31,6 +28,8 @@ from certlip.partition.window import restrict
 from certlip.progress import bar
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
+from certlip.solved import SolvedBlock, from_arrays, to_arrays
+from certlip.solved_cache import SolvedCache
 
 
 def make_plan(
@@ -67,35 +66,19 @@ def solve_blocks(
     jobs: which, all of the plan when None; cache: private folder of solved programs, keyed by their content
     (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
     """
-    if cache is not None:
-        Path(cache).mkdir(parents=True, exist_ok=True)
-        os.chmod(cache, 0o700)
-    memory = joblib.Memory(cache, verbose=0, compress=True)  # with a checksum: a damaged program is solved again
-    solve = partial(_solve_once, memory.cache(solve_content, ignore=["limit"]))
-    tasks = [
-        joblib.delayed(solve_job)(solve, network, plan, job, limit or Limits())
-        for job in (plan.jobs if jobs is None else jobs)
-    ]
-    solved: list[SolvedBlock] = []
-    with bar("semidefinite programs", len(tasks)) as advance:
-        for found in joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(tasks):
-            solved += found
+    todo = list(plan.jobs if jobs is None else jobs)
+    solved: dict[int, list[SolvedBlock]] = {}
+    n_lanes = joblib.effective_n_jobs(n_jobs)
+    with bar("semidefinite programs", len(todo)) as advance:
+
+        def tell(number: int, found: list[SolvedBlock]) -> None:
+            solved[number] = found
             advance()
-    return solved
 
-
-def _solve_once(cached: Any, *arguments: Any) -> Measured:
-    """What `solve_content` returns, kept unless the clock ended it: that is no property of the program."""
-    shelved = cached.call_and_shelve(*arguments)
-    try:
-        measured: Measured = shelved.get()
-    except Exception:  # a damaged entry can raise almost anything from zlib and pickle
-        shelved.clear()
-        shelved = cached.call_and_shelve(*arguments)
-        measured = shelved.get()
-    if measured.value.status == "time_limit":
-        shelved.clear()
-    return measured
+        lane = Lane(network, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
+        shared = batches(plan, todo, n_lanes)
+        joblib.Parallel(n_lanes, prefer="threads")(joblib.delayed(lane.work)(shared) for _ in range(n_lanes))
+    return [block for number in range(len(todo)) for block in solved[number]]
 
 
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
@@ -203,15 +186,9 @@ def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
 def save_solved(path: str | Path, network: Network | None, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
     """Write solved blocks with their plan and network to one .npz file; without blocks the network may be None."""
     described, arrays = network.to_arrays() if network else ({}, {})
-    for i, s in enumerate(solved):
-        arrays.update({f"multipliers.{i}.{t}": multiplier for t, multiplier in enumerate(s.multipliers)})
-        if s.metric is not None:
-            arrays[f"metric.{i}"] = s.metric
-    entries = [
-        {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("multipliers", "metric")} for s in solved
-    ]
+    entries, more = to_arrays(solved)
     header = {"network": described, "sha256": network.sha256 if network else None, "plan": plan.model_dump(mode="json")}
-    write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays)
+    write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays | more)
 
 
 def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBlock]]:
@@ -221,14 +198,7 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
         network = Network.from_arrays(header["network"], arrays) if header["network"] else None
         if network is not None and network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
-        solved = []
-        for i, entry in enumerate(header["solved"]):
-            n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
-            multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
-            entry |= {"segment": int(entry["segment"]), "block": int(entry["block"])}
-            entry["rho"] = None if entry["rho"] is None else float(entry["rho"])
-            metric = np.asarray(arrays[f"metric.{i}"], dtype=np.float64) if f"metric.{i}" in arrays else None
-            solved.append(SolvedBlock(**entry, multipliers=multipliers, metric=metric))
+        solved = from_arrays(header["solved"], arrays)
         plan = Plan.model_validate(header["plan"])
         if not {(s.segment, s.block) for s in solved} <= set(plan.blocks):
             raise ValueError("a block that is not in the plan")

@@ -15,6 +15,10 @@ class DataError(CertlipError):
     """A data set, weights file or certificate is missing, corrupt or not what it claims to be."""
 
 
+class Stopped(CertlipError):
+    """A process was ended from outside: that says nothing of the network, so it is no row, and the next run goes on."""
+
+
 class NoBound(CertlipError):
     """A method gives no bound of a network: a row with a status and this reason, not a failed run."""
 

@@ -1,86 +1,79 @@
-"""One job of a plan: a semidefinite program set up from network and plan, solved within limits, certified."""
+"""One job of a plan: a semidefinite program set up from network and plan, solved, certified."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from certlip import limits, sdp
+from certlip import sdp
 from certlip.chain import Chain, linear_groups
 from certlip.errors import NoBound
-from certlip.limits import Limits
+from certlip.limits import Measured
 from certlip.merge import on_window
-from certlip.network import Array, Network
+from certlip.network import Array, Network, Shape
 from certlip.partition.plan import Job, Plan, SegmentPlan
 from certlip.partition.segment import cover
-from certlip.partition.window import restrict
+from certlip.partition.window import Window, restrict
 from certlip.provenance import fingerprint
 from certlip.record import Status
 from certlip.sdp.folded import Block, Folded, Stage, solve_folded
 from certlip.sdp.metric import absorb
+from certlip.solved import SolvedBlock
 
 EARLY = "the solver was stopped at its time limit: certified, but not the tightest"
 
 
-@dataclass(frozen=True, eq=False)
-class SolvedBlock:
-    """The outcome of one distinct semidefinite program of a plan.
-
-    segment, block: its place in the plan; chained: whether it belongs to one of the plan's chains; rho, multipliers:
-    None and empty unless status is ok; metric: d of shape (n_0,) where the merge wants one, and rho is one then;
-    reason: why there is none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
-    """
-
-    segment: int
-    block: int
-    status: str
-    reason: str = ""
-    rho: float | None = None
-    multipliers: tuple[Array, ...] = ()
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-    order: int = 0
-    iterations: int | None = None
-    solver: str = ""
-    solver_version: str = ""
-    margin: float | None = None
-    metric: Array | None = None
-    chained: bool = False
+Problem = sdp.Lmi | tuple[Stage, ...]
+"""What is solved: one semidefinite program, or one for all blocks of some segments together."""
 
 
-def solve_job(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
-    """The outcome of each block of a job; solve: `solve_content`, cached or not."""
-    try:
-        return (_solve_jointly if job.joint else _solve_block)(solve, network, plan, job, limit)
-    except NoBound as error:
-        chained = len(job.segments) > 1
-        return [SolvedBlock(*p, status=error.status, reason=str(error), chained=chained) for p in job.places]
-
-
-def _solve_block(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
+def problem_of(network: Network, plan: Plan, job: Job) -> Problem:
+    """Set up a job; raises NoBound for layers that allow none, and for what is too large."""
+    if job.joint:
+        return tuple(_stage(network, plan.segments[index]) for index in job.segments)
     ((index, block),) = job.places
     segment = plan.segments[index]
     part = network.segment(segment.first, segment.last)
     patch, _ = restrict(part, segment.blocks[block].windows[0])
     weights = equal_shares(part, segment, block) if plan.merges_metrics(index) else None
-    lmi = sdp.Lmi.of(Chain.of(patch), weights)
-    measured = solve(lmi, plan.solver, plan.rtol, limit.max_seconds, _code(plan), limit)
+    return sdp.Lmi.of(Chain.of(patch), weights)
+
+
+def blocks_of(job: Job, problem: Problem, outcome: Measured | NoBound) -> list[SolvedBlock]:
+    """The outcome of each block of a job."""
+    try:
+        if isinstance(outcome, NoBound):
+            return refused(job, outcome)
+        if isinstance(problem, sdp.Lmi):
+            return _of_program(job, problem, outcome)
+        return _of_stages(job, problem, outcome)
+    except NoBound as refusal:
+        return refused(job, refusal)
+
+
+def refused(job: Job, refusal: NoBound) -> list[SolvedBlock]:
+    """Why there is no outcome, for each block of a job."""
+    common: dict[str, Any] = {"status": refusal.status, "reason": str(refusal), "chained": job.chained}
+    return [SolvedBlock(*place, **common) for place in job.places]
+
+
+def _of_program(job: Job, lmi: sdp.Lmi, measured: Measured) -> list[SolvedBlock]:
     solution: sdp.Solution = measured.value
     found = {f.name: getattr(solution, f.name) for f in fields(SolvedBlock) if hasattr(solution, f.name)}
-    if weights is not None:
+    if lmi.input_metric is not None:
         absorbed = absorb(lmi, solution.rho, solution.multipliers)
         found |= {"rho": 1.0, "metric": absorbed.metric, "margin": absorbed.margin}
     early = EARLY if solution.status == "time_limit" else ""
     found |= {"status": Status.OK, "reason": early, "peak_mb": measured.peak_mb}
-    return [SolvedBlock(index, block, **found)]
+    return [SolvedBlock(*job.places[0], **found)]
 
 
-def _solve_jointly(solve: Any, network: Network, plan: Plan, job: Job, limit: Limits) -> list[SolvedBlock]:
-    stages = tuple(_stage(network, plan.segments[index]) for index in job.segments)
-    measured = solve(stages, plan.solver, plan.rtol, limit.max_seconds, _code(plan), limit)
+def _of_stages(job: Job, stages: tuple[Stage, ...], measured: Measured) -> list[SolvedBlock]:
     solution: Folded = measured.value
     shared: dict[str, Any] = {
         f.name: getattr(solution, f.name) for f in fields(SolvedBlock) if hasattr(solution, f.name)
@@ -89,7 +82,7 @@ def _solve_jointly(solve: Any, network: Network, plan: Plan, job: Job, limit: Li
         "status": Status.OK,
         "reason": EARLY if solution.status == "time_limit" else "",
         "peak_mb": measured.peak_mb,
-        "chained": len(stages) > 1,
+        "chained": job.chained,
         # the blocks of a job share its time equally, so that sums over blocks are right
         "seconds": solution.seconds / len(job.places),
     }
@@ -114,8 +107,9 @@ def _stage(network: Network, segment: SegmentPlan) -> Stage:
     return Stage(tuple(blocks), inputs.size, linear_groups(part)[2])
 
 
-def _code(plan: Plan) -> str:
-    return fingerprint("certlip.sdp", "certlip.sdp.folded", *plan.solver_modules)
+def code_of(plan: Plan) -> str:
+    """Stands for the code that decides what a program's outcome is."""
+    return fingerprint(__name__, *plan.solver_modules)
 
 
 def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:
@@ -123,20 +117,26 @@ def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:
 
     Patches that are one program take what suits all of them.
     """
-    counts = cover([field for b in segment.blocks for field in b.fields], part.input_shape)
+    counts = _counts(tuple(field for b in segment.blocks for field in b.fields), part.input_shape)
     fields = segment.blocks[block].fields
     largest = np.max([counts[field.slices] if field else counts for field in fields], axis=0)
     return np.tile(1.0 / largest.ravel(), part.input_shape[0])
 
 
-def solve_content(
-    problem: sdp.Lmi | tuple[Stage, ...],
+@lru_cache(1)
+def _counts(fields: tuple[Window | None, ...], shape: Shape) -> NDArray[np.int64]:
+    return cover(fields, shape)
+
+
+def solve_problem(
+    problem: Problem,
     solver: str,
     rtol: float,
+    threads: int,
     max_seconds: float | None,
-    code: str,
-    limit: Limits,
-) -> limits.Measured:
-    """One program; every argument but the last decides the outcome, `code` through what it stands for."""
-    arguments = (problem, solver, rtol, limit.threads, max_seconds, limit.max_memory_mb)
-    return limits.call(sdp.solve_lmi if isinstance(problem, sdp.Lmi) else solve_folded, *arguments, limit=limit)
+    max_memory_mb: float | None,
+) -> sdp.Solution | Folded:
+    """Solve and certify, in whatever process this is."""
+    if isinstance(problem, sdp.Lmi):
+        return sdp.solve_lmi(problem, solver, rtol, threads, max_seconds, max_memory_mb)
+    return solve_folded(problem, solver, rtol, threads, max_seconds, max_memory_mb)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import re
 import resource
+import signal
+import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from certlip.errors import LimitExceeded, NoBound, Stopped
+from certlip.worker import Call, Died, Overdue, Worker
 
-from certlip.errors import LimitExceeded, NoBound
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 GRACE_SECONDS = 10.0
 """How long a call that keeps its own time limit may overrun before it is killed (start-up and certification)."""
@@ -46,29 +46,79 @@ def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measur
     """Run ``function(*arguments)`` with fixed threads; under a limit of time or memory in a process of its own.
 
     Exceptions of the function are raised here.
-    Raises LimitExceeded with status ``time_limit`` or ``memory_limit`` when a limit ended the process.
+    Raises LimitExceeded with status ``time_limit`` or ``memory_limit`` when a limit ended the process, Stopped when
+    somebody did.
+    """
+    (outcome,) = begin(function, [arguments], limit)
+    if isinstance(outcome, NoBound):
+        raise outcome
+    return outcome
+
+
+def begin(function: Callable[..., Any], batch: Sequence[tuple], limit: Limits) -> Iterator[Measured | NoBound]:
+    """Have several calls done in order in one process, each within limits of its own, while this one does other work.
+
+    Gives for each what `call` returns, or the NoBound that it raises; raises what else it raises. A call that ends the
+    process ends no other: those after it are done in another process.
     """
     if limit.max_seconds is None and limit.max_memory_mb is None:
-        return _measure(function, arguments, limit)
-    idle = _idle.setdefault(limit, [])
-    executor = idle.pop() if idle else _start(limit)
+        return (_here(function, arguments, limit) for arguments in batch)
+    calls = [(_measure, (function, arguments, limit)) for arguments in batch]
+    return _receive(calls, _send(calls, limit), limit)
+
+
+def _here(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured | NoBound:
     try:
-        future = executor.submit(_measure, function, arguments, limit)
-        measured = future.result(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
-        idle.append(executor)
+        return _measure(function, arguments, limit)
+    except NoBound as refusal:
+        return refusal
+
+
+def _send(calls: Sequence[Call], limit: Limits) -> Worker:
+    try:
+        worker = _idle.setdefault(limit, []).pop()
+    except IndexError:
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        worker = Worker(dict.fromkeys(names, str(limit.threads)))
+    worker.send(calls)
+    return worker
+
+
+def _receive(calls: Sequence[Call], worker: Worker, limit: Limits) -> Iterator[Measured | NoBound]:
+    for left in reversed(range(len(calls))):
+        outcome = _outcome(worker, limit)
+        if left and not worker.alive:
+            worker = _send(calls[-left:], limit)
+        elif worker.alive and not left:
+            _idle.setdefault(limit, []).append(worker)
+        try:
+            yield outcome
+        except GeneratorExit:  # nobody hears the other answers
+            if left:
+                worker.end()
+            raise
+
+
+def _outcome(worker: Worker, limit: Limits) -> Measured | NoBound:
+    """Of the next call; the worker is alive after a result or a refusal of the function itself."""
+    try:
+        measured: Measured = worker.receive(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
         return measured
-    except NoBound:
-        idle.append(executor)
-        raise
-    except Exception as error:
-        overdue = isinstance(error, FutureTimeoutError) and not future.done()
-        executor.shutdown(wait=True, kill_workers=True)
-        if ended := _ended_by_limit(error, limit, overdue):
-            raise ended from None
+    except NoBound as refusal:
+        return refusal
+    except Overdue:
+        return LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s")
+    except Died as death:
+        return _death(death.exitcode)
+    except BaseException as error:
+        worker.end()
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
+            return LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
         raise
 
 
-_idle: dict[Limits, list[ProcessPoolExecutor]] = {}
+_idle: dict[Limits, list[Worker]] = {}
 """Processes that wait for the next call under the same limits: to start one takes longer than a small program."""
 
 
@@ -76,33 +126,26 @@ def end_idle() -> None:
     """End the processes that wait: what they have loaded would count as the memory of the next call."""
     for waiting in _idle.values():
         while waiting:
-            waiting.pop().shutdown(wait=True, kill_workers=True)
+            waiting.pop().end()
 
 
-def _start(limit: Limits) -> ProcessPoolExecutor:
-    """A process for one call at a time: forked, which spares the imports, unless a thread of ours could hold a lock."""
-    alone = len(os.listdir("/proc/self/task")) == 1
-    context = multiprocessing.get_context("fork") if alone else None
-    environment = {key: str(limit.threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    return ProcessPoolExecutor(1, context=context, initializer=_set, initargs=(environment,), env=environment)
+os.register_at_fork(after_in_child=_idle.clear)  # their pipes lead to the parent's calls
 
 
-def _set(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+def _death(exitcode: int | None) -> LimitExceeded:
+    """What to say of a process that ended without an answer; raises Stopped where somebody ended it."""
+    if exitcode is None or exitcode >= 0:
+        how = f"ended with exit code {exitcode}"
+    elif -exitcode in _FROM_OUTSIDE:
+        raise Stopped(f"a process was ended by {signal.Signals(-exitcode).name}; run again, what is done is kept")
+    else:
+        how = f"crashed or was killed ({signal.Signals(-exitcode).name})"
+    remedy = "give it more memory or fewer neighbours, and delete its files in results/ to have it tried again"
+    return LimitExceeded("memory_limit", f"the process {how}, most likely for want of memory; {remedy}")
 
 
-def _ended_by_limit(error: Exception, limit: Limits, overdue: bool) -> LimitExceeded | None:
-    """What to say where a limit ended the call, None where it failed on its own."""
-    if overdue:
-        return LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s")
-    if isinstance(error, TerminatedWorkerError):
-        signals = ", ".join(re.findall(r"SIG[A-Z]+", str(error))) or "no signal"
-        reason = f"the process crashed or was killed ({signals}), most likely for want of memory"
-        return LimitExceeded("memory_limit", reason)
-    if not is_out_of_memory(error):
-        return None
-    there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
-    return LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXCPU)
+"""Sent by a person or a scheduler, never for want of memory."""
 
 
 def peak_mb() -> float:
@@ -121,16 +164,22 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
-    from threadpoolctl import threadpool_limits
-
     if limit.max_memory_mb is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (_held() + int(limit.max_memory_mb * 2**20), hard))
         _forget_peak()
-    with threadpool_limits(limit.threads):
+    with _thread_pools(len(sys.modules)).limit(limits=limit.threads):
         begin = time.perf_counter()
         value = function(*arguments)
         return Measured(value, time.perf_counter() - begin, peak_mb())
+
+
+@lru_cache(1)
+def _thread_pools(n_modules: int) -> ThreadpoolController:
+    """Those of the libraries that so many imports have loaded: to look for them takes longer than to set them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @cache

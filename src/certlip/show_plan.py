@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from certlip.blocks import load_solved
-from certlip.jobs import SolvedBlock
 from certlip.partition.plan import Job, Plan, Prediction, SegmentPlan
+from certlip.solved import SolvedBlock
 
 
 def solved_of(path: Path) -> list[SolvedBlock]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 
+from certlip import limits
 from certlip.errors import UnsupportedLayer
+from certlip.limits import Limits
 
 
 def add(a: int, b: int) -> int:
@@ -47,3 +50,11 @@ def threads() -> tuple[set[int], str | None, int]:
 def fill_and_tell(n_megabytes: int) -> int:
     fill(n_megabytes)
     return os.getpid()
+
+
+def named(name: str, *arguments: Any) -> Any:
+    return globals()[name](*arguments)
+
+
+def pid_of_a_call(limit: Limits) -> int:
+    return limits.call(os.getpid, limit=limit).value

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import jobs_to_limit as jobs
 import numpy as np
+import psutil
 import pytest
 from random_networks import random_network
 
 import certlip
 from certlip import limits
-from certlip.errors import LimitExceeded, UnsupportedLayer
+from certlip.errors import LimitExceeded, NoBound, Stopped, UnsupportedLayer
 from certlip.limits import Limits
 
 GENEROUS = Limits(max_seconds=100, max_memory_mb=2000)
@@ -77,6 +82,77 @@ def test_a_killed_process_is_a_status_that_names_the_signal(number: signal.Signa
     with pytest.raises(LimitExceeded, match=number.name) as refusal:
         limits.call(jobs.die, int(number), limit=GENEROUS)
     assert refusal.value.status == "memory_limit"
+    assert "delete its files" in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_somebody_ended_is_no_row(number: signal.Signals) -> None:
+    """It says nothing of the network: the job fails, and is done again by the next run."""
+    with pytest.raises(Stopped, match=f"{number.name}; run again"):
+        limits.call(jobs.die, int(number), limit=GENEROUS)
+
+
+def test_each_call_of_a_batch_keeps_its_own_limits_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, overdue, out of memory and refused calls between good ones, all sent at once."""
+    monkeypatch.setattr(limits, "GRACE_SECONDS", 1.0)
+    batch = [("add", 2, 3), ("die", 9), ("fill", 400), ("add", 4, 5), ("sleep", 60.0), ("unsupported",), ("add", 6, 7)]
+    found = list(limits.begin(jobs.named, batch, Limits(max_seconds=2, max_memory_mb=200)))
+    assert [f.status if isinstance(f, NoBound) else f.value for f in found] == [
+        *(5, "memory_limit", "memory_limit", 9, "time_limit", "unsupported", 13)
+    ]
+    here = list(limits.begin(jobs.named, [batch[0], batch[5], batch[6]], Limits()))
+    assert [f.status if isinstance(f, NoBound) else f.value for f in here] == [5, "unsupported", 13]
+
+
+def test_what_a_call_raises_tells_where() -> None:
+    with pytest.raises(RuntimeError, match="mine") as raised:
+        limits.call(jobs.fail, RuntimeError("mine"), limit=GENEROUS)
+    assert any("jobs_to_limit.py" in note for note in raised.value.__notes__)
+
+
+def test_a_fork_of_this_process_has_workers_of_its_own() -> None:
+    """Otherwise two processes would hear each other's answers."""
+    mine = limits.call(os.getpid, limit=GENEROUS).value
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(jobs.pid_of_a_call, GENEROUS).result(60) != mine
+    assert limits.call(os.getpid, limit=GENEROUS).value == mine
+
+
+WITH_WORKERS = """
+import os, threading, time
+import jobs_to_limit as jobs
+from certlip import limits
+from certlip.limits import Limits
+limits.call(os.getpid, limit=Limits(max_seconds=100))
+at_work = threading.Thread(target=limits.call, args=(jobs.sleep, 4.0), kwargs={"limit": Limits(max_seconds=101)})
+at_work.daemon = True
+at_work.start()
+time.sleep(2)
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+def test_no_process_outlives_for_long_the_one_that_it_works_for(killed: bool) -> None:
+    """One of them waits for a call, one is at work."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with psutil.Popen([sys.executable, "-c", WITH_WORKERS], cwd=Path(__file__).parent, **pipes) as owner:
+        try:
+            assert owner.stdout.readline() == b"ready\n"
+            workers = [p for p in owner.children() if "resource_tracker" not in " ".join(p.cmdline())]
+            assert len(workers) == 2
+            if killed:
+                owner.kill()
+            else:
+                owner.stdin.write(b"\n")
+                owner.stdin.flush()
+            owner.wait(30)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                owner.kill()
+        _, alive = psutil.wait_procs(workers, 60)
+        assert not alive
 
 
 def test_lack_of_memory_is_recognised_whatever_class_it_has() -> None:

@@ -1,0 +1,99 @@
+"""Doing jobs of a plan: a process solves, while this one prepares what comes next and keeps what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from certlip import limits
+from certlip.errors import NoBound
+from certlip.jobs import Problem, blocks_of, problem_of, refused, solve_problem
+from certlip.limits import Limits
+from certlip.network import Network
+from certlip.partition.plan import Job, Plan
+from certlip.solved import SolvedBlock
+from certlip.solved_cache import SolvedCache
+
+Batch = list[tuple[int, Job]]
+"""Jobs with their numbers, sent together: to wait for each message takes as long as a small program."""
+
+SMALL = 300
+"""Programs up to this order are small."""
+MOST_IN_A_BATCH = 32
+
+
+def batches(plan: Plan, jobs: Sequence[Job], n_lanes: int) -> Iterator[Batch]:
+    """Jobs in order, large ones alone and small ones together, such that each lane has its share."""
+    most = max(1, min(MOST_IN_A_BATCH, len(jobs) // (4 * n_lanes)))
+    found: list[Batch] = [[]]
+    for number, job in enumerate(jobs):
+        small = sum(plan.orders(job)) <= SMALL
+        if not small or len(found[-1]) >= most:
+            found.append([])
+        found[-1].append((number, job))
+    return iter([batch for batch in found if batch])
+
+
+class Prepared(NamedTuple):
+    number: int
+    job: Job
+    problem: Problem
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Does batch after batch; several lanes may share their batches.
+
+    limit: of each program; code: stands for the code that decides the outcomes; tell: is told a job's number and
+    blocks when it is done.
+    """
+
+    network: Network
+    plan: Plan
+    limit: Limits
+    cache: SolvedCache
+    code: str
+    tell: Callable[[int, list[SolvedBlock]], None]
+
+    def work(self, shared: Iterator[Batch]) -> None:
+        """Take batches until there are none; after an error there are none for other lanes either."""
+        try:
+            waiting: list[Prepared] = []
+            outcomes: Iterator[limits.Measured | NoBound] = iter(())
+            for batch in shared:
+                if len(batch) == 1:  # perhaps a large one: two of them would take twice the memory
+                    self._collect(waiting, outcomes)
+                    waiting = []
+                following = [found for number, job in batch if (found := self._prepare(number, job))]
+                self._collect(waiting, outcomes)
+                waiting, outcomes = following, self._begin(following)
+            self._collect(waiting, outcomes)
+        finally:
+            for _ in shared:
+                pass
+
+    def _prepare(self, number: int, job: Job) -> Prepared | None:
+        """What is left to be solved; a job that is in the cache, or refused, is done."""
+        try:
+            problem = problem_of(self.network, self.plan, job)
+        except NoBound as refusal:
+            self.tell(number, refused(job, refusal))
+            return None
+        path = self.cache.path(problem, self.plan.solver, self.plan.rtol, self.limit.max_seconds, self.code)
+        if (known := self.cache.find(path, sorted(job.places))) is None:
+            return Prepared(number, job, problem, path)
+        self.tell(number, known)
+        return None
+
+    def _begin(self, prepared: Sequence[Prepared]) -> Iterator[limits.Measured | NoBound]:
+        common = (self.plan.solver, self.plan.rtol, *vars(self.limit).values())
+        return limits.begin(solve_problem, [(one.problem, *common) for one in prepared], self.limit)
+
+    def _collect(self, prepared: Sequence[Prepared], outcomes: Iterator[limits.Measured | NoBound]) -> None:
+        for one, outcome in zip(prepared, outcomes, strict=False):
+            solved = blocks_of(one.job, one.problem, outcome)
+            self.cache.keep(one.path, solved)
+            self.tell(one.number, solved)

@@ -1,0 +1,63 @@
+"""The outcome of one semidefinite program of a plan, as value and as what files hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from certlip.network import Array
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedBlock:
+    """The outcome of one distinct semidefinite program of a plan.
+
+    segment, block: its place in the plan; chained: whether it belongs to one of the plan's chains; rho, multipliers:
+    None and empty unless status is ok; metric: d of shape (n_0,) where the merge wants one, and rho is one then;
+    reason: why there is none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
+    """
+
+    segment: int
+    block: int
+    status: str
+    reason: str = ""
+    rho: float | None = None
+    multipliers: tuple[Array, ...] = ()
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    order: int = 0
+    iterations: int | None = None
+    solver: str = ""
+    solver_version: str = ""
+    margin: float | None = None
+    metric: Array | None = None
+    chained: bool = False
+
+
+def to_arrays(solved: Sequence[SolvedBlock]) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    """A JSON-ready entry of each, and the arrays, keyed ``multipliers.0.0``, ``metric.0``, ..."""
+    arrays = {}
+    for i, s in enumerate(solved):
+        arrays.update({f"multipliers.{i}.{t}": multiplier for t, multiplier in enumerate(s.multipliers)})
+        if s.metric is not None:
+            arrays[f"metric.{i}"] = s.metric
+    entries = [
+        {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("multipliers", "metric")} for s in solved
+    ]
+    return entries, arrays
+
+
+def from_arrays(entries: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[SolvedBlock]:
+    """Inverse of `to_arrays`; raises KeyError, TypeError or ValueError on anything malformed."""
+    solved = []
+    for i, entry in enumerate(entries):
+        n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
+        multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
+        entry = {**entry, "segment": int(entry["segment"]), "block": int(entry["block"])}
+        entry["rho"] = None if entry["rho"] is None else float(entry["rho"])
+        metric = np.asarray(arrays[f"metric.{i}"], dtype=np.float64) if f"metric.{i}" in arrays else None
+        solved.append(SolvedBlock(**entry, multipliers=multipliers, metric=metric))
+    return solved
