@@ -28,7 +28,7 @@ INFO = SolverInfo(
     title="structured (certlip)",
     licence="BSD-3-Clause",
     preference=0,
-    max_order=20_000,
+    max_order=1_000_000,
     version=lambda: version("certlip"),
 )
 
