@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing.util
 import os
 import signal
@@ -113,6 +114,7 @@ def _answer(function: Callable[..., Any], arguments: tuple) -> Any:
         error.__traceback__ = None  # it holds all that the call held
         raised = error
     try:
+        copy.copy(raised)  # as the reader of the pickle makes it: some exceptions cannot be made again
         return dumps((False, raised))
     except Exception:
         return dumps((False, RuntimeError(f"{type(raised).__name__}: {raised}")))

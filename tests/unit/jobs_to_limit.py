@@ -33,6 +33,17 @@ def fail(error: Exception) -> None:
     raise error
 
 
+class Awkward(Exception):
+    """What comes out of its pickle lacks an argument, as with some exceptions of SciPy."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(f"{message}: {cause}")
+
+
+def fail_awkwardly() -> None:
+    raise Awkward("no convergence", "too few steps")
+
+
 def unsupported() -> None:
     raise UnsupportedLayer("attn: no bound for MultiheadAttention")
 

@@ -155,6 +155,11 @@ def test_no_process_outlives_for_long_the_one_that_it_works_for(killed: bool) ->
         assert not alive
 
 
+def test_an_exception_that_cannot_be_made_again_is_told_in_words() -> None:
+    with pytest.raises(RuntimeError, match="Awkward: no convergence: too few steps"):
+        limits.call(jobs.fail_awkwardly, limit=GENEROUS)
+
+
 def test_lack_of_memory_is_recognised_whatever_class_it_has() -> None:
     with pytest.raises(LimitExceeded, match="more memory than there is"):
         limits.call(jobs.run_out_of_memory_like_torch, limit=Limits(max_seconds=100))
