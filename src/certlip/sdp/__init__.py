@@ -107,7 +107,7 @@ def solve_lmi(
             f"the limit is {max_memory_mb:.0f} MB",
         )
     proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=max_seconds, **options)
-    certified: Certified = certify(lmi, *restore(proposal, factors))
+    certified = certify_proposal(lmi, proposal, factors)
     return Solution(
         bound=certified.bound,
         rho=certified.rho,
@@ -121,6 +121,20 @@ def solve_lmi(
         margin=certified.margin,
         order=lmi.order,
     )
+
+
+def certify_proposal(lmi: Lmi, proposal: solvers.Proposal, factors: Sequence[float]) -> Certified:
+    """What is proved by a solver's proposal for `reduce(lmi)`, of which these are the factors.
+
+    Raises LimitExceeded where nothing is, of a solver that was stopped; else NotCertified.
+    """
+    try:
+        return certify(lmi, *restore(proposal, factors))
+    except NotCertified as error:
+        if proposal.status != "time_limit":
+            raise
+        reason = "the solver was stopped before it had multipliers that prove a bound"
+        raise LimitExceeded("time_limit", reason) from error
 
 
 def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
