@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -116,6 +117,7 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:
+    _check_members(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -128,3 +130,22 @@ def _read(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise DataError(f"{path} holds a {type(content).__name__}, not a state_dict; save module.state_dict()")
     return content
+
+
+def _check_members(path: str | Path) -> None:
+    """Raises DataError for an archive whose members are not those that were written: torch looks at no checksum."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return  # missing, or of a kind without checksums
+        with zipfile.ZipFile(path) as archive:
+            # torch reads nothing of what is marked as a folder, and gives whatever lay in memory
+            damaged = archive.testzip() is not None or any(m.external_attr & _FOLDER for m in archive.infolist())
+    except Exception:  # as below
+        damaged = True
+    if damaged:
+        raise DataError(
+            f"{path} is damaged: it does not match its own checksums; replace it, or delete it and run again"
+        )
+
+
+_FOLDER = 0x10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from workspace import HERE, Workspace, copy_checkout
 from certlip.errors import DataError
 from certlip.files import write_npz
 from certlip.record import Record
-from certlip.weights import save_weights
+from certlip.weights import fetch_weights, load_weights, save_weights
 
 TARGET = "results/bounds/block/gram.json"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -147,6 +148,61 @@ def test_no_half_file_is_left_on_a_full_disk(tmp_path: Path, write: Callable[...
         with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
             write(tmp_path / "full" / "file", *arguments)
         assert not list((tmp_path / "full").iterdir())
+
+
+def test_no_flipped_bit_of_a_weights_file_is_taken_for_a_weight(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Of the file of a run, which knows its checksums, and of a fetched one, whose checksum is in the configuration."""
+    weights = {"weight": torch.randn(3, 4, dtype=torch.float64), "bias": torch.randn(3)}
+    file = tmp_path / "weights.pt"
+    save_weights(file, weights)
+    content = file.read_bytes()
+    refused = 0
+    flips = [(place, 1 << bit) for place in range(len(content)) for bit in range(8)]
+    for place, bit in flips:
+        file.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        found = _weights_or_refusal(file)
+        if isinstance(found, str):
+            assert str(file) in found
+            refused += 1
+        else:  # a bit that says nothing of the weights: a date, or padding
+            assert list(found) == list(weights)
+            assert all(torch.equal(found[name], weights[name]) for name in weights), (place, bit)
+    assert refused > len(flips) // 4
+    with pytest.raises(DataError, match="sha256"):
+        fetch_weights(file.as_uri(), hashlib.sha256(content).hexdigest(), file)
+    record_property("bits_flipped", len(flips))
+    record_property("refused", refused)
+
+
+def _weights_or_refusal(file: Path) -> dict | str:
+    try:
+        return load_weights(file)
+    except DataError as error:
+        return str(error)
+
+
+def test_a_flipped_bit_in_the_weights_of_a_run_is_named_and_what_it_held_made_again(
+    copy_of_finished: Workspace,
+) -> None:
+    weights = copy_of_finished.folder / "results/networks/block.pt"
+    before = load_weights(weights)
+    content = bytearray(weights.read_bytes())
+    place = content.index(next(iter(before.values())).numpy().tobytes())
+    content[place + 3] ^= 4
+    weights.write_bytes(content)
+    exported = weights.with_suffix(".npz")
+    exported.unlink()
+    outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
+    assert outcome.returncode != 0
+    assert "certlip: export_network, block: results/networks/block.pt is damaged" in outcome.text
+    assert "Traceback" not in outcome.text
+    assert not exported.exists()
+    weights.unlink()
+    outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
+    assert outcome.returncode == 0, outcome.text
+    assert all(torch.equal(load_weights(weights)[name], before[name]) for name in before)
 
 
 JUMP = '''
