@@ -156,11 +156,17 @@ def peak_mb() -> float:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it says so: neither torch nor the loader of shared libraries has a class of its own for it."""
-    signs = ("can't allocate memory", "annot allocate memory", "failed to map segment", "cannot map zero-fill pages")
-    # an import that runs out of memory may end in CPython's "error return without exception set", a SystemError
-    return isinstance(error, MemoryError | SystemError) or any(
-        sign in str(error) for sign in (*signs, "can't start new thread")
-    )
+    if isinstance(error, SystemError):
+        return any(sentence in str(error) for sentence in _WITHOUT_EXCEPTION)
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)
+
+
+_WITHOUT_EXCEPTION = ("without exception set", "without setting an exception", "without raising an exception")
+"""What CPython says where C code failed and did not say why: imports do that when an allocation fails."""
+_SIGNS = (
+    *("can't allocate memory", "annot allocate memory", "failed to map segment", "cannot map zero-fill pages"),
+    "can't start new thread",
+)
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
