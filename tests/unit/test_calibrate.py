@@ -41,7 +41,7 @@ def net(seed: int = 0, tail: int = 1) -> Network:
 
 
 def n_cached(folder: Path) -> int:
-    return len(list(folder.rglob("output.pkl")))
+    return len(list(folder.rglob("*.npz")))
 
 
 def test_a_calibration_says_what_it_measured_and_what_it_cost() -> None:
