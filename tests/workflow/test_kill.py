@@ -1,4 +1,5 @@
-"""Killed with -9 in the middle of a solve: the next run goes on where it was, and no file is half written."""
+"""Killed with -9 in the middle of a solve, or run twice at once: the next run goes on where it was, and no file is half
+written."""
 
 from __future__ import annotations
 
@@ -136,4 +137,22 @@ def test_a_killed_head_process_is_resumed_after_an_unlock(
     outcome = held.snakemake(targets=[RESULT])
     assert outcome.returncode == 0, outcome.text
     assert outcome.jobs == {"solve_blocks block dcp-sum 1-of-1", "merge_blocks block dcp-sum"}
+    assert_finished(held, finished)
+
+
+def test_a_second_run_beside_a_live_one_is_refused_and_nothing_is_lost(
+    held: Workspace, head: psutil.Process, finished: Workspace
+) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (held.folder / "results").rglob("*") if path.is_file()}
+    second = held.snakemake(targets=[RESULT])
+    assert second.returncode != 0
+    assert "Directory cannot be locked" in second.text
+    assert "no other Snakemake process" in second.text
+    assert "Traceback" not in second.text
+    assert second.jobs == set()
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+    assert head.is_running()
+    assert len(lines(held, "begun")) == 3
+    (held.folder / "hold").unlink()
+    assert head.wait(120) == 0, (held.folder / "output").read_text()
     assert_finished(held, finished)
