@@ -44,8 +44,9 @@ FAULTS := $(addprefix tests/workflow/test_,kill.py faults.py verify.py slurm.py)
 
 reliability: setup
 	$(BIN)/python -m pytest --junitxml=.reliability.xml $(FAULTS)
-	$(BIN)/python tests/reliability.py .reliability.xml > docs/reliability.md
-	rm .reliability.xml
+	$(BIN)/python -m pytest --junitxml=.reliability_nightly.xml -m nightly $(addprefix tests/workflow/test_,load.py slurm.py)
+	$(BIN)/python tests/reliability.py .reliability.xml .reliability_nightly.xml > docs/reliability.md
+	rm .reliability.xml .reliability_nightly.xml
 
 lint: setup
 	$(BIN)/ruff check

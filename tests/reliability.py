@@ -15,8 +15,8 @@ HEAD = """\
 
 What was tried on {when}, made by `make reliability` from the results of the tests themselves: a row is a test, its
 words are the test's name, "cases" how many variants of it ran, "inputs" what hypothesis drew and the test survived.
-The longer tests of `make nightly` (ten times as many networks, the whole quick configuration on SLURM, two thousand
-programs in one plan) are not among them.
+Of the longer tests of `make nightly` those of load and of SLURM are among them, ten times as many random networks are
+not.
 """
 
 Case = tuple[str, str, str, float, dict[str, str]]
@@ -41,7 +41,8 @@ def main(paths: list[str]) -> str:
             outcome = "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
             cases.append((case.attrib["classname"], name, outcome, float(case.attrib["time"]), figures))
     lines = [HEAD.format(when=date.fromisoformat(when))]
-    for module, of_module in groupby(cases, key=lambda case: case[0]):
+    modules = list(dict.fromkeys(case[0] for case in cases))  # one may stand in several files
+    for module, of_module in groupby(sorted(cases, key=lambda c: modules.index(c[0])), key=lambda case: case[0]):
         lines += [
             f"## `{module.replace('.', '/')}.py`",
             "",
