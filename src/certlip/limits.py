@@ -79,7 +79,8 @@ def _send(calls: Sequence[Call], limit: Limits) -> Worker:
         worker = _idle.setdefault(limit, []).pop()
     except IndexError:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        worker = Worker(dict.fromkeys(names, str(limit.threads)))
+        # threads that spin while they wait take the cores of others, who may be what they wait for
+        worker = Worker({**dict.fromkeys(names, str(limit.threads)), "OMP_WAIT_POLICY": "PASSIVE"})
     worker.send(calls)
     return worker
 
