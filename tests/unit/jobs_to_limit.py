@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -26,6 +27,8 @@ def fill(n_megabytes: int) -> float:
 
 
 def die(number: int) -> None:
+    if number != signal.SIGKILL:  # who was started by nohup ignores some
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
