@@ -27,6 +27,7 @@ def sweep(*values: tuple[float, float, float], seconds: tuple[float, float] = (8
             bound(f"w{x}", "dcp-2x2-sum", dcp, seconds[1] if last else 1.0),
             bound(f"w{x}", "product", naive),
             bound(f"w{x}", "lower", 0.5),
+            *([bound(f"w{x}", "dcp-auto", whole)] if last else []),  # a method need not run on every network
         ]
     return collect(records, {f"w{x}": {"experiment": "width_sweep", "x": x} for x in range(len(values))})
 

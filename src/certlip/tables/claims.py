@@ -113,9 +113,10 @@ def _refines(fine: str, coarse: str) -> bool:
 def _growth(bounds: Frame, experiment: str) -> Finding:
     rows = bounds[(bounds["experiment"] == experiment) & (bounds["status"] == Status.OK)]
     times = rows.assign(time=_seconds(rows)).pivot_table(index="x", columns="method", values="time")
-    if not {WHOLE, SUM} <= set(times) or len(times.dropna()) < 2:
+    both = times.reindex(columns=[WHOLE, SUM]).dropna()
+    if len(both) < 2:
         return _unmeasured(bounds[bounds["experiment"] == experiment])
-    ends = times[[WHOLE, SUM]].dropna().iloc[[0, -1]]
+    ends = both.iloc[[0, -1]]
     growth = ends.iloc[1] / ends.iloc[0]
     measured = "; ".join(
         f"{name} {_cells.seconds(first)} to {_cells.seconds(last)} s ({factor:.3g} times)"
