@@ -166,7 +166,7 @@ _WITHOUT_EXCEPTION = ("without exception set", "without setting an exception", "
 """What CPython says where C code failed and did not say why: imports do that when an allocation fails."""
 _SIGNS = (
     *("can't allocate memory", "annot allocate memory", "failed to map segment", "cannot map zero-fill pages"),
-    "can't start new thread",
+    *("can't start new thread", "std::bad_alloc"),
 )
 
 

@@ -165,6 +165,8 @@ def test_lack_of_memory_is_recognised_whatever_class_it_has() -> None:
         limits.call(jobs.run_out_of_memory_like_torch, limit=Limits(max_seconds=100))
     with pytest.raises(LimitExceeded, match="2000 MB"):
         limits.call(jobs.fail, OSError("libgomp.so.1: failed to map segment from shared object"), limit=GENEROUS)
+    with pytest.raises(LimitExceeded, match="2000 MB"):
+        limits.call(jobs.fail, RuntimeError("std::bad_alloc"), limit=GENEROUS)
     for sentence in (
         "error return without exception set",
         "<built-in function exec_dynamic> returned NULL without setting an exception",
