@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent
 PACKAGES = ("certlip", "numpy", "scipy", "torch", "cvxpy")
@@ -24,33 +24,49 @@ def fingerprint(*modules: str) -> str:
     __init__ is left out, since it imports everything.
     """
     digest = hashlib.sha256()
-    for name, source in sorted(_closure(modules).items()):
-        digest.update(name.encode() + b"\0" + ast.dump(_without_docstrings(ast.parse(source))).encode())
+    for name, text in sorted(_closure(modules).items()):
+        digest.update(name.encode() + b"\0" + text.encode())
     return digest.hexdigest()[:16]
 
 
 def _closure(modules: tuple[str, ...]) -> dict[str, str]:
-    """Module name -> source, following imports within certlip.
+    """Module name -> its code, following imports within certlip.
 
     The configuration is left out: what it reads stands in the rules' params, which Snakemake compares itself.
     """
-    sources: dict[str, str] = {}
+    texts: dict[str, str] = {}
     pending = list(modules)
     while pending:
         name = pending.pop()
-        if name in sources or name in ("certlip", "certlip.config") or (source := _source(name)) is None:
+        if name in texts or name in ("certlip", "certlip.config") or (code := _code(name)) is None:
             continue
-        sources[name] = source
-        pending.append(name.rpartition(".")[0] if name.startswith("certlip.") else "certlip")  # its __init__ runs too
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import):
-                pending += [alias.name for alias in node.names if alias.name.startswith("certlip.")]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "certlip":
-                pending += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return sources
+        texts[name] = code.text
+        pending += code.imports
+    return texts
+
+
+class _Code(NamedTuple):
+    """A module without what does not count, and the names it imports that may be modules of certlip."""
+
+    text: str
+    imports: tuple[str, ...]
 
 
 @cache
+def _code(module: str) -> _Code | None:
+    """None for a name that is no module."""
+    if (source := _source(module)) is None:
+        return None
+    tree = ast.parse(source)
+    imports = [module.rpartition(".")[0] if module.startswith("certlip.") else "certlip"]  # its __init__ runs too
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names if alias.name.startswith("certlip.")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "certlip":
+            imports += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return _Code(ast.dump(_without_docstrings(tree)), tuple(imports))
+
+
 def _source(module: str) -> str | None:
     """The module's source, None for a name that is no module; certlip's own are found without importing anything."""
     if module.startswith("certlip."):

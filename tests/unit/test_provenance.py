@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     provenance.fingerprint.cache_clear()
-    provenance._source.cache_clear()
+    provenance._code.cache_clear()
 
 
 def changed(root: Path, name: str, old: str, new: str) -> bool:

@@ -21,6 +21,12 @@ try:
 except CertlipError as error:
     sys.exit(f"certlip: {error}")
 
+# Snakemake's default limit of 100 jobs a second starts a timer with each finished job, and each timer has all that is
+# ready weighed again every second until the end (snakemake/snakemake#3804): a limit asked for is kept, that one is not.
+pace = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
+if pace and (pace.max_jobs, pace.timespan) == (100, 1):
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 PLANNED = CONFIG.planned()
 BOUND = [name for name in CONFIG.methods if name not in PLANNED]
 TRAINED = [name for name, entry in CONFIG.networks.items() if entry.train]
