@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -155,6 +156,12 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
+def memory_left_mb() -> float:
+    """What this process may still take by its own limit, infinite without one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return math.inf if soft == resource.RLIM_INFINITY else (soft - _private()) / 2**20
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it says so: neither torch nor the loader of shared libraries has a class of its own for it."""
     if isinstance(error, SystemError):
@@ -192,6 +199,11 @@ def _thread_pools(n_modules: int) -> ThreadpoolController:
 @cache
 def _held() -> int:
     """Private memory of this process, in bytes, when it began its first call."""
+    return _private()
+
+
+def _private() -> int:
+    """Private memory of this process, in bytes."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
 

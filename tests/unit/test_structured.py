@@ -11,8 +11,9 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
-from certlip import sdp
+from certlip import limits, sdp
 from certlip.errors import LimitExceeded, SolverUnavailable
+from certlip.limits import Limits
 from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
@@ -276,6 +277,25 @@ def test_newtons_method_takes_over_where_the_ascent_stops_early(monkeypatch: pyt
     problem = problem_of(list(reduced.weights))
     monkeypatch.setattr(rounds, "MAX_ROUNDS", 20)
     assert proposal.rho <= ascend(problem, rtol=1e-8).lower * (1 + 2e-6)
+
+
+def test_newtons_method_is_left_out_where_its_memory_may_not_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    lmi = Lmi(tuple(chain(30, 30, 30, 30)), (RELU, RELU))
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", 3)
+    with_newton = structured.solve(lmi, rtol=1e-6, threads=1, max_seconds=None)
+    monkeypatch.setattr(structured, "memory_left_mb", lambda: 0.0)
+    without = structured.solve(lmi, rtol=1e-6, threads=1, max_seconds=None)
+    assert "no memory" in without.message
+    assert with_newton.rho < without.rho
+    assert sdp.certify(lmi, without.multipliers, without.rho).rho <= without.rho * (1 + 1e-9)
+
+
+def test_the_memory_that_is_predicted_is_enough() -> None:
+    weights = chain(400, 2000, 1500, 10)
+    allowed = structured.memory_mb(Lmi(tuple(weights), (RELU, RELU)))
+    measured = limits.call(sdp.solve, weights, "structured", 1e-3, limit=Limits(threads=1, max_memory_mb=allowed))
+    assert measured.value.status == "ok"
+    assert measured.peak_mb <= allowed
 
 
 def test_time_limit_returns_a_certified_bound_and_says_so() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.errors import SolverUnavailable
+from certlip.limits import memory_left_mb
 from certlip.sdp.certify import start
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
@@ -32,8 +33,10 @@ INFO = SolverInfo(
     version=lambda: version("certlip"),
 )
 
+N_WEIGHTS, N_BLOCKS = 6, 4
+"""Copies of all weights, and matrices of the order of the widest layer, alive at the peak of the ascent."""
 N_MATRICES = 14
-"""Dense matrices of the LMI's order alive at the peak of a Newton step; the ascent alone needs three."""
+"""Dense matrices of the LMI's order alive at the peak of a Newton step."""
 
 WARM_SHARE = 0.01
 """Share of the start in the point that Newton's method begins with."""
@@ -45,8 +48,8 @@ def unavailable() -> str | None:
 
 
 def memory_mb(lmi: Lmi) -> float:
-    """Predicted peak memory of `solve`, torch included."""
-    return 300.0 + N_MATRICES * 8 * lmi.order**2 / 2**20
+    """Predicted peak memory of `solve` without Newton's method, torch included."""
+    return 300.0 + 8 * (N_WEIGHTS * sum(w.size for w in lmi.weights) + N_BLOCKS * max(lmi.sizes) ** 2) / 2**20
 
 
 def solve(
@@ -61,7 +64,8 @@ def solve(
     """Multipliers whose rho is within rtol of the optimum, strictly feasible at any time.
 
     device: ``cpu`` or ``cuda``; verbose: print a line an iteration. Proposal.iterations counts rounds of the ascent
-    (each a comparison of both bounds, after 10 sweeps and then 1.3 times more each) and Newton steps.
+    (each a comparison of both bounds, after 10 sweeps and then 1.3 times more each) and Newton steps. Those are left
+    out where this process may not take the memory: what the ascent found by then is proposed.
     Raises SolverUnavailable for a CUDA device that is not there.
     """
     import torch
@@ -98,11 +102,13 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float |
     found = replace(found, message=f"{found.iterations} rounds of ascent, gap {found.gap:.1e}")
     if found.gap <= rtol:
         return found
-    first = problem.cost.new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
+    first = problem.weights[-1].new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
     if not math.isfinite(found.rho):
         found = replace(found, multipliers=first)
     if found.status == "time_limit":
         return found
+    if N_MATRICES * 8 * problem.order**2 / 2**20 > memory_left_mb():
+        return replace(found, message=f"{found.message}; no memory for Newton's method")
     left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
     # inside by a little: Newton's method crawls along the boundary otherwise
     inside = (1 - WARM_SHARE) * found.multipliers + WARM_SHARE * first

@@ -42,7 +42,7 @@ class Ascent:
 
     def __init__(self, problem: Problem, rank: int = RANK) -> None:
         self._random = np.random.default_rng(0)
-        self._like = problem.cost
+        self._like = problem.weights[-1]
         self.slopes = problem.slopes
         self._layers = [(thin(w), thin(w.T)) for w in problem.weights]
         self.inputs = self._sample(problem.n_0, rank)

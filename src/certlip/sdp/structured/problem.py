@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from certlip.chain import Slopes
 from certlip.network import Array
+from certlip.sdp.lmi import Lmi
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 class Problem:
     """P(rho, T) = rho E_0 + sum_k t_k A_k - C as dense float64 tensors.
 
-    weights: W_0..W_L; slopes: (a, b) of each hidden layer; device: ``cpu`` or ``cuda``.
+    weights: W_0..W_L; slopes: (a, b) of each hidden layer; device: ``cpu`` or ``cuda``; lmi: the same by its blocks.
     A point is a vector x = (rho, t_1, ..., t_m).
     """
 
@@ -40,6 +42,7 @@ class Problem:
         def tensor(values: Array) -> Tensor:
             return torch.tensor(np.ascontiguousarray(values), dtype=torch.float64, device=device)
 
+        self.lmi = Lmi(tuple(weights), tuple(slopes))
         self.weights = [tensor(w) for w in weights]
         self.slopes = list(slopes)
         sizes = [w.shape[1] for w in weights]
@@ -49,10 +52,14 @@ class Problem:
         self.blocks = [slice(i, j) for i, j in itertools.pairwise(starts)]
         self.a = tensor(np.repeat([s[0] for s in slopes], sizes[1:]))
         self.b = tensor(np.repeat([s[1] for s in slopes], sizes[1:]))
-        self.cost = self.weights[-1].T @ self.weights[-1]
         # with slopes of one sign P > 0 does not imply T > 0, so T > 0 joins the barrier
         self.guarded = any(a * b > 0 for a, b in slopes)
         self.barrier_degree = self.order + (self.n_multipliers if self.guarded else 0)
+
+    @cached_property
+    def cost(self) -> Tensor:
+        """C, W_L' W_L in the block of the last layer."""
+        return self.weights[-1].T @ self.weights[-1]
 
     def multipliers(self, x: Tensor) -> list[Tensor]:
         """T_1..T_L of a point."""

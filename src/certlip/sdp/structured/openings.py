@@ -1,0 +1,92 @@
+"""From the multipliers of an ascent to strictly feasible ones with a proved rho.
+
+For f > 1 the multipliers f^(L+1-i) T_i are feasible with f^(L+1) rho for all weights times sqrt(f), as a layer's scale
+moves through the chain. The given weights lie strictly inside of that: scaling the couplings of P down is averaging P
+with its own sign changes. f^(L+1) - 1 is called the loss.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from certlip.network import Array
+from certlip.rounding import UNIT
+from certlip.sdp.certify import INFLATIONS, is_feasible, smallest_rho
+from certlip.sdp.lmi import Lmi
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+USUAL_LOSS = 0.1
+"""Share of rtol given up for strict feasibility: optimal multipliers may lie on the boundary."""
+OTHER_LOSSES = (1e-3, 1.0, 10.0, 100.0)
+"""Shares of rtol tried where that one leaves a gap although the ascent has converged."""
+LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
+"""Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
+GAPS = (0.25, 1.0)
+"""Gaps tried for given multipliers, in units of rtol."""
+
+Opening = tuple["Tensor", float]
+"""Multipliers and a rho that they prove."""
+
+
+def open_within(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float) -> Opening | None:
+    """A rho with a gap to the lower bound of at most rtol, by one factorisation for each that is tried."""
+    opened, multipliers = _scaled(blocks, USUAL_LOSS * rtol)
+    tried = (lower / (1 - share * rtol) for share in GAPS)
+    return next(((opened, rho) for rho in tried if is_feasible(lmi, rho, multipliers)), None)
+
+
+def open_least(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, deadline: float) -> Opening | None:
+    """The least rho of each loss, up to rounding, as long as losses are below the gap left: the best of them.
+
+    deadline: on `time.perf_counter`, no loss is tried after it once something is proved.
+    """
+    best, rho = None, math.inf
+    for loss in (*(share * rtol for share in (USUAL_LOSS, *OTHER_LOSSES)), *LAST_LOSSES):
+        if 1 - lower / rho <= max(rtol, loss) or (best and time.perf_counter() > deadline):
+            break
+        opened, multipliers = _scaled(blocks, loss)
+        least = _least(lmi, multipliers)
+        if least < rho:
+            best, rho = (opened, least), least
+    return best
+
+
+def open_soon(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, deadline: float) -> Opening | None:
+    """From the largest loss on, whose proof is the surest, to smaller ones as long as they prove something in time.
+
+    The least rho of the last of them if there is time for that too.
+    """
+    best = None
+    for loss in sorted((*(share * rtol for share in OTHER_LOSSES), *LAST_LOSSES), reverse=True):
+        opened, multipliers = _scaled(blocks, loss)
+        tried = lower * (1 + max(2 * loss, rtol))
+        if (best and time.perf_counter() > deadline) or not is_feasible(lmi, tried, multipliers):
+            break
+        best, proved = (opened, tried), multipliers
+    if best and time.perf_counter() < deadline:
+        best = best[0], min(best[1], _least(lmi, proved))
+    return best
+
+
+def _least(lmi: Lmi, multipliers: Sequence[Array]) -> float:
+    """The least rho up to rounding, infinite where none is proved."""
+    rho = smallest_rho(lmi, multipliers)
+    if rho is None:
+        return math.inf
+    raised = rho * (1 + INFLATIONS[0] * lmi.order**2 * UNIT)
+    return raised if is_feasible(lmi, raised, multipliers) else math.inf
+
+
+def _scaled(blocks: Sequence[Tensor], loss: float) -> tuple[Tensor, list[Array]]:
+    """The multipliers of a loss, joined and apart."""
+    import torch
+
+    n_layers = len(blocks) + 1
+    factor = (1 + loss) ** (1 / n_layers)
+    opened = [t * factor ** (n_layers - i) for i, t in enumerate(blocks, start=1)]
+    return torch.cat(opened), [t.cpu().numpy() for t in opened]
