@@ -20,7 +20,7 @@ import numpy as np
 from certlip.blocks import solve_blocks
 from certlip.errors import NoBound
 from certlip.limits import Limits
-from certlip.network import Activation, Conv, Network
+from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
 from certlip.partition.plan import Merge, Plan
 from certlip.partition.segment import make_segment
@@ -28,9 +28,9 @@ from certlip.provenance import provenance
 from certlip.record import Status
 from certlip.sdp import Lmi, solvers
 
-ALONE = ((4, 14), (5, 16), (7, 18))
-"""Channels and image side of the networks solved as one program: orders 772, 1236 and 2116."""
-JOINT = ((4, 16), (5, 20))
+ALONE = ((4, 14, 0), (5, 16, 0), (4, 24, 10), (7, 18, 0))
+"""Channels, image side and classes of the networks solved as one program: orders 772, 1236, 4112 and 2116."""
+JOINT = ((4, 16, 0), (5, 20, 0))
 """The same, solved in 2 x 2 patches jointly: orders 356 and 774 each."""
 ENOUGH_SECONDS = 3.0
 """No larger program is tried after one that took longer."""
@@ -94,24 +94,27 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _network(channels: int, side: int) -> Network:
-    """Two 3x3 convolutions with Kaiming-normal weights, as in the paper's width sweep."""
+def _network(channels: int, side: int, n_classes: int) -> Network:
+    """Two 3x3 convolutions with Kaiming-normal weights, as in the paper's width sweep; for classes a dense layer."""
     rng = np.random.default_rng(0)
     first = rng.standard_normal((channels, 1, 3, 3)) * math.sqrt(2 / 9)
     second = rng.standard_normal((channels, channels, 3, 3)) * math.sqrt(2 / (9 * channels))
     bias = np.zeros(channels)
-    return Network(
-        (Conv("conv1", first, bias), Activation("relu", "relu"), Conv("conv2", second, bias)), (1, side, side)
-    )
+    layers: list[Layer] = [Conv("conv1", first, bias), Activation("relu1", "relu"), Conv("conv2", second, bias)]
+    if n_classes:
+        n_in = channels * (side - 4) ** 2
+        last = rng.standard_normal((n_classes, n_in)) * math.sqrt(2 / n_in)
+        layers += [Activation("relu2", "relu"), Flatten("flatten"), Dense("dense", last, np.zeros(n_classes))]
+    return Network(tuple(layers), (1, side, side))
 
 
 def _points(
-    sizes: Sequence[tuple[int, int]], merge: Merge, solver: str, limit: Limits
+    sizes: Sequence[tuple[int, int, int]], merge: Merge, solver: str, limit: Limits
 ) -> tuple[list[tuple[int, float]], list[float]]:
     """(order, seconds) of a program, or of a block of a joint one; and how long each process took to start."""
     points, starts = [], []
-    for channels, side in sizes:
-        network = _network(channels, side)
+    for size in sizes:
+        network = _network(*size)
         grid = (1, 1) if merge == "sum" else (2, 2)
         segment = make_segment(network, 0, len(network.layers), grid, merge)
         plan = Plan(segments=(segment,), merge=merge, fallback=False, solver=solver)
@@ -122,7 +125,7 @@ def _points(
             raise NoBound(solved[0].reason)
         over = solved[0].status != Status.OK
         seconds = wall if over else math.fsum(block.seconds for block in solved)
-        points.append((segment.blocks[0].order, seconds / len(solved)))
+        points.append((segment.blocks[0].dense_order, seconds / len(solved)))
         starts.append(wall - seconds)
         if over or seconds > ENOUGH_SECONDS:
             break

@@ -96,8 +96,7 @@ def test_no_partition_within_budget_and_limits_is_predicted_tighter(
     calibration = CALIBRATION.model_copy(update={"n_max": n_max})
     network = net(5, padding, n_convs=2)
     every = [
-        (plan, all(calibration.admits(plan.orders(job), job.joint) for job in plan.jobs))
-        for plan in every_plan(network, merge, chain)
+        (plan, all(calibration.admits(plan, job) for job in plan.jobs)) for plan in every_plan(network, merge, chain)
     ]
     for cores in (1, 3):
         predicted = [predict(network, plan, calibration, cores) for plan, admitted in every if admitted]
@@ -132,11 +131,11 @@ def test_no_program_is_planned_above_the_largest_order_or_the_limits() -> None:
         small = CALIBRATION.model_copy(update={"n_max": n_max})
         plan = automatic(net(7), small, budget=1e6)
         assert plan.jobs
-        assert all(max(plan.orders(job)) <= n_max for job in plan.jobs)
+        assert all(max(plan.dense_orders(job)) <= n_max for job in plan.jobs)
     for seconds in (0.3, 1.0, 3.0):
         limited = CALIBRATION.model_copy(update={"max_seconds": seconds, "n_max": 60})
         plan = automatic(net(7), limited, budget=1e6, merge="folded", chain=True)
-        joint = [limited.job_seconds(plan.orders(job), True) for job in plan.jobs if job.joint]
+        joint = [limited.job_seconds(plan.dense_orders(job), True) for job in plan.jobs if job.joint]
         assert all(s <= seconds for s in joint)
 
 

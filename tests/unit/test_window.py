@@ -22,7 +22,7 @@ from certlip.merge import merge_blocks
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.plan import Plan
-from certlip.partition.segment import find_cuts, geometry, lmi_order, make_segment
+from certlip.partition.segment import find_cuts, geometry, make_segment, orders_of
 from certlip.partition.window import Window, grid_windows, restrict, tiles
 from certlip.sdp.lmi import Lmi
 
@@ -118,7 +118,9 @@ def test_the_planned_order_is_that_of_the_matrix_inequality(drawn: tuple[Network
         segment = make_segment(network, 0, len(network.layers), grid)
     except UnsupportedLayer:
         return
-    assert lmi_order(network) == Lmi.of(Chain.of(network)).order
+    orders = orders_of(network)
+    assert 0 <= orders["dense_order"] <= orders["solved_order"] + math.prod(network.shapes[-1]) + 1
+    assert orders["order"] == Lmi.of(Chain.of(network)).order
     for block in segment.blocks:
         patch, _ = restrict(network, block.windows[0])
         assert block.order == Lmi.of(Chain.of(patch)).order

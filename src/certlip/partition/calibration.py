@@ -1,6 +1,8 @@
 """What a machine can solve: seconds of a semidefinite program by its order, and the largest order within the limits.
 
-`certlip.calibrate` measures it; planning only reads it, so that a plan is a function of shapes and of this file.
+Orders are those of matrices without zeros: how long the matrix inequality of a convolutional network takes is told by
+the operations of its factorisation (`certlip.sdp.elimination`), not by its own order. `certlip.calibrate` measures;
+planning only reads it, so that a plan is a function of shapes and of this file.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from certlip.partition.model import FileModel, Model
+from certlip.partition.plan import Job, Plan
 from certlip.sdp import folded
 
 
 class Law(Model):
-    """seconds = factor * order ** exponent, fitted to the points (order, seconds) of one program."""
+    """seconds = factor * order ** exponent, fitted to the points (dense order, seconds) of one program."""
 
     factor: float
     exponent: float
@@ -28,7 +31,8 @@ class Calibration(FileModel):
     """One solver on one machine, under the limits of one program.
 
     alone: a program of its own; joint: each block of a joint program; start_seconds: until a process is ready to solve;
-    n_max: the largest order within time and memory; seconds: what measuring took; failure: why nothing was measured.
+    n_max: the largest dense order within time and memory; seconds: what measuring took; failure: why nothing was
+    measured.
     """
 
     noun: ClassVar = "calibration"
@@ -50,14 +54,15 @@ class Calibration(FileModel):
     started_at: str = ""
 
     def job_seconds(self, orders: Sequence[int], joint: bool) -> float:
-        """Predicted time of a job: one program, or one for all these blocks together."""
+        """Predicted time of a job: one program, or one for all these blocks together; orders: dense ones."""
         return (self.joint if joint else self.alone).seconds(orders)
 
-    def admits(self, orders: Sequence[int], joint: bool) -> bool:
-        """Whether a job is predicted to keep the limits."""
-        if not joint:
-            return max(orders) <= self.n_max
-        return self.admits_joint(self.job_seconds(orders, joint), max(orders), sum(orders))
+    def admits(self, plan: Plan, job: Job) -> bool:
+        """Whether a job of a plan is predicted to keep the limits."""
+        dense, orders = plan.dense_orders(job), plan.orders(job)
+        if not job.joint:
+            return max(dense) <= self.n_max
+        return self.admits_joint(self.job_seconds(dense, joint=True), max(orders), sum(orders))
 
     def admits_joint(self, seconds: float, largest: int, total: int) -> bool:
         """Whether a joint program is, by its predicted seconds and its blocks' largest and total order."""

@@ -42,13 +42,15 @@ class BlockPlan(Model):
     """One semidefinite program and the patches it serves.
 
     windows: output patches, equal in weights and geometry; None stands for the whole map; fields: the input patches
-    they read; order: of the matrix inequality; solved_order: of what the solver sees of it (`certlip.sdp.reduce`).
+    they read; order: of the matrix inequality; solved_order: of what the solver sees of it (`certlip.sdp.reduce`);
+    dense_order: of a matrix without zeros whose factorisation takes as many operations.
     """
 
     windows: tuple[Window | None, ...]
     fields: tuple[Window | None, ...]
     order: int
     solved_order: int
+    dense_order: int
 
 
 class SegmentPlan(Model):
@@ -85,8 +87,8 @@ class Prediction(Model):
 
     jobs: in the order of `Plan.jobs`; seconds: at most, from the first to the last on so many cores, starting their
     processes included; looseness: logarithm of the predicted bound over that of one program for the whole network;
-    n_max: the largest order within the limits; budget: of an automatic plan; calibration_seconds: what knowing this
-    took.
+    n_max: the largest dense order within the limits; budget: of an automatic plan; calibration_seconds: what knowing
+    this took.
     """
 
     jobs: tuple[JobPrediction, ...]
@@ -136,6 +138,10 @@ class Plan(FileModel):
     def orders(self, job: Job) -> list[int]:
         """Of the matrix inequalities of a job, as they are solved."""
         return [self.segments[segment].blocks[block].solved_order for segment, block in job.places]
+
+    def dense_orders(self, job: Job) -> list[int]:
+        """Of matrices without zeros that take as long: what a calibration goes by."""
+        return [self.segments[segment].blocks[block].dense_order for segment, block in job.places]
 
     @property
     def chains(self) -> list[list[int]]:

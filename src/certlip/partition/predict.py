@@ -53,7 +53,7 @@ def predict(
     jobs = []
     for job in plan.jobs:
         orders = plan.orders(job)
-        seconds = calibration.job_seconds(orders, job.joint)
+        seconds = calibration.job_seconds(plan.dense_orders(job), job.joint)
         jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), seconds=seconds))
     times = [job.seconds + calibration.start_seconds for job in jobs]
     return Prediction(

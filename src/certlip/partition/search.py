@@ -102,18 +102,18 @@ class Search:
             except UnsupportedLayer:  # layers that cannot be cut, or patches that read nothing but padding
                 continue
             plan = Plan(segments=(segment,), merge=self.merge)
-            if all(self.calibration.admits(plan.orders(job), job.joint) for job in plan.jobs):
+            if all(self.calibration.admits(plan, job) for job in plan.jobs):
                 found.append(segment)
         return [self._candidate(network, segment) for segment in found]
 
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
         plan = Plan(segments=(segment,), merge=self.merge)
         start = self.calibration.start_seconds
-        jobs = tuple(self.calibration.job_seconds(plan.orders(job), job.joint) + start for job in plan.jobs)
+        jobs = tuple(self.calibration.job_seconds(plan.dense_orders(job), job.joint) + start for job in plan.jobs)
         run = Run()
         if self.chain and segment.chainable:
-            orders = [block.solved_order for block in segment.blocks]
-            run = Run(1, self.calibration.job_seconds(orders, joint=True), max(orders), sum(orders))
+            orders, dense = ([getattr(block, of) for block in segment.blocks] for of in ("solved_order", "dense_order"))
+            run = Run(1, self.calibration.job_seconds(dense, joint=True), max(orders), sum(orders))
         return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:

@@ -14,6 +14,7 @@ from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, N
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
 from certlip.partition.window import Window, grid_windows, restrict
 from certlip.plugins import nearest
+from certlip.sdp.elimination import cheapest
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
@@ -62,7 +63,7 @@ def make_segment(
             update={"note": f"grid {asked} is finer than the output of {names[-1]}: {taken} is used"}
         )
     if plan.grid == (1, 1):
-        block = BlockPlan(windows=(None,), fields=(None,), order=lmi_order(segment), solved_order=solved_order(segment))
+        block = BlockPlan(windows=(None,), fields=(None,), **orders_of(segment))
         return plan.model_copy(update={"blocks": (block,)})
     return plan.model_copy(update={"blocks": _programs(segment, fitting, merge, chain)})
 
@@ -79,7 +80,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     fields = [Window(r.top, r.bottom, c.left, c.right) for _, r in by_row for _, c in by_column]
     keys: list[tuple] = [(geometry(r)[0], geometry(c)[1]) for r, _ in by_row for c, _ in by_column]
     kinds = {key: restrict(segment, window)[0] for key, window in dict(zip(keys, windows, strict=True)).items()}
-    orders = {key: (lmi_order(block), solved_order(block)) for key, block in kinds.items()}
+    orders = {key: orders_of(block) for key, block in kinds.items()}
     per_patch = [orders[key] for key in keys]
     finer: list[list[tuple]] = []
     if merge in ("weighted", "folded"):
@@ -88,7 +89,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     if chain:
         finer.append(list(windows))
     for apart in finer:
-        if sum(order**3 for order, _ in dict(zip(apart, per_patch, strict=True)).values()) <= MAX_SPLIT:
+        if sum(found["order"] ** 3 for found in dict(zip(apart, per_patch, strict=True)).values()) <= MAX_SPLIT:
             keys = apart
     classes: dict[tuple, list[int]] = {}
     for index, key in enumerate(keys):
@@ -97,8 +98,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
         BlockPlan(
             windows=tuple(windows[i] for i in members),
             fields=tuple(fields[i] for i in members),
-            order=per_patch[members[0]][0],
-            solved_order=per_patch[members[0]][1],
+            **per_patch[members[0]],
         )
         for members in classes.values()
     )
@@ -124,19 +124,25 @@ def geometry(block: Network) -> tuple[tuple, tuple]:
     return (rows, *(p[:2] for p in paddings)), (columns, *(p[2:] for p in paddings))
 
 
-def lmi_order(network: Network) -> int:
-    """Order of the network's matrix inequality: its input and every neuron that feeds a later linear layer."""
-    return sum(_sizes(network))
+def orders_of(network: Network) -> dict[str, int]:
+    """The orders of a `BlockPlan`: of the input and every neuron that feeds a later linear layer.
 
-
-def solved_order(network: Network) -> int:
-    """`lmi_order` as the solver sees it: a wide first matrix is reduced to its rows (`certlip.sdp.reduce`)."""
-    n_in, *hidden = _sizes(network) or [0]
-    return min(n_in, *hidden[:1]) + sum(hidden) if hidden else n_in
+    The solver reduces a wide first matrix to its rows and a tall last one to its columns.
+    """
+    *hidden, n_out = _sizes(network)
+    sizes = hidden or [0]
+    solved = [min(sizes[0], sizes[1]) if len(sizes) > 1 else sizes[0], *sizes[1:]]
+    extended = [*solved, min(solved[-1], n_out)]
+    multiplications, _ = cheapest(extended, [True] * len(extended))
+    return {
+        "order": sum(sizes),
+        "solved_order": sum(solved),
+        "dense_order": math.ceil((6 * multiplications) ** (1 / 3)),
+    }
 
 
 def _sizes(network: Network) -> list[int]:
-    """n_0 and the hidden n_1..n_L of the network's matrix inequality."""
+    """n_0, the hidden n_1..n_L of the network's matrix inequality and the outputs n_{L+1}."""
     sizes, pending = [], math.prod(network.input_shape)
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, LINEAR):
@@ -147,7 +153,7 @@ def _sizes(network: Network) -> list[int]:
             pending = math.prod(shape)
         elif isinstance(layer, MaxPool):
             raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")
-    return sizes
+    return [*sizes, math.prod(network.shapes[-1])]
 
 
 def gains(segment: Network) -> bool:

@@ -34,7 +34,7 @@ def eliminate(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> tuple
     blocks on the diagonal, vectors where they are diagonal matrices, and those below.
     """
     vectors = [block.ndim == 1 for block in diagonal]
-    kept = cheapest([len(block) for block in diagonal], vectors)
+    _, kept = cheapest([len(block) for block in diagonal], vectors)
     masks = [_mask(coupling.weight) for coupling in couplings]
     orders = _orders(masks, vectors)
     left = [block if order is None else block[order] for block, order in zip(diagonal, orders, strict=True)]
@@ -69,9 +69,10 @@ def eliminate(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> tuple
     return [left[i] for i in kept], [below[j] for j in kept[1:]]
 
 
-def cheapest(sizes: Sequence[int], vectors: Sequence[bool]) -> list[int]:
-    """Which blocks to keep for fewest multiplications: no neighbours are eliminated, and diagonal matrices only.
+def cheapest(sizes: Sequence[int], vectors: Sequence[bool]) -> tuple[float, list[int]]:
+    """The fewest multiplications of a factorisation, and the blocks it keeps.
 
+    No two of the others are neighbours, and all of them are diagonal matrices.
     Dynamic programming over the next block kept, products counted as dense.
     """
     n = [0, *sizes, 0]
@@ -85,7 +86,7 @@ def cheapest(sizes: Sequence[int], vectors: Sequence[bool]) -> list[int]:
             join = sizes[i] ** 3 / 6 + sizes[i] * size * (sizes[i] + size) / 2
             options.append((cost + join + sum(costs[i + 1 : j]), [*before, i]))
         ways.append(min(options))
-    return ways[-1][1]
+    return ways[-1]
 
 
 def _mask(weight: Array) -> Mask | None:
