@@ -41,6 +41,7 @@ rule all:
 
 onstart:
     require_writable("results")
+    lift_default_rate()
 
 
 onsuccess:

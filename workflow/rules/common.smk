@@ -21,12 +21,6 @@ try:
 except CertlipError as error:
     sys.exit(f"certlip: {error}")
 
-# Snakemake's default limit of 100 jobs a second starts a timer with each finished job, and each timer has all that is
-# ready weighed again every second until the end (snakemake/snakemake#3804): a limit asked for is kept, that one is not.
-pace = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
-if pace and (pace.max_jobs, pace.timespan) == (100, 1):
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 PLANNED = CONFIG.planned()
 BOUND = [name for name in CONFIG.methods if name not in PLANNED]
 TRAINED = [name for name, entry in CONFIG.networks.items() if entry.train]
@@ -50,6 +44,17 @@ def require_writable(folder):
         raise WorkflowError(
             f"certlip: {folder}/ cannot be written to; run in a copy of this folder"
         )
+
+
+def lift_default_rate():
+    """Let as many jobs start in a second as may, unless another limit was asked for.
+
+    Snakemake's default of 100 starts a timer with each finished job, and each timer has all that is ready weighed again
+    every second until the end: half of a core after a thousand jobs (snakemake/snakemake#3804).
+    """
+    limiter = workflow.scheduler.job_rate_limiter
+    if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def one_of(names):

@@ -19,6 +19,8 @@ from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
 
+LARGEST_DENSE = 3000
+"""Above this order the eigenvalues of a dense matrix take minutes, and are not computed."""
 COLUMNS = ["problem", "order", "threads", "solver", "title", "status", "tried", "message", "bound", "distance"]
 COLUMNS += ["seconds", "certify_seconds", "peak_mb", "iterations", "minimum_eigenvalue", "slack"]
 
@@ -38,8 +40,9 @@ def run(
     """A row a problem, number of threads and solver.
 
     bound: certified; distance: relative, to the best bound of the problem; seconds: of solving and certifying, of which
-    certify_seconds; minimum_eigenvalue: of the solver's own P(rho, T), layers at norm one: negative means infeasible as
-    returned; slack: how far certification had to move the point; message: the last word of the solver, or of the limit.
+    certify_seconds; minimum_eigenvalue: of the solver's own P(rho, T), layers at norm one, up to order 3,000: negative
+    means infeasible as returned; slack: how far certification had to move the point; message: the last word of the
+    solver, or of the limit.
     problems: see `_problems`; networks: files they are made from; solvers: adapters by name, by default all; one that
     cannot run here, or hits a limit, is a row with its status, and on larger problems of the family one that was not
     tried; peers_max_order: above it only the solver that ``auto`` prefers is tried.
@@ -82,7 +85,7 @@ def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any
     certified: Certified
     proposal, certified, solve_seconds, certify_seconds = measured.value
     eigenvalue = None
-    if proposal.rho is not None:
+    if proposal.rho is not None and lmi.order <= LARGEST_DENSE:
         eigenvalue = float(np.linalg.eigvalsh(reduce(lmi)[0].matrix(proposal.rho, proposal.multipliers))[0])
     return {
         "status": str(proposal.status),
