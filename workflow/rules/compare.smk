@@ -44,6 +44,9 @@ rule check_bounds:
     conda:
         "../../environment.yml"
     threads: 8
+    resources:
+        # a proof holds less than half of what its program held
+        mem_mb=lambda w, threads, attempt: request_mb(threads, attempt) // 2,
     params:
         rows=CONFIG.rows,
         code=fingerprint("certlip.completeness"),
