@@ -78,6 +78,8 @@ def _by(pair: Sequence[int]) -> str:
 
 
 def _range(orders: Sequence[int]) -> str:
+    if not orders:
+        return ""
     return str(orders[0]) if len(orders) == 1 else f"{orders[0]} to {orders[-1]}"
 
 

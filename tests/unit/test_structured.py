@@ -18,10 +18,11 @@ from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import load, structured
-from certlip.sdp.structured import rounds
+from certlip.sdp.structured import openings, rounds
 from certlip.sdp.structured.ascent import Ascent
 from certlip.sdp.structured.neurons import Neurons
 from certlip.sdp.structured.newton import Model, follow
+from certlip.sdp.structured.outcome import Outcome
 from certlip.sdp.structured.problem import Problem
 from certlip.sdp.structured.rounds import ascend
 
@@ -296,6 +297,34 @@ def test_the_memory_that_is_predicted_is_enough() -> None:
     measured = limits.call(sdp.solve, weights, "structured", 1e-3, limit=Limits(threads=1, max_memory_mb=allowed))
     assert measured.value.status == "ok"
     assert measured.peak_mb <= allowed
+
+
+def test_the_widest_gap_tried_is_within_rtol_rounding_included(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of(chain(6, 6, 6))
+    found = ascend(problem, rtol=1e-6)
+    blocks = problem.lmi.split(found.multipliers)
+    monkeypatch.setattr(openings, "GAPS", openings.GAPS[-1:])
+    for rtol in np.geomspace(1e-4, 0.1, 200):
+        opened = openings.open_within(problem.lmi, blocks, found.lower, rtol)
+        assert opened is not None
+        assert Outcome(*opened, found.lower, 1).gap <= rtol
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.3])
+def test_multipliers_of_any_quality_are_opened_when_time_is_up(share: float) -> None:
+    """The further from the optimum, the more is lost, and what is proved certifies."""
+    problem = problem_of(conv_block(2))
+    found = ascend(problem, rtol=1e-5)
+    start = start_of(conv_block(2))
+    blocks = problem.lmi.split(share * found.multipliers + (1 - share) * start)
+    opened = openings.open_soon(problem.lmi, blocks, found.lower, time.perf_counter() + 60)
+    if opened is None:
+        assert share == 0.3
+        return
+    multipliers, rho = opened
+    assert sdp.is_feasible(problem.lmi, rho, problem.lmi.split(multipliers.numpy()))
+    assert rho >= found.lower
+    assert share < 1 or rho <= found.lower * (1 + 1e-3)
 
 
 def test_time_limit_returns_a_certified_bound_and_says_so() -> None:

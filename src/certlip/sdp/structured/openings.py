@@ -26,8 +26,10 @@ OTHER_LOSSES = (1e-3, 1.0, 10.0, 100.0)
 """Shares of rtol tried where that one leaves a gap although the ascent has converged."""
 LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 """Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
-GAPS = (0.25, 1.0)
-"""Gaps tried for given multipliers, in units of rtol."""
+SMALLER, LARGER = (1e-2, 1e-3, 1e-4, 1e-5), (0.1, 0.5)
+"""Shares of rho tried where time is up."""
+GAPS = (0.25, 0.999)
+"""Gaps tried for given multipliers, in units of rtol: the last one is within it, rounding included."""
 
 Opening = tuple["Tensor", float]
 """Multipliers and a rho that they prove."""
@@ -56,21 +58,28 @@ def open_least(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, de
     return best
 
 
-def open_soon(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, deadline: float) -> Opening | None:
-    """From the largest loss on, whose proof is the surest, to smaller ones as long as they prove something in time.
+def open_soon(lmi: Lmi, blocks: Sequence[Tensor], lower: float, deadline: float) -> Opening | None:
+    """By one factorisation for each loss: smaller ones as long as they prove something in time, else larger ones.
 
-    The least rho of the last of them if there is time for that too.
+    deadline: on `time.perf_counter`.
     """
     best = None
-    for loss in sorted((*(share * rtol for share in OTHER_LOSSES), *LAST_LOSSES), reverse=True):
-        opened, multipliers = _scaled(blocks, loss)
-        tried = lower * (1 + max(2 * loss, rtol))
-        if (best and time.perf_counter() > deadline) or not is_feasible(lmi, tried, multipliers):
+    for loss in SMALLER:
+        found = _at(lmi, blocks, lower, loss)
+        if found is None:
             break
-        best, proved = (opened, tried), multipliers
-    if best and time.perf_counter() < deadline:
-        best = best[0], min(best[1], _least(lmi, proved))
-    return best
+        best = found
+        if time.perf_counter() > deadline:
+            break
+    larger = (found for loss in LARGER if (found := _at(lmi, blocks, lower, loss)))
+    return best or next(larger, None)
+
+
+def _at(lmi: Lmi, blocks: Sequence[Tensor], lower: float, loss: float) -> Opening | None:
+    """What a loss promises where that is proved."""
+    opened, multipliers = _scaled(blocks, loss)
+    rho = lower * (1 + 2 * loss)
+    return (opened, rho) if is_feasible(lmi, rho, multipliers) else None
 
 
 def _least(lmi: Lmi, multipliers: Sequence[Array]) -> float:

@@ -21,8 +21,10 @@ SETTLED = 0.03
 """Progress of a round, in units of rtol, after which the gap is worth a look whatever that costs."""
 LOOK_SECONDS = 1e-12
 """What the first look is taken to cost, in units of order^3."""
+PAUSE = 3
+"""Time of sweeps between looks at an unsettled ascent, in units of a look."""
 RESERVE = 2
-"""Time kept for the last look, in units of a look."""
+"""Time kept for the last proofs and the certificate, in units of a look."""
 LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 """Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
 
@@ -49,17 +51,17 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
         ascent.settle()
         progress, gap_before = (ascent.lower - before) / ascent.lower, 1 - ascent.lower / rho
         converged = progress <= 0.01 * rtol
-        is_due = progress <= rtol and time.perf_counter() - looked >= cost
+        is_due = progress <= rtol and time.perf_counter() - looked >= PAUSE * cost
         proposal = problem.lmi, ascent.multipliers, ascent.lower, rtol
         found, look = None, time.perf_counter()
         if late:
-            found = open_soon(*proposal, deadline)
+            found = open_soon(problem.lmi, ascent.multipliers, ascent.lower, deadline - cost)
         elif is_due or progress <= SETTLED * rtol:
             found = open_within(*proposal)
             looked = time.perf_counter()
             cost = looked - look
         if found is None and not late and (converged or n_rounds == MAX_ROUNDS):
-            found = open_least(*proposal, deadline)
+            found = open_least(*proposal, deadline - cost)
         if found is not None and found[1] < rho:
             best, rho = found
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
