@@ -139,6 +139,8 @@ def test_the_plan_of_a_network_is_printed_with_its_predictions(tmp_path: Path) -
         assert words in text
     automatic = run(str(tmp_path / "net.npz"), "-o", "grid=auto", "-o", "cuts=auto", "-o", "budget=50")
     assert "the budget is 50 s" in automatic
+    without_programs = run(str(tmp_path / "net.npz"), "-o", "grid=auto", "-o", "cuts=auto", "-o", "budget=1e-6")
+    assert "left to its layer constants" in " ".join(without_programs.split())
 
 
 def test_a_plan_of_the_workflow_is_printed_with_the_seconds_it_took(tmp_path: Path) -> None:
