@@ -106,7 +106,8 @@ def solve_lmi(
             f"solver {name} needs about {needed:.0f} MB of memory for order {reduced.order}, "
             f"the limit is {max_memory_mb:.0f} MB",
         )
-    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=max_seconds, **options)
+    left = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
+    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=left, **options)
     certified = certify_proposal(lmi, proposal, factors)
     return Solution(
         bound=certified.bound,

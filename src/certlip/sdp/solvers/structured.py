@@ -74,6 +74,7 @@ def solve(
 
     if device != "cpu" and not torch.cuda.is_available():
         raise SolverUnavailable(f"solver structured: torch finds no {device} device here; use device='cpu'")
+    begin = time.perf_counter()
     if not lmi.slopes:
         return Proposal((), 0, "nothing to choose")
     neurons = Neurons.of(lmi.weights, lmi.slopes)
@@ -84,7 +85,8 @@ def solve(
     try:
         problem = Problem(neurons.weights, neurons.slopes, device)
         with _logged(verbose):
-            outcome = _solve(problem, neurons, rtol, max_seconds)
+            left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
+            outcome = _solve(problem, neurons, rtol, left)
     finally:
         torch.set_num_threads(n_threads)
     multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
@@ -100,12 +102,13 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float |
     begin = time.perf_counter()
     found = ascend(problem, rtol, max_seconds)
     found = replace(found, message=f"{found.iterations} rounds of ascent, gap {found.gap:.1e}")
-    if found.gap <= rtol:
+    late = found.status == "time_limit"
+    if found.gap <= rtol or (late and math.isfinite(found.rho)):
         return found
     first = problem.weights[-1].new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
     if not math.isfinite(found.rho):
         found = replace(found, multipliers=first)
-    if found.status == "time_limit":
+    if late:
         return found
     if N_MATRICES * 8 * problem.order**2 / 2**20 > memory_left_mb():
         return replace(found, message=f"{found.message}; no memory for Newton's method")
