@@ -17,16 +17,14 @@ FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
 PATIENCE = 3
 """Rounds in a row without progress in either bound after which the ascent gives up."""
+LARGE = 2000
+"""Above this order a look at the gap takes longer than many sweeps."""
 SETTLED = 0.03
-"""Progress of a round, in units of rtol, after which the gap is worth a look whatever that costs."""
+"""Progress of a round, in units of rtol, after which a large problem is worth a look, and any other after rtol."""
 LOOK_SECONDS = 1e-12
 """What the first look is taken to cost, in units of order^3."""
-PAUSE = 3
-"""Time of sweeps between looks at an unsettled ascent, in units of a look."""
 RESERVE = 2
 """Time kept for the last proofs and the certificate, in units of a look."""
-LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
-"""Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
 
 
 def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> Outcome:
@@ -40,7 +38,8 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
     deadline = math.inf if max_seconds is None else begin + max_seconds
     ascent = Ascent(problem)
     best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
-    looked, cost = begin, LOOK_SECONDS * problem.order**3
+    cost = LOOK_SECONDS * problem.order**3
+    enough = rtol if problem.order <= LARGE else SETTLED * rtol
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
@@ -51,15 +50,13 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
         ascent.settle()
         progress, gap_before = (ascent.lower - before) / ascent.lower, 1 - ascent.lower / rho
         converged = progress <= 0.01 * rtol
-        is_due = progress <= rtol and time.perf_counter() - looked >= PAUSE * cost
         proposal = problem.lmi, ascent.multipliers, ascent.lower, rtol
         found, look = None, time.perf_counter()
         if late:
             found = open_soon(problem.lmi, ascent.multipliers, ascent.lower, deadline - cost)
-        elif is_due or progress <= SETTLED * rtol:
+        elif progress <= enough:
             found = open_within(*proposal)
-            looked = time.perf_counter()
-            cost = looked - look
+            cost = time.perf_counter() - look
         if found is None and not late and (converged or n_rounds == MAX_ROUNDS):
             found = open_least(*proposal, deadline - cost)
         if found is not None and found[1] < rho:
