@@ -17,7 +17,7 @@ import numpy as np
 from certlip.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.calibration import Calibration
-from certlip.partition.plan import Merge, Plan, SegmentPlan
+from certlip.partition.plan import Job, Merge, Plan, SegmentPlan
 from certlip.partition.predict import CHAINED_CUT, CUT, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
 
@@ -112,8 +112,12 @@ class Search:
         jobs = tuple(self.calibration.job_seconds(plan.dense_orders(job), job.joint) + start for job in plan.jobs)
         run = Run()
         if self.chain and segment.chainable:
-            orders, dense = ([getattr(block, of) for block in segment.blocks] for of in ("solved_order", "dense_order"))
-            run = Run(1, self.calibration.job_seconds(dense, joint=True), max(orders), sum(orders))
+            together = Job(tuple((0, block) for block in range(len(segment.blocks))), joint=True)
+            orders, seconds = (
+                plan.orders(together),
+                self.calibration.job_seconds(plan.dense_orders(together), joint=True),
+            )
+            run = Run(1, seconds, max(orders), sum(orders))
         return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:

@@ -63,9 +63,9 @@ def solve(
 ) -> Proposal:
     """Multipliers whose rho is within rtol of the optimum, strictly feasible at any time.
 
-    device: ``cpu`` or ``cuda``; verbose: print a line an iteration. Proposal.iterations counts rounds of the ascent
-    (each a comparison of both bounds, after 10 sweeps and then 1.3 times more each) and Newton steps. Those are left
-    out where this process may not take the memory: what the ascent found by then is proposed.
+    device: ``cpu`` or ``cuda``, of sweeps and Newton steps; proofs of a gap are made by the processor; verbose: print a
+    line an iteration. Proposal.iterations counts rounds of the ascent (10 sweeps, then 1.3 times more each) and Newton
+    steps. Those are left out where this process may not take the memory: what the ascent found by then is proposed.
     Raises SolverUnavailable for a CUDA device that is not there.
     """
     import torch

@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
 
 class Spectrum:
-    """Eigenvalues of H(T) at one T and log det of the activation block S(T); `feasible`: whether S(T) > 0.
+    """Eigenvalues of H(T) at one T and log det of the activation block S(T); `feasible`: whether S(T) > 0."""
 
-    shift: S(T) is taken less this share of diag(T), a margin for rounding.
-    """
-
-    def __init__(self, problem: Problem, multipliers: Tensor, shift: float = 0.0) -> None:
+    def __init__(self, problem: Problem, multipliers: Tensor) -> None:
         import torch
 
         self.n_0 = problem.n_0
@@ -31,7 +28,6 @@ class Spectrum:
         if not self.feasible:
             return
         p = problem.matrix(torch.cat([multipliers.new_zeros(1), multipliers]))
-        p.diagonal()[self.n_0 :] -= shift * multipliers
         factor, info = torch.linalg.cholesky_ex(p[self.n_0 :, self.n_0 :])
         self.feasible = int(info) == 0
         if not self.feasible:

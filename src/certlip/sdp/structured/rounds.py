@@ -1,4 +1,4 @@
-"""Rounds of the ascent, each followed by a comparison of its dual value with the primal one."""
+"""Rounds of the ascent, and looks at the gap between its dual value and the primal one where a round has settled it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ FIRST_ROUND, GROWTH, MAX_ROUNDS = 10, 1.3, 20
 """Sweeps of the first round, their growth from round to round, and the last round: 6,000 sweeps in all."""
 PATIENCE = 3
 """Rounds in a row without progress in either bound after which the ascent gives up."""
-LARGE = 2000
-"""Above this order a look at the gap takes longer than many sweeps."""
 SETTLED = 0.03
-"""Progress of a round, in units of rtol, after which a large problem is worth a look, and any other after rtol."""
+"""Progress of a round, in units of rtol, after which the gap is worth a look: one takes as long as many sweeps."""
 LOOK_SECONDS = 1e-12
 """What the first look is taken to cost, in units of order^3."""
 RESERVE = 2
@@ -39,7 +37,6 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
     ascent = Ascent(problem)
     best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
     cost = LOOK_SECONDS * problem.order**3
-    enough = rtol if problem.order <= LARGE else SETTLED * rtol
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
@@ -50,15 +47,15 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
         ascent.settle()
         progress, gap_before = (ascent.lower - before) / ascent.lower, 1 - ascent.lower / rho
         converged = progress <= 0.01 * rtol
-        proposal = problem.lmi, ascent.multipliers, ascent.lower, rtol
+        proposal = problem.lmi, ascent.multipliers, ascent.lower
         found, look = None, time.perf_counter()
         if late:
-            found = open_soon(problem.lmi, ascent.multipliers, ascent.lower, deadline - cost)
-        elif progress <= enough:
-            found = open_within(*proposal)
+            found = open_soon(*proposal, deadline - cost)
+        elif progress <= SETTLED * rtol:
+            found = open_within(*proposal, rtol)
             cost = time.perf_counter() - look
         if found is None and not late and (converged or n_rounds == MAX_ROUNDS):
-            found = open_least(*proposal, deadline - cost)
+            found = open_least(*proposal, rtol, deadline - cost)
         if found is not None and found[1] < rho:
             best, rho = found
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
