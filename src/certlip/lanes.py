@@ -25,15 +25,13 @@ MOST_IN_A_BATCH = 32
 
 
 def batches(plan: Plan, jobs: Sequence[Job], n_lanes: int) -> Iterator[Batch]:
-    """Jobs in order, large ones alone and small ones together, such that each lane has its share."""
+    """The largest jobs first, large ones alone and small ones together, such that each lane has its share."""
+    orders = [sum(plan.orders(job)) for job in jobs]
+    numbered = sorted(enumerate(jobs), key=lambda numbered: -orders[numbered[0]])
+    large = [[one] for one in numbered if orders[one[0]] > SMALL]
+    small = numbered[len(large) :]
     most = max(1, min(MOST_IN_A_BATCH, len(jobs) // (4 * n_lanes)))
-    found: list[Batch] = [[]]
-    for number, job in enumerate(jobs):
-        small = sum(plan.orders(job)) <= SMALL
-        if not small or len(found[-1]) >= most:
-            found.append([])
-        found[-1].append((number, job))
-    return iter([batch for batch in found if batch])
+    return iter(large + [small[i : i + most] for i in range(0, len(small), most)])
 
 
 class Prepared(NamedTuple):

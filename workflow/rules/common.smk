@@ -112,15 +112,17 @@ def jobs_of_plan(plan, scatteritem):
 
 
 def n_jobs_of_plan(plan, scatteritem):
-    """How many jobs of a scatter item are done side by side: no more than have a second's work each.
+    """How many jobs of a scatter item are done side by side: no more than have a second's work each and do not wait
+    for the longest.
 
     Unlike other resources this cannot be left open while the plan is missing: then it is the most there may be.
     """
     if not os.path.exists(plan):
         return MOST_JOBS
     orders, _ = jobs_of_plan(plan, scatteritem)
-    seconds = sum(max(0.02, (order / 500) ** 2) for order in orders)
-    return min(MOST_JOBS, len(orders), math.ceil(seconds)) or 1
+    seconds = [max(0.02, (order / 500) ** 2) for order in orders]
+    busy = round(sum(seconds) / max(seconds, default=1))
+    return max(1, min(MOST_JOBS, math.ceil(sum(seconds)), busy))
 
 
 def request_minutes_of_plan(plan, scatteritem, threads, attempt):
