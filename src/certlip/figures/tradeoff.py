@@ -14,38 +14,45 @@ if TYPE_CHECKING:
 
 INFO = FigureInfo(
     title="Partition trade-off",
-    caption="Certified bound (above) and wall time, calibration included (below), against the number of patches that "
-    "the output maps are cut into, a line a merge, a column a network. A line is broken where there is no bound.",
+    caption="Bound (above) and wall time, calibration included (below), against the number of patches that the output "
+    "maps are cut into, a line a merge, a column a network; a level line for each method whose partition is not given. "
+    "A line is broken where there is no bound.",
 )
 
 
 def draw(bounds: pd.DataFrame) -> Figure:
     """Two panels a network over the number of patches, both axes logarithmic."""
-    from certlip.tables.tradeoff import partitioned
+    import pandas as pd
 
-    rows = partitioned(bounds)
+    from certlip.tables.tradeoff import partitioned, unpartitioned
+
+    cut, others = partitioned(bounds), unpartitioned(bounds)
+    if not (cut["value"] > 0).any():
+        return style.message("No network of this configuration belongs to the trade-off, or none has a bound.")
+    looks = styles([*(f"dcp-{merge}" for merge in cut["merge"]), *bounds["method"]])
+    found = {f"merge {merge}": looks[f"dcp-{merge}"] for merge in cut["merge"]} | looks
+    rows = pd.concat([others[others["value"] > 0], cut.assign(method="merge " + cut["merge"])])
     rows = rows.assign(
-        method=rows["merge"],
         value=rows["value"].where(rows["value"] > 0),
         time=style.total_seconds(rows).where(rows["value"] > 0),
     )
-    if rows["value"].isna().all():
-        return style.message("No network of this configuration belongs to the trade-off, or none has a bound.")
-    merges = rows["method"].unique()
-    looks = styles(f"dcp-{merge}" for merge in merges)
-    found = {merge: looks[f"dcp-{merge}"] for merge in merges}
     networks = rows["network"].unique().tolist()
-    figure = style.new_figure(3.2, merges)
+    figure = style.new_figure(3.6, rows["method"])
     panels = figure.subplots(2, len(networks), sharex=True, sharey="row", squeeze=False)
     for (above, below), network in zip(panels.T, networks, strict=True):
         above.set_title(style.wrapped(network))
         below.set_xlabel("patches")
         for axes, column in ((above, "value"), (below, "time")):
             _panel(axes, rows[rows["network"] == network], column, found)
-    for axes, column, label in zip(panels[:, 0], ("value", "time"), ("certified bound", "seconds"), strict=True):
+    for axes, column, label in zip(panels[:, 0], ("value", "time"), ("bound on the constant", "seconds"), strict=True):
         style.logarithmic(axes, "y", rows[column].dropna())
         axes.set_ylabel(label)
-    style.logarithmic(panels[0, 0], "x", rows["patches"], n_ticks=6)
+    left = fewest = cut["patches"].min()
+    if others["value"].notna().any():  # room for the markers of level lines
+        left = fewest / max(2.0, cut["patches"].max() / fewest) ** 0.25
+    style.logarithmic(panels[0, 0], "x", [left, *cut["patches"]], n_ticks=6)
+    if left < fewest:
+        panels[0, 0].set_xlim(left=left)
     style.legend(figure, rows, found, lines=True)
     return figure
 
@@ -53,7 +60,15 @@ def draw(bounds: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, column: str, found: dict[str, style.Style]) -> None:
     axes.grid()
     axes.set_axisbelow(True)
-    for merge, line in rows.sort_values("patches", kind="stable").groupby("method", sort=False):
+    is_level = rows["patches"].isna()
+    levels = rows[is_level].sort_values(column)
+    for place, (method, kind, height) in enumerate(levels[["method", "kind", column]].itertuples(index=False)):
+        look = found[method]
+        axes.axhline(height, linestyle=look.dash, color=look.colour)
+        beside = style.point(look, kind, 3.6) | {"transform": axes.get_yaxis_transform(), "linestyle": ""}
+        axes.plot([0.03 + 0.05 * (place % 3)], [height], **beside)
+    curves = rows[~is_level].sort_values("patches", kind="stable")
+    for merge, line in curves.groupby("method", sort=False):
         look = found[str(merge)]
         axes.plot(line["patches"], line[column], linestyle=look.dash, color=look.colour)
-    style.draw_points(axes, rows, "patches", column, found, size=3.6)
+    style.draw_points(axes, curves, "patches", column, found, size=3.6)

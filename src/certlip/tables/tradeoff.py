@@ -10,39 +10,56 @@ from certlip.tables import TableInfo, _cells, _sweep
 
 INFO = TableInfo(
     title="Partition trade-off",
-    caption="Certified bound and wall time in seconds, calibration included, of each partition, from the coarsest to "
-    "the finest, by the way its blocks are merged.",
+    caption="Bound and wall time in seconds, calibration included, of each partition, from the coarsest to the finest, "
+    "by the way its blocks are merged; below, methods whose partition is not given.",
 )
 EXPERIMENT = "tradeoff"
+OTHERS = "no given grid"
+"""Column of the methods whose partition is not given."""
 
 
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
-    """Columns Network and Grid, then one a merge; rows by grid."""
-    rows = partitioned(bounds)
-    merges = rows["merge"].unique().tolist()
-    cells = {(row.network, row.grid, row.merge): _sweep.cell(row) for row in rows.itertuples(index=False)}
-    places = rows.sort_values("patches", kind="stable")[["network", "grid"]].drop_duplicates()
+    """Columns Network and Partition, one a merge, and one for what has no grid and merge; rows by grid."""
+    rows, others = partitioned(bounds), unpartitioned(bounds)
+    columns = [*rows["merge"].unique(), *([OTHERS] if len(others) else [])]
+    places = rows.sort_values("patches", kind="stable").assign(place=rows["grid"], column=rows["merge"])
+    stacked = pd.concat([places, others.assign(place=others["method"], column=OTHERS)])
+    cells = {(row.network, row.place, row.column): _sweep.cell(row) for row in stacked.itertuples(index=False)}
     return pd.DataFrame(
         [
-            [network, grid, *(cells.get((network, grid, merge), _cells.NONE) for merge in merges)]
-            for network, grid in places.itertuples(index=False)
+            [network, place, *(cells.get((network, place, column), _cells.NONE) for column in columns)]
+            for network, place in stacked[["network", "place"]].drop_duplicates().itertuples(index=False)
         ],
-        columns=["Network", "Grid", *merges],
+        columns=["Network", "Partition", *columns],
         dtype="str",
     )
 
 
 def partitioned(bounds: pd.DataFrame) -> pd.DataFrame:
     """The rows of the experiment that have a grid and a merge, with the columns merge, grid and patches."""
-    rows = bounds[bounds["experiment"] == EXPERIMENT]
+    rows = _experiment(bounds)
+    rows = rows[_is_cut(rows)]
     options = rows["options"].map(json.loads)
-    cut = options.map(lambda o: isinstance(o.get("grid"), list) and o.get("merge") is not None).astype(bool)
-    rows, options = rows[cut], options[cut]
     return rows.assign(
         merge=options.map(lambda o: o["merge"]),
         grid=options.map(lambda o: " ".join(f"{r}x{c}" for r, c in _grids(o["grid"]))),
         patches=options.map(lambda o: n_patches(o["grid"])),
     )
+
+
+def unpartitioned(bounds: pd.DataFrame) -> pd.DataFrame:
+    """The other rows of the experiment: the network as a whole, or in parts that a method chose."""
+    rows = _experiment(bounds)
+    return rows[~_is_cut(rows)]
+
+
+def _experiment(bounds: pd.DataFrame) -> pd.DataFrame:
+    return bounds[bounds["experiment"] == EXPERIMENT]
+
+
+def _is_cut(rows: pd.DataFrame) -> pd.Series:
+    options = rows["options"].map(json.loads)
+    return options.map(lambda o: isinstance(o.get("grid"), list) and o.get("merge") is not None).astype(bool)
 
 
 def n_patches(grid: list) -> int:
