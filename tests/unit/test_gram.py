@@ -77,6 +77,18 @@ def test_converged_gram_bound_of_orthogonal_matrices_is_never_below_one() -> Non
             assert np.linalg.norm(q, 2) <= value <= 1 + 1e-12
 
 
+def test_inner_products_that_are_rounded_down_leave_no_bound_below_the_norm() -> None:
+    """Equal entries: every addition of a long inner product is rounded to the same side; the norm is 512 x exactly."""
+    down = 0
+    for x in RNG.uniform(1, 2, 30):
+        row = np.full((1, 1, 2**18), x)
+        down += float(row[0, 0] @ row[0, 0]) < 2**18 * x * x * (1 - 1e-14)
+        for n_iter in (1, 5, 40):
+            assert gram_norm(Parts(row), n_iter) >= 512 * x
+        assert largest_norm([Parts(row)]) >= 512 * x
+    assert down > 5
+
+
 def test_more_iterations_tighten_the_bound_to_the_torus_norm() -> None:
     layer, shape = HARD_CONVS["stride 2"]
     values = [gram.layer_norm(layer, shape, n) for n in range(12)]
