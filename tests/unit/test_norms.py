@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
+import mpmath
 import numpy as np
 import oracle
 import pytest
@@ -240,3 +242,87 @@ def test_scaling_by_a_power_of_two_scales_the_constant(power: int) -> None:
 def test_an_unknown_layer_is_an_error_for_the_user() -> None:
     with pytest.raises(CertlipError, match="a: no bound"):
         norms.layer_constant(Activation("a", "gelu"), (3,))
+
+
+def exact_inner_product(a: np.ndarray, b: np.ndarray) -> tuple[Fraction, Fraction]:
+    """Real and imaginary part of sum a conj(b)."""
+    real = sum(
+        Fraction(x) * Fraction(y) for x, y in [*zip(a.real, b.real, strict=True), *zip(a.imag, b.imag, strict=True)]
+    )
+    imaginary = sum(
+        Fraction(x) * Fraction(y) for x, y in [*zip(a.imag, b.real, strict=True), *zip(-a.real, b.imag, strict=True)]
+    )
+    return Fraction(real), Fraction(imaginary)
+
+
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (3, 7), (7, 3), (4, 40)])
+def test_what_is_added_for_forming_a_gram_matrix_covers_its_rounding(m: int, n: int) -> None:
+    matrices = RNG.standard_normal((3, m, n)) + 1j * RNG.standard_normal((3, m, n))
+    grams, radius = norms._gram(matrices)
+    for matrix, gram in zip(matrices, grams, strict=True):
+        rows = matrix if m <= n else matrix.conj().T
+        distance = 0.0
+        for (i, a), (j, b) in itertools.product(enumerate(rows), repeat=2):
+            real, imaginary = exact_inner_product(a, b)
+            distance += float((real - Fraction(gram[i, j].real)) ** 2 + (imaginary - Fraction(gram[i, j].imag)) ** 2)
+        assert 0 < math.sqrt(distance) <= radius
+
+
+def test_a_torus_is_no_proof_a_rounding_below_the_norm() -> None:
+    """Of v v' the norm is |v|^2, and short entries have exact products; Cholesky alone may go through below it."""
+    rng, n, alone = np.random.default_rng(0), 30, 0
+    for _ in range(500):
+        v = np.round(rng.standard_normal(n) * 2**24) / 2**24
+        gram, norm = np.outer(v, v).astype(complex)[None], sum(Fraction(x) ** 2 for x in v)
+        sigma = math.sqrt(norm)
+        while Fraction(sigma * sigma) >= norm:
+            sigma = math.nextafter(sigma, 0.0)
+        assert not norms._dominates(sigma, (gram, 0.0))
+        try:
+            np.linalg.cholesky(sigma * sigma * np.eye(n) - gram)
+            alone += 1
+        except np.linalg.LinAlgError:
+            pass
+    assert alone > 0
+
+
+@pytest.mark.parametrize("case", ["stride 2", "dilation, stride, padding", "groups", "uneven padding"])
+def test_what_is_added_for_phases_covers_the_distance_to_the_exact_spectrum(case: str) -> None:
+    layer, shape = HARD[case]
+    side = torus.size(layer, shape)
+    found, radius = torus.frequency_matrices(layer, side)
+    exact = [
+        exact_frequency_matrix(layer, side, group, frequency)
+        for frequency in frequencies(layer, side)
+        for group in range(layer.groups)
+    ]
+    for matrix, entries in zip(found, exact, strict=True):
+        distance = mpmath.sqrt(
+            sum(abs(mpmath.mpc(complex(x)) - y) ** 2 for x, y in zip(matrix.ravel(), entries, strict=True))
+        )
+        assert 0 < distance <= radius
+
+
+def frequencies(layer: Conv, side: tuple[int, int]) -> list[tuple[int, int]]:
+    rows, columns = torus._frequencies((side[0] // layer.stride[0], side[1] // layer.stride[1]))
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def exact_frequency_matrix(
+    layer: Conv, side: tuple[int, int], group: int, frequency: tuple[int, int]
+) -> list[mpmath.mpc]:
+    """Entries (c_out / groups, aliases, c_in / groups) of the definition, to 50 digits."""
+    c_out, c_in, k_h, k_w = layer.weight.shape
+    (s_h, s_w), (d_h, d_w) = layer.stride, layer.dilation
+    entries = []
+    with mpmath.workdps(50):
+        for o in range(group * (c_out // layer.groups), (group + 1) * (c_out // layer.groups)):
+            for a, b, c in itertools.product(range(s_h), range(s_w), range(c_in)):
+                r, q = frequency[0] + a * (side[0] // s_h), frequency[1] + b * (side[1] // s_w)
+                total = sum(
+                    mpmath.mpf(float(layer.weight[o, c, u, v]))
+                    * mpmath.expjpi(-2 * (mpmath.mpf(r * u * d_h) / side[0] + mpmath.mpf(q * v * d_w) / side[1]))
+                    for u, v in itertools.product(range(k_h), range(k_w))
+                )
+                entries.append(total / mpmath.sqrt(s_h * s_w))
+    return entries

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from certlip import operators
 from certlip.chain import Chain
 from certlip.errors import DataError, NoBound, UnsupportedLayer
-from certlip.merge import merge_blocks
+from certlip.merge import hand_on, merge_blocks
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.plan import Plan
@@ -253,6 +253,23 @@ def test_merges_are_never_below_their_exact_values(drawn: tuple[list[float], lis
     assert Fraction(total) ** 2 >= sum(map(Fraction, rhos))
     assert Fraction(cover) ** 2 >= max(loads)
     assert cover <= total * (1 + 1e-12)
+
+
+@given(patch_bounds(), st.floats(1e-3, 1e3))
+def test_a_metric_that_is_handed_on_is_nowhere_below_its_exact_value(
+    drawn: tuple[list[float], list[Window | None], Pair], scale: float
+) -> None:
+    rhos, fields, side = drawn
+    sizes = [(w.bottom - w.top) * (w.right - w.left) for w in fields if w]
+    metrics = [rho * np.linspace(0.1, 1, size) for rho, size in zip(rhos, sizes, strict=True)]
+    exact = np.zeros(side, dtype=object)
+    for metric, field in zip(metrics, fields, strict=True):
+        if field:
+            exact[field.slices] += np.reshape([Fraction(float(x)) for x in metric], exact[field.slices].shape)
+    handed = hand_on(metrics, fields, scale, (1, *side))
+    assert all(
+        Fraction(float(x)) >= y * Fraction(scale) ** 2 for x, y in zip(handed.ravel(), exact.ravel(), strict=True)
+    )
 
 
 def test_the_root_of_a_merge_is_rounded_up() -> None:
