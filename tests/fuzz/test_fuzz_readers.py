@@ -186,7 +186,7 @@ DAMAGED_ARRAYS: list[Callable[[np.ndarray], np.ndarray]] = [
     lambda a: a * np.nan,
     lambda a: -a,
     lambda a: a * 0,
-    lambda a: a[..., :0],
+    lambda a: np.atleast_1d(a)[..., :0],
     lambda a: a[None],
     lambda a: a.astype(np.int8),
     lambda a: a.astype("U5"),

@@ -82,10 +82,10 @@ def test_the_whole_quick_configuration_gives_the_same_bounds_on_slurm(
     found = answers(runs["slurm"])
     assert len(found) == len(quick["networks"]) * len(quick["methods"])
     assert found == answers(runs["local"])
-    local = [line.split()[1] for line in outcome.text.splitlines() if line.startswith("localrule")]
-    assert len(cluster.answer("squeue", "-h", "-t", "all", "-r", "-o", "%i").splitlines()) == len(outcome.jobs) - len(
-        local
-    )
+    # T + N + N D + N S (blocks + 1) + 1 of the README: two networks are trained, four methods are planned
+    n, planned, direct = len(quick["networks"]), 4, len(quick["methods"]) - 4
+    n_sent = len(cluster.answer("squeue", "-h", "-t", "all", "-r", "-o", "%i").splitlines())
+    assert n_sent == 2 + n + n * direct + n * planned * (2 + 1) + 1
 
 
 GREEDY = """
