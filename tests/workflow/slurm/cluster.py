@@ -61,7 +61,7 @@ def why_not() -> str | None:
         return "two processors are needed"
     if os.geteuid() != 0:
         return "slurmd must run as root"
-    if os.path.lexists(SYSTEM_CONF):
+    if SYSTEM_CONF.exists():
         return f"{SYSTEM_CONF} exists: this machine has a SLURM of its own"
     return None
 
@@ -127,6 +127,7 @@ class Cluster:
         conf = self.folder / "slurm.conf"
         conf.write_text(_CONF.format(**values, cpus=os.cpu_count(), memory_mb=memory_mb))
         SYSTEM_CONF.parent.mkdir(exist_ok=True)
+        SYSTEM_CONF.unlink(missing_ok=True)  # a link to nothing: of a test that was killed
         SYSTEM_CONF.symlink_to(conf)
 
     def _launch(self, *command: str) -> None:
