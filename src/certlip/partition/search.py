@@ -113,10 +113,8 @@ class Search:
         run = Run()
         if self.chain and segment.chainable:
             together = Job(tuple((0, block) for block in range(len(segment.blocks))), joint=True)
-            orders, seconds = (
-                plan.orders(together),
-                self.calibration.job_seconds(plan.dense_orders(together), joint=True),
-            )
+            orders = plan.orders(together)
+            seconds = self.calibration.job_seconds(plan.dense_orders(together), joint=True)
             run = Run(1, seconds, max(orders), sum(orders))
         return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
 
