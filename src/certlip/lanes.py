@@ -62,12 +62,16 @@ class Lane:
             waiting: list[Prepared] = []
             outcomes: Iterator[limits.Measured | NoBound] = iter(())
             for batch in shared:
-                if len(batch) == 1:  # perhaps a large one: two of them would take twice the memory
+                alone = len(batch) == 1  # perhaps a large one: two of them would take twice the memory
+                if alone:
                     self._collect(waiting, outcomes)
                     waiting = []
                 following = [found for number, job in batch if (found := self._prepare(number, job))]
                 self._collect(waiting, outcomes)
                 waiting, outcomes = following, self._begin(following)
+                if alone:  # what comes next is for the lane that is free first
+                    self._collect(waiting, outcomes)
+                    waiting = []
             self._collect(waiting, outcomes)
         finally:
             for _ in shared:
