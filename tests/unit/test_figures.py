@@ -271,3 +271,18 @@ def test_an_unknown_figure_is_answered_by_the_nearest():
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"written as \.pdf, \.svg, \.png, not as \.jpg"):
         figures.save("tightness", CASES["small"], [tmp_path / "figure.jpg"])
+
+
+@pytest.mark.parametrize("n_networks", [1, 2, 4, 5, 9])
+@pytest.mark.parametrize("decades", [1.1, 1.5, 2.1, 2.4, 3.0, 4.5])
+def test_times_beside_each_other_are_labelled_without_collisions(n_networks, decades):
+    records = [
+        Record(network=f"net-{i}", method=method, kind=kind, value=value, seconds=seconds)
+        for i in range(n_networks)
+        for method, kind, value, seconds in (
+            ("lower", Kind.LOWER, 1.0, 1.0),
+            ("product", Kind.CERTIFIED, 3.0, 0.0026),
+            ("lipsdp", Kind.CERTIFIED, 2.0, 0.0026 * 10**decades),
+        )
+    ]
+    assert_fits_one_column(*drawn("time_vs_bound", collect(records, {})))

@@ -156,7 +156,9 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], values: Iterable[float], n
         (axes.set_xlim if which == "x" else axes.set_ylim)(low / margin, high * margin)
         axis.set_major_locator(MaxNLocator(5))
     else:
-        subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        ladders = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), 0.097), ((1.0, 2.0, 5.0), 0.3), ((1.0, 3.0), 0.47)
+        # with the smallest distance of its numbers in decades: the densest one whose labels have room
+        subs = next((subs for subs, gap in ladders if gap * n_ticks >= decades), (1.0,))
         axis.set_major_locator(LogLocator(subs=subs, numticks=n_ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_formatter(NullFormatter())

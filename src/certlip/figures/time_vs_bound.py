@@ -35,7 +35,7 @@ def draw(bounds: pd.DataFrame) -> Figure:
     panel_height = 2.0 if n_columns == 1 else 1.35 if n_columns == 2 else 1.15
     figure = style.new_figure(0.35 + panel_height * n_rows, drawn["method"])
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flatten()
-    style.logarithmic(panels[0], "x", drawn["time"], n_ticks=3 if n_columns == 3 else 6)
+    style.logarithmic(panels[0], "x", drawn["time"], n_ticks={1: 8, 2: 5, 3: 3}[n_columns])
     style.logarithmic(panels[0], "y", [*drawn["ratio"], 1.0])
     for axes, network in zip(panels, networks, strict=False):
         _panel(axes, drawn[drawn["network"] == network], found)
