@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from certlip import blocks
-from certlip.lanes import SMALL, batches
+from certlip.lanes import SMALL, Lane, batches
 from certlip.methods import load
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 
@@ -33,3 +36,28 @@ def test_large_jobs_go_first_and_alone_and_small_ones_together() -> None:
     assert orders[0][0] > SMALL
     assert max(map(len, orders)) > 1
     assert all(len(batch) == 1 or batch[0] <= SMALL for batch in orders)
+
+
+def test_a_large_job_is_done_before_its_lane_takes_another() -> None:
+    events: list[str] = []
+
+    class Recorded(Lane):
+        def _prepare(self, number: int, job: Any) -> Any:
+            return str(number)
+
+        def _begin(self, prepared: Any) -> Any:
+            events.append(f"begin {' '.join(prepared)}")
+
+        def _collect(self, prepared: Any, outcomes: Any) -> None:
+            events.extend(f"collect {number}" for number in prepared)
+
+    def shared() -> Iterator[Any]:
+        for batch in ([0], [1], [2, 3], [4, 5]):
+            events.append(f"take {batch}")
+            yield [(number, None) for number in batch]
+
+    Recorded(*[None] * 6).work(shared())  # type: ignore[arg-type]
+    assert events[:6] == ["take [0]", "begin 0", "collect 0", "take [1]", "begin 1", "collect 1"]
+    # small ones are prepared while those before them are solved
+    assert events[6:10] == ["take [2, 3]", "begin 2 3", "take [4, 5]", "collect 2"]
+    assert events[10:] == ["collect 3", "begin 4 5", "collect 4", "collect 5"]
