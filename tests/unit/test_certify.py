@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from oracle import Rational
 from scipy import linalg
 
+from certlip.chain import Chain
 from certlip.errors import NotCertified
-from certlip.network import Array
+from certlip.network import Activation, Array, Dense, Network
 from certlip.rounding import UNIT, gamma
 from certlip.sdp import elimination
 from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
@@ -127,6 +128,33 @@ def test_the_error_bound_covers_underflow_that_a_weight_amplifies(seed: int) -> 
     weights = (1e9 * rng.standard_normal((2, 2)), 1e-320 * np.ones((1, 2)))
     lmi = Lmi(weights, ((-1.0, 1.0),), output_metric=np.array([1e-310]))
     check_error(lmi, 1e-310, (1e-320 * (1 + rng.random(2)),), None, rng)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("steep", [1.0, 1e9, 1e150])
+def test_the_error_bound_covers_underflow_that_slopes_and_two_weights_amplify(steep: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = (1e3 * rng.standard_normal((3, 2)), 1e-5 * np.ones((1, 3)))
+    lmi = Lmi(weights, ((-steep, steep),), output_metric=np.array([1e-310]))
+    check_error(lmi, 1e-310, (1e-320 * (1 + rng.random(3)),), None, rng)
+
+
+def test_slopes_whose_product_underflows_are_nothing_to_prove_with() -> None:
+    lmi = Lmi((np.full((1, 1), 1e150), np.full((1, 1), 1e10)), ((-1e-170, 1e-170),))
+    assert margin(lmi, 1.0, (np.array([1e25]),)) is None
+
+
+def test_an_inequality_that_is_lost_to_underflow_is_not_proved() -> None:
+    """2ab W' T W is 1.5e-306 and computed as 0: each of the two products with a weight underflows."""
+    layers = (
+        Dense("a", np.array([[1e-4]]), np.zeros(1)),
+        Activation("leaky", "leaky_relu", -1e9),
+        Activation("abs", "abs"),
+        Dense("b", np.array([[1e-158]]), np.zeros(1)),
+    )
+    lmi, multipliers = Lmi.of(Chain.of(Network(layers, (1,)))), (np.array([7.5e-317]),)
+    assert not is_semidefinite(exact_matrix(lmi, 1e-319, multipliers))
+    assert not is_feasible(lmi, 1e-319, multipliers)
 
 
 @pytest.mark.parametrize(("n_inputs", "n_hidden"), [(1, 6), (6, 1)])

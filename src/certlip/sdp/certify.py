@@ -26,6 +26,10 @@ SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 """How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""
 INFLATIONS = (32.0, 512.0, 8192.0)
 """How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
+SMALLEST_PRODUCT = 2.0**-1000
+"""Of the two slopes of an activation, neither of them zero, in what is proved."""
+SMALLEST_RHO = 2.0**-960
+"""Proposed for a network that is zero: room enough for what underflow may hide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +140,7 @@ def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
         return None
     largest = float(np.linalg.eigvalsh(gram)[-1])
     scale = float(np.abs(np.diagonal(gram)).max())
-    return max(largest + 1e-13 * scale, np.finfo(float).tiny * 2.0**200)
+    return max(largest + 1e-13 * scale, SMALLEST_RHO)
 
 
 def _gram(head: Array, rows: Array | None, root: Array) -> Array:
@@ -180,4 +184,6 @@ def _well_formed(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:
         and rho > 0
         and [np.shape(t) for t in multipliers] == [(n,) for n in lmi.sizes[1:]]
         and all(np.isfinite(v).all() and (v >= 0).all() for v in vectors)
+        # a product of slopes that loses bits to underflow is no coefficient
+        and all(not (a and b) or abs(a * b) > SMALLEST_PRODUCT for a, b in lmi.slopes)
     )

@@ -17,7 +17,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from certlip.chain import Chain, Slopes
+from certlip.chain import SMALLEST, Chain, Slopes
 from certlip.network import Array
 from certlip.rounding import gamma
 from certlip.sdp.coupling import Coupling
@@ -116,6 +116,7 @@ class Lmi:
             self._block(p, i - 1, i)[...] = block.T
         return p
 
+    @np.errstate(over="ignore", invalid="ignore")
     def positive_diagonal(self, rho: float, multipliers: Sequence[Array]) -> Array:
         """The size of the terms that the diagonal of `extended` is made of, before they cancel."""
         layers = self._layers(multipliers)
@@ -130,22 +131,28 @@ class Lmi:
         """An upper bound on the spectral norm of D (E_computed - E_exact) D, E = `extended`, D = diag(scaling) > 0.
 
         Covers every rounding of an entry, a shift of the diagonal and the division by the root of a pivot among them
-        (elementwise gamma_n bounds, largest absolute row sum), and the radii.
+        (elementwise gamma_n bounds, largest absolute row sum), the radii, and underflow: of a product below 2^-1022 up
+        to 2^-1075 is lost, absolutely, and then multiplied. In an entry t w of `extended` that is by w and by D twice;
+        in one of 2ab W' T W by 2ab, by w again, and by D twice; in the bound itself, where (|W| d) underflows, by a
+        slope, t, and for products once more by 2ab w. `docs/rounding.md` has the list.
         """
         layers = self._layers(multipliers)
         rounding = gamma(max((len(w) for _, (a, b), w, _ in layers if a * b), default=0) + 16)
         d = cut(scaling, [*self.sizes, len(layers[-1][0])])
         rows = [np.zeros(len(part)) for part in d]
-        rows[0] += rounding * rho * self._m * d[0]
-        amplified = [1.0]
+        rows[0] += rounding * (rho * self._m * d[0])
+        largest = max(1.0, float(scaling.max()))
+        smallest = 64.0 * len(scaling) ** 2 * SMALLEST * largest
+        underflow = [smallest * largest]
         for i, (t, (a, b), w, radius) in enumerate(layers, start=1):
             product, slope_sum, scaled = abs(2 * a * b), abs(a) + abs(b), t * d[i]
             rows[i] += 2 * rounding * scaled
+            entry = np.float64(1.0)
             for k in _cached_rows(w):
                 magnitude = np.abs(w[k])
-                amplified.append(magnitude.max(initial=0.0))
                 off = None if radius is None else radius[k]
                 magnitude = magnitude if off is None else magnitude + off
+                entry = np.maximum(entry, magnitude.max(initial=0.0))
                 # what |W| and the error of W make of d; what |W|' and the radii' are multiplied with
                 forward = magnitude @ d[i - 1]
                 error = rounding * forward + (0.0 if off is None else off @ d[i - 1])
@@ -158,10 +165,10 @@ class Lmi:
                 rows[i - 1] += v @ magnitude
                 if off is not None:
                     rows[i - 1] += u @ off
-        # what is lost below the smallest double is multiplied by a weight at the most, and summed over a column
-        largest = max(1.0, float(scaling.max()))
-        underflow = 64.0 * len(scaling) ** 2 * np.max(amplified) * (2.0**-1074 * largest * largest)
-        return float(1.01 * np.max([(r * s).max(initial=0.0) for r, s in zip(rows, d, strict=True)]) + underflow)
+            steepness = (1 + slope_sum + product) * (entry if product else 1.0)
+            underflow.append(steepness * (smallest * entry * largest + smallest * t.max(initial=0.0)))
+        sums = [(r * s).max(initial=0.0) for r, s in zip(rows, d, strict=True)]
+        return float(1.01 * np.max(sums) + np.max(underflow))
 
     def _layers(self, multipliers: Sequence[Array]) -> list[tuple[Array, Slopes, Array, Array | None]]:
         """Multipliers, slopes, weights and radii of each layer of `extended`."""
