@@ -47,6 +47,25 @@ def sqrt_up(x: float) -> float:
     return up(math.sqrt(x)) if x else 0.0
 
 
+def scale_up(x: float, exponent: int) -> float:
+    """x 2^exponent for x >= 0, exact where it is a normal number, else rounded up."""
+    scaled = _ldexp(x, exponent)
+    return scaled if _ldexp(scaled, -exponent) >= x else up(scaled)
+
+
+def scale_down(x: float, exponent: int) -> float:
+    """x 2^exponent for x >= 0, exact where it is a normal number, else rounded down."""
+    scaled = _ldexp(x, exponent)
+    return scaled if _ldexp(scaled, -exponent) <= x else down(scaled)
+
+
+def _ldexp(x: float, exponent: int) -> float:
+    try:
+        return math.ldexp(x, exponent)
+    except OverflowError:
+        return math.inf
+
+
 def gamma(n: float) -> float:
     """gamma_n = n u / (1 - n u): the relative error of n roundings (Higham, Accuracy and Stability, 3.4)."""
     if n * UNIT >= 0.5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 
@@ -209,6 +210,79 @@ def test_extreme_scales_neither_overflow_into_a_claim_nor_raise(scale: float) ->
         assert lower_at(network, np.ones(2), np.array([length, 0.0])) <= scale
     assert lower_at(network, np.full(2, np.inf), np.ones(2)) == 0.0
     assert lower_at(network, np.ones(2), np.zeros(2)) == 0.0
+
+
+def exact_derivative(layers: tuple[Layer, ...], point: Array, direction: Array) -> list[Fraction]:
+    """Of dense layers and piecewise linear activations, one-sided at kinks, without rounding."""
+    x, t = ([Fraction(float(e)) for e in a] for a in (point, direction))
+    for layer in layers:
+        if isinstance(layer, Dense):
+            rows = oracle.rational(layer.weight)
+            x, t = ([sum((w * e for w, e in zip(row, a, strict=True)), Fraction(0)) for row in rows] for a in (x, t))
+            x = [e + Fraction(float(b)) for e, b in zip(x, layer.bias, strict=True)]
+        elif isinstance(layer, Activation):
+            left = {"relu": 0, "abs": -1, "identity": 1}.get(layer.kind, Fraction(layer.negative_slope))
+            slopes = [1 if (e or d) > 0 else left for e, d in zip(x, t, strict=True)]
+            x, t = ([s * e for s, e in zip(slopes, a, strict=True)] for a in (x, t))
+    return t
+
+
+def claims_too_much(network: Network, point: Array, direction: Array) -> bool:
+    attained, exact = Fraction(lower_at(network, point, direction)), exact_derivative(network.layers, point, direction)
+    return attained**2 * exact_dot(direction, direction) > sum(e**2 for e in exact)
+
+
+@pytest.mark.parametrize("slopes", [(5.0, 50.0), (1e-3, 1.0), (1e3, 1e4)])
+def test_products_with_slopes_that_are_all_rounded_up_are_not_overestimated(slopes: tuple[float, float]) -> None:
+    """Each slope is one of 50 whose product with the tangent so far is rounded up most."""
+    rng = np.random.default_rng(0)
+    layers: tuple[Layer, ...] = ()
+    tangent = 1.0
+    for _ in range(60):
+        tried = rng.uniform(*slopes, 50)
+        slope = max(tried, key=lambda s: Fraction(abs(s * tangent)) / (abs(Fraction(s)) * Fraction(abs(tangent))))
+        layers = (*layers, Activation("a", "leaky_relu", float(slope)))
+        tangent = math.frexp(slope * tangent)[0]
+        assert not claims_too_much(Network(layers, (1,)), np.array([-1.0]), np.ones(1))
+
+
+def test_derivatives_of_networks_of_any_scale_are_never_above_the_exact_ones() -> None:
+    rng, claimed = np.random.default_rng(1), 0
+    kinds = ("relu", "leaky_relu", "abs", "identity")
+    for _ in range(1000):
+        sizes = rng.integers(1, 4, rng.integers(2, 5))
+        layers: list[Layer] = []
+        for n, m in itertools.pairwise(sizes):
+            spread = 10.0 ** rng.uniform(-300, 300, (m, n)) if rng.random() < 0.2 else 10.0 ** rng.uniform(-300, 300)
+            weight, bias = spread * rng.standard_normal((m, n)), rng.standard_normal(m) * 10.0 ** rng.uniform(-300, 300)
+            layers += [Dense("d", weight, bias * (rng.random() < 0.5))]
+            layers += [Activation("a", str(rng.choice(kinds)), 10.0 ** rng.uniform(-9, 9) * rng.choice([-1, 1]))]
+        point, direction = (10.0 ** rng.uniform(-300, 300) * rng.standard_normal(sizes[0]) for _ in range(2))
+        network = Network(tuple(layers), (int(sizes[0]),))
+        claimed += lower_at(network, point, direction) > 0
+        assert not claims_too_much(network, point, direction)
+    assert claimed > 300
+
+
+@pytest.mark.parametrize("power", [-1000, -900, -31, 1, 500, 1000])
+@pytest.mark.parametrize("last", [None, "relu", "leaky_relu"])
+def test_a_power_of_two_in_the_last_layer_is_one_of_the_bound(last: str | None, power: int) -> None:
+    for seed in range(5):
+        body = convolutional(seed, padding=1).layers
+        dense_layer = body[-1]
+        assert isinstance(dense_layer, Dense)
+        scaled = Dense("d", np.ldexp(dense_layer.weight, power), np.ldexp(dense_layer.bias, power))
+        after = () if last is None else (Activation("last", last, 0.3),)
+        rng = np.random.default_rng(seed)
+        x, v = rng.standard_normal((2, 2, 4, 4))
+        values = [lower_at(Network((*body[:-1], d, *after), (2, 4, 4)), x, v) for d in (dense_layer, scaled)]
+        assert values[1] == math.ldexp(values[0], power)
+
+
+def test_many_layers_neither_overflow_nor_vanish() -> None:
+    layers = [Dense("d", np.array([[2.0**power]]), np.zeros(1)) for power in (900, -900) * 100]
+    for order in (layers, sorted(layers, key=lambda d: d.weight[0, 0])):
+        assert 1 - 1e-12 <= lower_at(Network(tuple(order), (1,)), np.ones(1), np.ones(1)) <= 1
 
 
 def test_ascent_beats_sampling_as_many_points() -> None:
