@@ -114,7 +114,9 @@ def _upper(state: _State) -> Array:
     bounds = state.frobenius
     for frobenius, shifts, eps in state.steps[:0:-1]:
         bounds = np.sqrt(np.ldexp(bounds, shifts) + eps * frobenius**2) * (1 + 8 * UNIT)
-    return np.ldexp(bounds, state.steps[0][1])
+    exponents = state.steps[0][1]
+    scaled = np.ldexp(bounds, exponents)
+    return np.where(np.ldexp(scaled, -exponents) < bounds, np.nextafter(scaled, np.inf), scaled)
 
 
 def _lower(state: _State) -> Array:

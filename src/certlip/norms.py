@@ -4,26 +4,40 @@ Dense layers: spectral norm, verified by `certlip.sdp.certify` (an inequality wi
 largest spectral norm over the frequencies of `certlip.torus`, by Gram iteration, verified by Cholesky; where the image
 is small, what wraps around the torus counts, and the norm of the layer's own matrix is smaller. Max pooling: the square
 root of the largest number of windows that share a pixel. Activations: the steepest slope.
+
+A power of two is taken out of the weights before anything is squared: the constant of 2^k W is 2^k times that of W.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from certlip import operators, torus
-from certlip.chain import MAX_ENTRIES
+from certlip.chain import MAX_ENTRIES, SMALLEST
 from certlip.errors import NotCertified, UnsupportedLayer
 from certlip.gram_iteration import Parts, largest_norm
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
-from certlip.rounding import UNIT, gamma, sqrt_up, up
+from certlip.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
 from certlip.sdp.certify import certify, is_feasible
 from certlip.sdp.lmi import Lmi
 from certlip.torus import Spectrum
 
+Linear = TypeVar("Linear", bound=Conv | Dense)
+
 DENSE_WORK = 4e9
 """Multiplications in the Gram matrix of a convolution's own matrix up to which it is used: about a second."""
+
+
+LOST = 2.0**-1000
+"""Above the norm of what falls below the smallest double when the largest weight becomes one: 2^-1075 an entry."""
+
+MAX_CLAIM = 2.0**200
+"""Above the norm of any matrix that can be stored, its largest entry being one; squares of it do not overflow."""
 
 
 def layer_constant(layer: Layer, shape: Shape) -> float:
@@ -35,9 +49,9 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
         case Dense() | Conv() if not layer.weight.any():
             return 0.0
         case Dense():
-            return certify(_lmi(layer.weight), ()).bound
+            return _rescaled(layer, lambda unit: certify(_lmi(unit.weight), ()).bound)
         case Conv() if _is_small(layer, shape):
-            return certify(_own_lmi(layer, shape), ()).bound
+            return _rescaled(layer, lambda unit: certify(_own_lmi(unit, shape), ()).bound)
         case Conv():
             return torus_constant(layer, shape)
         case _:
@@ -51,8 +65,12 @@ def layer_constants(network: Network) -> list[float]:
 
 def torus_constant(layer: Conv, shape: Shape) -> float:
     """A certified constant of a convolution by its torus, about 1e-9 above the norm there."""
-    largest = largest_norm(Parts(*chunk) for chunk in torus.chunks(layer, torus.size(layer, shape)))
-    return provable(layer, shape, up(largest + torus.rounding_error(layer)) if largest else 0.0)
+
+    def of_unit(unit: Conv) -> float:
+        largest = largest_norm(Parts(*chunk) for chunk in torus.chunks(unit, torus.size(unit, shape)))
+        return provable(unit, shape, up(largest + torus.rounding_error(unit)) if largest else 0.0)
+
+    return _rescaled(layer, of_unit)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -63,14 +81,32 @@ def holds(layer: Layer, shape: Shape, constant: float) -> bool:
     match layer:
         case Dense() | Conv() if not layer.weight.any():
             return True
-        case Dense():
-            return _bounds(constant, _lmi(layer.weight))
-        case Conv():
-            return _bounds_torus(constant, layer, shape) or (
-                _is_small(layer, shape) and _bounds(constant, _own_lmi(layer, shape))
-            )
+        case Dense() | Conv():
+            unit, exponent, lost = _unit(layer)
+            claim = min(scale_down(constant, -exponent), MAX_CLAIM)
+            return _holds(unit, shape, down(claim - lost) if lost else claim)
         case _:
             return constant >= _closed_form(layer, shape)
+
+
+def _holds(unit: Conv | Dense, shape: Shape, claim: float) -> bool:
+    if isinstance(unit, Dense):
+        return _bounds(claim, _lmi(unit.weight))
+    return _bounds_torus(claim, unit, shape) or (_is_small(unit, shape) and _bounds(claim, _own_lmi(unit, shape)))
+
+
+def _rescaled(layer: Linear, constant: Callable[[Linear], float]) -> float:
+    """The constant of a layer from that of `_unit`."""
+    unit, exponent, lost = _unit(layer)
+    return scale_up(add_up([constant(unit), lost]), exponent)
+
+
+def _unit(layer: Linear) -> tuple[Linear, int, float]:
+    """W / 2^e with its largest weight near one, e, and a bound on the norm of what was lost: mostly nothing."""
+    exponent = int(np.frexp(np.abs(layer.weight).max(initial=0.0))[1])
+    weight = np.ldexp(layer.weight, -exponent)
+    exact = (np.ldexp(weight, exponent) == layer.weight).all()
+    return replace(layer, weight=weight), exponent, 0.0 if exact else LOST
 
 
 def provable(layer: Layer, shape: Shape, constant: float) -> float:
@@ -85,7 +121,7 @@ def provable(layer: Layer, shape: Shape, constant: float) -> float:
 
 
 def _bounds(constant: float, lmi: Lmi) -> bool:
-    return is_feasible(lmi, constant * constant * (1 - 4 * UNIT), ())
+    return constant > 0 and is_feasible(lmi, down(constant * constant), ())
 
 
 def _bounds_torus(constant: float, layer: Conv, shape: Shape) -> bool:
@@ -105,16 +141,16 @@ def _gram(matrices: Spectrum) -> tuple[Spectrum, float]:
     inner = matrices.shape[-1] if wide else matrices.shape[-2]
     # | |A| |A|* |_F <= |A|_F^2; complex inner products round at most like real ones four times as long (Higham, 3.6)
     square = float((np.abs(matrices) ** 2).sum(axis=(-1, -2)).max(initial=0.0))
-    return gram, 1.01 * gamma(4 * inner + 16) * square
+    return gram, 1.01 * gamma(4 * inner + 16) * square + 16 * matrices[0].size * SMALLEST
 
 
 def _dominates(sigma: float, gram: tuple[Spectrum, float]) -> bool:
     """Whether sigma^2 I - G is proved positive semidefinite for each G (Rump 2006, as in `certlip.sdp.certify`)."""
     matrices = gram[0]
     n = matrices.shape[-1]
-    rho = sigma * sigma
+    rho = down(sigma * sigma)
     c = _margin(rho, gram)
-    if not (np.isfinite(c) and rho > 1e-280):
+    if not np.isfinite(c):
         return False
     shifted = -matrices
     shifted[:, np.arange(n), np.arange(n)] += rho - c
@@ -126,10 +162,11 @@ def _dominates(sigma: float, gram: tuple[Spectrum, float]) -> bool:
 
 
 def _margin(rho: float, gram: tuple[Spectrum, float]) -> float:
-    """What rounding can hide in rho I - G and its complex Cholesky factorisation."""
+    """What rounding and underflow can hide in rho I - G and its complex Cholesky factorisation."""
     matrices, forming = gram
     n = matrices.shape[-1]
-    return 1.01 * (forming + gamma(4 * n + 16) * 2 * n * rho) + 8 * UNIT * rho
+    rounding = 1.01 * (forming + gamma(4 * n + 16) * 2 * n * rho) + 8 * UNIT * rho
+    return rounding + 64 * n**2 * SMALLEST * max(1.0, rho)
 
 
 def _closed_form(layer: Layer, shape: Shape) -> float:

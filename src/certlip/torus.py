@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from certlip.chain import SMALLEST
 from certlip.network import Array, Conv, Pair, Shape
 from certlip.rounding import UNIT, gamma
 
@@ -76,7 +77,8 @@ def rounding_error(layer: Conv) -> float:
     # inner products of k_h k_w terms (Higham, Accuracy and Stability, 3.1); the s aliases share the factor 1 / sqrt(s)
     relative = 2 * (80 * UNIT + gamma(k_h * k_w + 8))
     largest = float(total.max(initial=0.0)) or 1.0  # squares of the quotients do not overflow
-    return 1.01 * relative * largest * float(np.sqrt(((total / largest) ** 2).sum(axis=(1, 2)).max()))
+    rounding = 1.01 * relative * largest * float(np.sqrt(((total / largest) ** 2).sum(axis=(1, 2)).max()))
+    return rounding + 4 * layer.weight.size * math.prod(layer.stride) * SMALLEST
 
 
 def _frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -89,6 +89,14 @@ def test_inner_products_that_are_rounded_down_leave_no_bound_below_the_norm() ->
     assert down > 5
 
 
+@pytest.mark.parametrize("n_iter", [0, 1, 5])
+def test_a_norm_that_is_no_normal_number_is_rounded_up(n_iter: int) -> None:
+    for _ in range(50):
+        weight = np.ldexp(RNG.integers(-9, 10, (2, 3)).astype(float), -1074)
+        assert oracle.dominates(gram_norm(Parts(weight[None]), n_iter), oracle.rational(weight))
+        assert oracle.dominates(largest_norm([Parts(weight[None])]), oracle.rational(weight))
+
+
 def test_more_iterations_tighten_the_bound_to_the_torus_norm() -> None:
     layer, shape = HARD_CONVS["stride 2"]
     values = [gram.layer_norm(layer, shape, n) for n in range(12)]

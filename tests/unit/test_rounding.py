@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certlip.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, sqrt_up, up
+from certlip.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, scale_down, scale_up, sqrt_up, up
 
 nonnegative = st.floats(0.0, 1e150, allow_subnormal=True)
 factors = st.lists(st.floats(0.0, 1e30, allow_subnormal=True), max_size=6)
@@ -31,6 +31,14 @@ def test_a_sum_rounded_up_is_never_below_the_exact_one(values: list[float]) -> N
 @given(nonnegative)
 def test_a_root_rounded_up_is_never_below_the_exact_one(x: float) -> None:
     assert Fraction(sqrt_up(x)) ** 2 >= Fraction(x)
+
+
+@given(st.floats(0.0, allow_nan=False, allow_infinity=False), st.integers(-3000, 3000))
+def test_a_power_of_two_is_exact_or_rounded_outwards(x: float, exponent: int) -> None:
+    exact, below, above = Fraction(x) * Fraction(2) ** exponent, scale_down(x, exponent), scale_up(x, exponent)
+    assert below <= exact <= above
+    if x == 0 or Fraction(2) ** -1022 <= exact < Fraction(2) ** 1024:
+        assert below == exact == above
 
 
 @given(st.floats(1e-300, 1e300))

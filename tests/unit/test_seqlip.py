@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from fractions import Fraction
 
 import numpy as np
 import oracle
@@ -70,6 +71,25 @@ def test_the_exact_search_does_not_mind_the_scale(scale):
     assert value * scale * (1 - 1e-12) <= largest_gated_norm(a * scale, b, (0.0, 1.0)) <= value * scale * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("n", [1, 100, 3000])
+def test_many_gates_whose_products_underflow_count_one_by_one(n):
+    a, b = np.full((1, n), 2.0**-537), np.full((n, 1), 0.49 * 2.0**-537)
+    exact = n * Fraction(float(a[0, 0])) * Fraction(float(b[0, 0]))
+    assert Fraction(largest_gated_norm(a, b, (0.0, 1.0))) >= exact
+    assert Fraction(largest_gated_norm(a, b, (0.0, 1e9))) >= 10**9 * exact
+
+
+@pytest.mark.parametrize("small", [1e-300, 1e-310, 2.0**-1074])
+def test_entries_that_fall_below_the_smallest_double_when_balanced_are_counted(small):
+    a, b = np.array([[1.0, small], [small, 1.0]]), np.array([[2.0**-40, small], [2.0**40, 2.0**40]])
+    *_, lost = search._balance(a, b)
+    assert lost > 0 or small == 1e-300
+    value, gates = enumerated(a, b, (0.0, 1.0))
+    found = largest_gated_norm(a, b, (0.0, 1.0))
+    assert oracle.dominates(found, oracle.exact_product(oracle.rational(a), _gated(gates, b)))
+    assert found <= value * (1 + 1e-6)
+
+
 def test_dead_gates_and_empty_pairs_are_no_trouble():
     a, b = pair(6, 5)
     a[:, 1], b[3] = 0.0, 0.0
@@ -100,7 +120,7 @@ def test_twenty_gates_are_searched_in_far_fewer_than_all_patterns(monkeypatch):
 def test_a_node_is_never_called_below_what_one_of_its_vertices_attains():
     rng = np.random.default_rng(2)
     for seed in range(20):
-        a, b, _ = search._balance(*pair(seed + 10, 5))
+        a, b, *_ = search._balance(*pair(seed + 10, 5))
         tree = search._Tree.of(a, b, (0.0, 1.0), None)
         value, _ = enumerated(a, b, (0.0, 1.0))
         centres, radii = tree.root

@@ -23,7 +23,7 @@ from certlip import sdp
 from certlip.chain import SMALLEST, Slopes
 from certlip.errors import LimitExceeded, NoBound
 from certlip.network import Array
-from certlip.rounding import UNIT, add_up, gamma, multiply_up, sqrt_up, up
+from certlip.rounding import UNIT, add_up, gamma, multiply_up, scale_up, sqrt_up, up
 from certlip.sdp.lmi import Lmi
 from certlip.seqlip.greedy import ascend
 
@@ -45,15 +45,19 @@ def largest_gated_norm(a: Array, b: Array, slopes: Slopes, deadline: float | Non
     sizes = np.abs(a).max(axis=0) * np.abs(b).max(axis=1)
     matters = sizes > NEGLIGIBLE * sizes.max(initial=0.0)
     entries = a.shape[0] * b.shape[1]
-    dropped = np.sqrt(entries) * float(sizes[~matters].sum()) * (1 + gamma(len(sizes) + 8)) + entries * SMALLEST
+    # |a_k| |b_k| is at most the root of p q times the product of the largest entries, each of which may underflow
+    share = float(sizes[~matters].sum()) * (1 + gamma(len(sizes) + 8)) + (len(sizes) + 8) * SMALLEST
+    dropped = float(np.sqrt(entries)) * share * (1 + 8 * UNIT)
     remainder = multiply_up([max(map(abs, slopes)), dropped])
     if not matters.any():
         return remainder
-    return add_up([_search(*_balance(a[:, matters], b[matters]), slopes, deadline), remainder])
+    a, b, exponent, lost = _balance(a[:, matters], b[matters])
+    found = add_up([_search(a, b, slopes, deadline), multiply_up([max(1.0, *map(abs, slopes)), lost])])
+    return add_up([scale_up(found, exponent), remainder])
 
 
-def _search(a: Array, b: Array, factor: float, slopes: Slopes, deadline: float | None) -> float:
-    """`factor` times the certified maximum for balanced factors."""
+def _search(a: Array, b: Array, slopes: Slopes, deadline: float | None) -> float:
+    """The certified maximum for balanced factors."""
     tree = _Tree.of(a, b, slopes, deadline)
     rho = max(ascend(a, b, slopes, 8, seed=0)[0] ** 2 * (1 + 2 * RTOL), 4 * tree.margin(0.0))
     todo = [(0, *tree.root)]
@@ -73,7 +77,7 @@ def _search(a: Array, b: Array, factor: float, slopes: Slopes, deadline: float |
         norms = np.linalg.norm((a * centres[:, None, :]) @ b, 2, axis=(1, 2))
         rho = max(float(norms.max()) ** 2 * (1 + 2 * RTOL), rho + 2 * tree.margin(rho))
         todo.append((depth, centres, radii))
-    return multiply_up([sqrt_up(rho), factor])
+    return sqrt_up(rho)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,17 +138,23 @@ class _Tree:
         weighted = float(np.sum(self.t[:, None] * self.b**2))
         forming = gamma(4 * (n + p) + 64) * (squares + weighted + rho + float(self.t.max()))
         factor = gamma(q + n + 4)
-        return 1.01 * (forming + factor / (1 - factor) * (q * rho + float(self.t.sum()))) + (q + n) ** 2 * SMALLEST
+        # entries of A and B are at most one, those of a product with a gate at most `steepest`
+        underflow = 4 * (p + q + n + 2) ** 3 * (1 + steepest + float(self.t.max())) * SMALLEST
+        return 1.01 * (forming + factor / (1 - factor) * (q * rho + float(self.t.sum()))) + underflow
 
 
-def _balance(a: Array, b: Array) -> tuple[Array, Array, float]:
-    """Columns of A and rows of B of equal size near one, largest first, and the factor that was taken out.
+def _balance(a: Array, b: Array) -> tuple[Array, Array, int, float]:
+    """Columns of A and rows of B of equal size near one, largest first; A B = 2^e times theirs, up to `lost`.
 
-    Only powers of two are moved: nothing is rounded.
+    Only powers of two are moved: nothing is rounded but what falls below the smallest double, which is `lost`, a bound
+    on its part of A diag(sigma) B for gates up to one.
     """
     columns, rows = np.abs(a).max(axis=0), np.abs(b).max(axis=1)
     order = np.argsort(-np.log2(columns) - np.log2(rows), kind="stable")
     shift = np.round((np.log2(rows) - np.log2(columns)) / 2).astype(int)
-    a, b = np.ldexp(a, shift)[:, order], np.ldexp(b, -shift[:, None])[order]
-    up_a, up_b = (-int(np.ceil(np.log2(np.linalg.norm(m, 2)))) for m in (a, b))
-    return np.ldexp(a, up_a), np.ldexp(b, up_b), 2.0 ** -(up_a + up_b)
+    a, shift_a, shift_b = a[:, order], shift[order], -shift[order, None]
+    b = b[order]
+    up_a, up_b = (-int(np.ceil(np.log2(np.linalg.norm(np.ldexp(m, s), 2)))) for m, s in ((a, shift_a), (b, shift_b)))
+    balanced_a, balanced_b = np.ldexp(a, shift_a + up_a), np.ldexp(b, shift_b + up_b)
+    exact = (np.ldexp(balanced_a, -shift_a - up_a) == a).all() and (np.ldexp(balanced_b, -shift_b - up_b) == b).all()
+    return balanced_a, balanced_b, -(up_a + up_b), 0.0 if exact else float(a.size + b.size) * SMALLEST
