@@ -139,6 +139,21 @@ def test_the_error_bound_covers_underflow_that_slopes_and_two_weights_amplify(st
     check_error(lmi, 1e-310, (1e-320 * (1 + rng.random(3)),), None, rng)
 
 
+def test_the_error_bound_covers_underflow_in_its_own_terms_that_two_weights_amplify() -> None:
+    """2ab T is a fifth of the smallest double, computed as 0, and the weights are 1e100."""
+    rng = np.random.default_rng(0)
+    weights = (1e100 * rng.standard_normal((3, 2)), 1e-5 * np.ones((1, 3)))
+    lmi = Lmi(weights, ((-0.3, 0.1),), output_metric=np.array([1e-310]))
+    check_error(lmi, 1e-310, (np.full(3, 3 * 2.0**-1074),), None, rng)
+
+
+def test_the_error_bound_covers_a_tiny_rho_times_a_large_metric() -> None:
+    rng = np.random.default_rng(0)
+    metric = 1e300 * rng.uniform(1, 2, 4)
+    lmi = Lmi((1e-5 * np.ones((1, 4)),), (), metric, np.array([1e-310]))
+    check_error(lmi, 1.1e-310, (), None, rng)
+
+
 def test_slopes_whose_product_underflows_are_nothing_to_prove_with() -> None:
     lmi = Lmi((np.full((1, 1), 1e150), np.full((1, 1), 1e10)), ((-1e-170, 1e-170),))
     assert margin(lmi, 1.0, (np.array([1e25]),)) is None

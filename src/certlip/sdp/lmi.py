@@ -143,7 +143,7 @@ class Lmi:
         rows[0] += rounding * (rho * self._m * d[0])
         largest = max(1.0, float(scaling.max()))
         smallest = 64.0 * len(scaling) ** 2 * SMALLEST * largest
-        underflow = [smallest * largest]
+        underflow = []
         for i, (t, (a, b), w, radius) in enumerate(layers, start=1):
             product, slope_sum, scaled = abs(2 * a * b), abs(a) + abs(b), t * d[i]
             rows[i] += 2 * rounding * scaled
