@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from certlip.errors import UnsupportedLayer
 from certlip.network import Layer, Shape
+from certlip.plain import plain_copy
 from certlip.rounding import add_up, multiply_up
 from certlip.torch_layers import convert, refused
 from certlip.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
@@ -44,14 +45,14 @@ class Node:
             raise self.refused()
         return convert(self.name, self._module(), tuple(self.inputs[0].shape[1:]), tuple(self.output.shape[1:]))
 
-    def refused(self) -> UnsupportedLayer:
-        return refused(self.name, self.operation)
+    def refused(self, why: str = "") -> UnsupportedLayer:
+        return refused(self.name, self.operation + why)
 
 
 def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object], seed: int) -> int:
     """Call `visit` with each node whose value depends on the input, in order, as soon as it has run.
 
-    module: float64, in eval mode; seed: of the example input. Returns the output's position as in `Node.sources`.
+    module: as `plain_copy` gives it; seed: of the example input. Returns the output's position as in `Node.sources`.
     Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
     """
     traced = trace(module)
@@ -78,20 +79,28 @@ def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object],
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
     with torch.no_grad():
-        if not torch.equal(module(start), interpreter.env[sources[0]]):
+        if not _same(module(start), interpreter.env[sources[0]]):
             raise refused(type(module).__name__, "a forward that its trace does not repeat")
     return positions[sources[0]]
 
 
 def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
-    """L of the output, with `constants` of each node, one for each of its inputs; the rest is as in `walk`."""
+    """L of the output, with `constants` of each node, one for each of its inputs; seed: as in `walk`.
+
+    Raises what `plain_copy` and `walk` raise.
+    """
     reached = [1.0]
 
     def visit(node: Node) -> None:
         terms = zip(constants(node), node.sources, strict=True)
         reached.append(add_up(multiply_up([c, reached[s]]) for c, s in terms))
 
-    return reached[walk(module, input_shape, visit, seed)]
+    return reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, NaN and infinities of an overflow included."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def _version(value: Any) -> int:

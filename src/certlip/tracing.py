@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from certlip.errors import UnsupportedLayer
-from certlip.torch_layers import RESHAPES, as_module, refused
+from certlip.torch_layers import RESHAPES, TENSORS, as_module, refused
 
 METADATA = (int, torch.Size, torch.dtype, torch.device)
 """What forward may read off a tensor without depending on its values."""
@@ -31,8 +32,18 @@ class _Tracer(fx.Tracer):
             raise refused(name, type(m).__name__) from error
 
 
+class Traced(fx.GraphModule):
+    """A trace that can go to another process: its layers and tensors, and the names of its nodes as they are here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        targets = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
+        return Traced, ({t: attrgetter(t)(self) for t in targets}, self.graph, type(self).__name__)
+
+
 def trace(module: nn.Module) -> fx.GraphModule:
     """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace."""
+    if isinstance(module, Traced):
+        return module
     try:
         graph = _Tracer().trace(module)
     except UnsupportedLayer:
@@ -40,17 +51,21 @@ def trace(module: nn.Module) -> fx.GraphModule:
     except Exception as error:  # as above
         kind = type(module).__name__
         raise refused(kind, f"a forward that torch.fx cannot trace ({first_line(error)})") from error
-    traced = fx.GraphModule(module, graph)
+    traced = Traced(module, graph, type(module).__name__)
     traced.graph.eliminate_dead_code()
     return traced
 
 
 def run_node(interpreter: fx.Interpreter, node: fx.Node) -> Any:
-    """The value of one node; raises UnsupportedLayer naming it where its trace does not run."""
+    """The value of one node; raises UnsupportedLayer naming it where its trace does not run or is no real tensor."""
     try:
-        return interpreter.run_node(node)
+        value = interpreter.run_node(node)
     except Exception as error:  # the module itself ran: its trace has frozen something that depends on values
         raise refused(qualified_name(node), f"{operation_of(node)} ({first_line(error)})") from error
+    if isinstance(value, torch.Tensor) and (value.is_complex() or type(value) not in TENSORS):
+        what = "complex numbers" if value.is_complex() else f"tensors of class {type(value).__name__}"
+        raise refused(qualified_name(node), f"{operation_of(node)} of {what}")
+    return value
 
 
 def module_of(node: fx.Node, interpreter: fx.Interpreter) -> nn.Module:
@@ -78,13 +93,15 @@ def qualified_name(node: fx.Node) -> str:
 
 
 def operation_of(node: fx.Node) -> str:
-    """Kind of the module that a node calls, or name of its function or method."""
+    """Kind of the module that a node calls, or name of its function or method, with its module if it is not torch's."""
     match node.op, _caller(node):
         case "call_module", (_, kind):
             return kind.__name__
         case "call_method", _:
             return str(node.target).removesuffix("_")  # relu_ is relu in place
-    return getattr(node.target, "__name__", str(node.target))
+    name = getattr(node.target, "__name__", str(node.target))
+    home = getattr(node.target, "__module__", None) or "torch"
+    return name if home.partition(".")[0] in ("torch", "_operator", "builtins", "math") else f"{home}.{name}"
 
 
 def _caller(node: fx.Node) -> tuple[str, type] | None:
