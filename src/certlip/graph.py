@@ -79,8 +79,7 @@ def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object],
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
     with torch.no_grad():
-        if not _same(module(start), interpreter.env[sources[0]]):
-            raise refused(type(module).__name__, "a forward that its trace does not repeat")
+        expect_same(module, module(start), interpreter.env[sources[0]])
     return positions[sources[0]]
 
 
@@ -98,9 +97,10 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
     return reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, NaN and infinities of an overflow included."""
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+def expect_same(module: nn.Module, outputs: Tensor, traced: Tensor) -> None:
+    """Raise UnsupportedLayer unless a module and its trace gave the same numbers, those of an overflow included."""
+    if outputs.shape != traced.shape or not torch.allclose(outputs, traced, rtol=0.0, atol=0.0, equal_nan=True):
+        raise refused(type(module).__name__, "a forward that its trace does not repeat")
 
 
 def _version(value: Any) -> int:

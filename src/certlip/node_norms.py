@@ -62,11 +62,13 @@ def power_method(node: Node, which: int, n_iter: int, seed: int) -> float:
         offset = node.call(*map(torch.zeros_like, inputs))
         added = node.call(*(v if i == which else torch.zeros_like(a) for i, a in enumerate(inputs))) - offset
         _expect_equal(node, math.ldexp(1.0, exponent) * image, added, offset)
-    return math.ldexp(float(image.norm()), exponent)
+        return math.ldexp(float(image.norm()), exponent)
 
 
 def _expect_equal(node: Node, derivative: Tensor, added: Tensor, offset: Tensor) -> None:
     largest = max(float(derivative.abs().max()), float(added.abs().max()))
+    if not math.isfinite(largest):
+        raise node.refused(", which overflows")
     if not (derivative - added).abs().max() <= 1e-6 * largest + _RTOL * offset.abs().max():
         raise node.refused(_NO_DERIVATIVE)
 
@@ -105,10 +107,11 @@ def sampled_slope(node: Node) -> float | None:
             return None
         steepest.append(float(column_sums.abs().max()))
         secants.append(_steepest_secant(x.detach(), value.detach()))
-    unbounded = max(steepest[0], steepest[-1]) > 1.001 * max(steepest[1:-1])
+    if max(steepest[0], steepest[-1]) > 1.001 * max(steepest[1:-1]):
+        return None
     if not max(secants) <= 1.01 * max(steepest):
         raise node.refused(_NO_DERIVATIVE)
-    return None if unbounded else max(steepest)
+    return max(steepest)
 
 
 def _steepest_secant(x: Tensor, value: Tensor) -> float:
