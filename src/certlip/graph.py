@@ -5,8 +5,10 @@ Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1: L_k = sum_i max ||d_i g_k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,6 @@ from torch import Tensor, fx, nn
 from certlip.errors import UnsupportedLayer
 from certlip.network import Layer, Shape
 from certlip.plain import plain_copy
-from certlip.rounding import add_up, multiply_up
 from certlip.torch_layers import convert, refused
 from certlip.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
@@ -84,17 +85,21 @@ def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object],
 
 
 def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
-    """L of the output, with `constants` of each node, one for each of its inputs; seed: as in `walk`.
+    """L of the output, with `constants` of each node, one for each of its inputs; infinite where it overflows.
 
-    Raises what `plain_copy` and `walk` raise.
+    seed: as in `walk`. Raises what `plain_copy` and `walk` raise.
     """
-    reached = [1.0]
+    reached = [Fraction(1)]  # exact: products along the way may overflow or underflow
 
     def visit(node: Node) -> None:
         terms = zip(constants(node), node.sources, strict=True)
-        reached.append(add_up(multiply_up([c, reached[s]]) for c, s in terms))
+        reached.append(sum((Fraction(c) * reached[s] for c, s in terms), Fraction()))
 
-    return reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+    exact = reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf
 
 
 def expect_same(module: nn.Module, outputs: Tensor, traced: Tensor) -> None:

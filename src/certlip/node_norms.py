@@ -15,7 +15,15 @@ _N_SAMPLES = 20_000
 _NO_DERIVATIVE = ", whose values are not what its derivative says: it jumps, is random or was detached"
 
 _JUMPS_BY_A_PARAMETER = ("fmod", "hardshrink", "mod", "remainder", "round", "threshold")
-"""Elementwise functions whose jumps may lie where no sample does."""
+"""Functions whose jumps may lie where no sample does."""
+
+
+def expect_derivative(node: Node) -> None:
+    """Raise UnsupportedLayer if, by its name or type, the node's derivative does not say how far its values differ."""
+    if not node.output.is_floating_point():
+        raise node.refused(", which has no derivative")
+    if node.operation.lower().rstrip("_") in _JUMPS_BY_A_PARAMETER:
+        raise node.refused(_NO_DERIVATIVE)
 
 
 def is_affine(node: Node) -> bool:
@@ -83,12 +91,10 @@ def sampled_slope(node: Node) -> float | None:
     """Steepest slope of an elementwise node, sampled on both sides of zero at several scales.
 
     None if it is not elementwise, or if the slope still grows at the smallest or largest scale. Raises UnsupportedLayer
-    if its values differ by more than their slopes say, or may do so out of sight.
+    if its values differ by more than their slopes say.
     """
     if len(node.inputs) != 1 or node.inputs[0].shape != node.output.shape:
         return None
-    if node.operation.lower() in _JUMPS_BY_A_PARAMETER:
-        raise node.refused(_NO_DERIVATIVE)
     generator = torch.Generator().manual_seed(0)
     shape = (max(4, _N_SAMPLES // node.output.numel()), *node.output.shape[1:])
     steepest, secants = [], []

@@ -24,6 +24,7 @@ from torch.utils._device import DeviceContext
 from certlip.errors import ConfigError, DataError, ExportError
 from certlip.network import Shape
 from certlip.torch_layers import TENSORS, refused
+from certlip.tracing import first_line
 
 _WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that set a weight before each forward, and that torch itself can take off again."""
@@ -75,11 +76,14 @@ def expect_module(model: object) -> None:
         what = f"the path {str(model)!r}"
         instead = "load it first: certlip.Network.load for a .npz file, load_state_dict into a module for weights"
     elif isinstance(model, Mapping):
-        what, instead = "a dictionary of weights", "make the module, load them with load_state_dict, and give the module"
+        what, instead = (
+            "a dictionary of weights",
+            "make the module, load them with load_state_dict, and give the module",
+        )
     elif type(model).__name__ == "ExportedProgram":
         what, instead = "an ExportedProgram", "give the module that it was exported from"
     else:
-        what = "None" if model is None else f"a {type(model).__name__}"
+        what = "None" if model is None else f"of type {type(model).__name__}"
     raise ConfigError(f"the model is {what}: {instead}")
 
 
@@ -89,6 +93,8 @@ def _expect_nothing_global(model: nn.Module) -> None:
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         raise refused(kind, "modules under global forward hooks; remove them first")
     modes = [torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack())]
+    if torch.is_inference_mode_enabled():
+        raise refused(kind, "modules under torch.inference_mode; leave it first")
     if torch._C._len_torch_dispatch_stack() or not all(isinstance(mode, DeviceContext) for mode in modes):
         raise refused(kind, "modules under a TorchFunctionMode or TorchDispatchMode; leave it first")
 
@@ -98,7 +104,7 @@ def _expect_known_kind(name: str, part: nn.Module) -> None:
     kind = type(part)
     for base in kind.__mro__:
         if base.__name__ in _WRAPPERS and base.__module__.startswith("torch."):
-            raise refused(name, f"a {base.__name__}; {_WRAPPERS[base.__name__]}")
+            raise refused(name, f"{base.__name__}; {_WRAPPERS[base.__name__]}")
         if base.__module__.startswith(("torch.ao.", "torchao.")):
             raise refused(name, f"a quantised {kind.__name__}; bound the module that was quantised")
 
@@ -118,9 +124,11 @@ def _expect_real_numbers(layer: str, tensor: str, value: torch.Tensor) -> None:
         raise refused(layer, f"a {tensor} of class {type(value).__name__}, which may compute anything")
     if value.is_meta:
         raise DataError(f"{layer}: its {tensor} is on the meta device, without numbers; load weights first")
-    if value.is_complex() or value.is_quantized or value.layout is not torch.strided:
-        what = "complex" if value.is_complex() else "quantised" if value.is_quantized else "sparse"
-        raise refused(layer, f"a {what} {tensor}; give it as real, dense numbers")
+    whole = isinstance(value, nn.Parameter) and not (value.is_floating_point() or value.is_complex())
+    kinds = {"complex": value.is_complex(), "sparse": value.layout is not torch.strided, "quantised or integer": whole}
+    for kind, is_kind in kinds.items():
+        if is_kind:
+            raise refused(layer, f"a {kind} {tensor}; give it as real, dense numbers")
 
 
 def _expect_own_code(name: str, part: nn.Module) -> None:
@@ -165,10 +173,9 @@ def _float64_copy(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, shared).to("cpu", torch.float64).eval().requires_grad_(False)
     except Exception as error:  # as above
-        first_line = str(error).strip().split("\n")[0]
         raise ExportError(
-            f"{type(model).__name__} cannot be copied to float64 ({first_line}); make a module that can from its "
-            "state_dict"
+            f"{type(model).__name__} cannot be copied to float64 ({first_line(error)}); load its state_dict into a "
+            "module that can"
         ) from error
 
 
@@ -184,12 +191,17 @@ def _evaluate_parametrizations(name: str, part: nn.Module) -> None:
             for hook in hooks:
                 hook.remove(part)
             part._forward_pre_hooks.clear()
-            for tensor in list(getattr(part, "parametrizations", {})):
-                used[tensor] = getattr(part, tensor).detach().clone()
-                parametrize.remove_parametrizations(part, tensor, leave_parametrized=True)
+            if parametrize.is_parametrized(part):
+                used |= {tensor: getattr(part, tensor).clone() for tensor in part.parametrizations}
+                again = {tensor: nn.Parameter(getattr(part, tensor)) for tensor in part.parametrizations}
+                # remove_parametrizations would take the tensors from the class, which the copied module shares
+                part.__class__ = parametrize.type_before_parametrizations(part)
+                del part.parametrizations
+                for tensor, value in again.items():
+                    setattr(part, tensor, value.requires_grad_(False))
     except Exception as error:  # parametrizations are anybody's
-        what = f"{type(part).__name__} with a parametrization that cannot be evaluated ({error}); remove it first"
-        raise refused(name, what) from error
+        why = f"with a parametrization that cannot be evaluated ({first_line(error)}); remove it first"
+        raise refused(name, f"{type(part).__name__} {why}") from error
     for tensor, value in used.items():
         if not torch.equal(getattr(part, tensor), value):
             raise refused(name, f"{type(part).__name__} with a {tensor} that is another at each evaluation")
@@ -204,9 +216,8 @@ def _expect_to_run(double: nn.Module, input_shape: Shape) -> None:
         with torch.no_grad():
             double(inputs)
     except Exception as error:  # torch and the user's forward raise anything
-        first_line = str(error).strip().split("\n")[0]
         raise DataError(
-            f"{type(double).__name__} does not take an input of shape {input_shape}: {first_line}"
+            f"{type(double).__name__} does not take an input of shape {input_shape}: {first_line(error)}"
         ) from error
     after = {(layer, tensor): value for layer, tensor, value in _tensors(double)}
     for layer, tensor, value, version in before:

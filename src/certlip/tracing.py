@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from certlip.errors import UnsupportedLayer
+from certlip.limits import is_out_of_memory
 from certlip.torch_layers import RESHAPES, TENSORS, as_module, refused
 
 METADATA = (int, torch.Size, torch.dtype, torch.device)
@@ -37,7 +39,8 @@ class Traced(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         targets = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
-        return Traced, ({t: attrgetter(t)(self) for t in targets}, self.graph, type(self).__name__)
+        graph = copy.deepcopy(self.graph)  # this one leads back here
+        return Traced, ({t: attrgetter(t)(self) for t in targets}, graph, type(self).__name__)
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -111,5 +114,7 @@ def _caller(node: fx.Node) -> tuple[str, type] | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What fits into a sentence of an error message."""
+    """What fits into a sentence of an error message; for want of memory, which is no fault of the module, raises it."""
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        raise error
     return str(error).strip().split("\n")[0]

@@ -86,12 +86,21 @@ class _Estimate:
         self.sampled_slopes: dict[str, float] = {}
 
     def __call__(self, node: Node) -> Sequence[float]:
+        from certlip.tracing import first_line
+
+        try:
+            return self._constants(node)
+        except UnsupportedLayer:
+            raise
+        except RuntimeError as error:  # torch's, where a function has no derivative or takes no samples
+            raise node.refused(f" ({first_line(error)})") from error
+
+    def _constants(self, node: Node) -> Sequence[float]:
         from certlip import node_norms
 
-        if not node.output.is_floating_point():
-            raise node.refused(", which has no derivative")
         if (known := _closed_form(node)) is not None:
             return [known]
+        node_norms.expect_derivative(node)
         if node_norms.is_affine(node):
             return [node_norms.power_method(node, i, self.n_iter, self.seed) for i in range(len(node.inputs))]
         if (slope := node_norms.sampled_slope(node)) is not None:
