@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -76,10 +76,7 @@ def expect_module(model: object) -> None:
         what = f"the path {str(model)!r}"
         instead = "load it first: certlip.Network.load for a .npz file, load_state_dict into a module for weights"
     elif isinstance(model, Mapping):
-        what, instead = (
-            "a dictionary of weights",
-            "make the module, load them with load_state_dict, and give the module",
-        )
+        what, instead = "a dictionary of weights", "load them into a module with load_state_dict, and give that"
     elif type(model).__name__ == "ExportedProgram":
         what, instead = "an ExportedProgram", "give the module that it was exported from"
     else:
@@ -183,28 +180,42 @@ def _evaluate_parametrizations(name: str, part: nn.Module) -> None:
     """Leave the weights that forward would use, of parametrizations, weight and spectral norms and pruning."""
     try:
         with torch.no_grad():
-            hooks, used = list(part._forward_pre_hooks.values()), {}
-            for hook in hooks:
-                hook(part, ())  # as before each forward
-                tensor = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
-                used[tensor] = getattr(part, tensor).detach().clone()
-            for hook in hooks:
-                hook.remove(part)
-            part._forward_pre_hooks.clear()
-            if parametrize.is_parametrized(part):
-                used |= {tensor: getattr(part, tensor).clone() for tensor in part.parametrizations}
-                again = {tensor: nn.Parameter(getattr(part, tensor)) for tensor in part.parametrizations}
-                # remove_parametrizations would take the tensors from the class, which the copied module shares
-                part.__class__ = parametrize.type_before_parametrizations(part)
-                del part.parametrizations
-                for tensor, value in again.items():
-                    setattr(part, tensor, value.requires_grad_(False))
+            used = {**_take_off_weight_hooks(part), **_take_off_parametrizations(part)}
     except Exception as error:  # parametrizations are anybody's
         why = f"with a parametrization that cannot be evaluated ({first_line(error)}); remove it first"
         raise refused(name, f"{type(part).__name__} {why}") from error
     for tensor, value in used.items():
         if not torch.equal(getattr(part, tensor), value):
             raise refused(name, f"{type(part).__name__} with a {tensor} that is another at each evaluation")
+
+
+def _take_off_weight_hooks(part: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that the hooks of weight and spectral norms and of pruning set, now the module's own."""
+    hooks: list[Any] = list(part._forward_pre_hooks.values())
+    used = {}
+    for hook in hooks:
+        hook(part, ())  # as before each forward
+        tensor = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+        used[tensor] = getattr(part, tensor).detach().clone()
+    for hook in hooks:
+        hook.remove(part)
+    part._forward_pre_hooks.clear()
+    return used
+
+
+def _take_off_parametrizations(part: nn.Module) -> dict[str, torch.Tensor]:
+    """The parametrized weights, now the module's own."""
+    if not parametrize.is_parametrized(part):
+        return {}
+    tensors = list(cast(nn.ModuleDict, part.parametrizations))
+    used = {tensor: getattr(part, tensor).clone() for tensor in tensors}
+    again = {tensor: nn.Parameter(getattr(part, tensor), requires_grad=False) for tensor in tensors}
+    # parametrize.remove_parametrizations would change the class, which the module that was copied shares
+    part.__class__ = parametrize.type_before_parametrizations(part)
+    del part.parametrizations
+    for tensor, value in again.items():
+        setattr(part, tensor, value)
+    return used
 
 
 def _expect_to_run(double: nn.Module, input_shape: Shape) -> None:
