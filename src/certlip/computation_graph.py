@@ -82,10 +82,14 @@ class Graph:
 
     def forward(self, inputs: Array) -> Array:
         """Outputs of the graph; inputs: (batch, *input_shape)."""
+        return self.values(inputs)[-1]
+
+    def values(self, inputs: Array) -> list[Array]:
+        """Inputs, and the value of each step."""
         values = [np.asarray(inputs, dtype=np.float64)]
         for step in self.steps:
             values.append(_apply(step, [values[s] for s in step.sources]))
-        return values[-1]
+        return values
 
     def lipschitz(self, constants: Sequence[Sequence[float]]) -> float:
         """L of the output, rounded up: L_k = sum_i c_ki L_i over the sources i of step k (Virmaux & Scaman 2018).

@@ -6,8 +6,7 @@ network is then run beside the module in float64, on random inputs, before it is
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,15 +14,20 @@ import torch
 from torch import fx, nn
 
 from certlip import operators
-from certlip.errors import DataError, ExportError
+from certlip.errors import ExportError
 from certlip.network import Array, Layer, Network, Shape
+from certlip.plain import plain_copy
 from certlip.torch_layers import BATCH_NORMS, convert, fold, fold_padding, refused
-from certlip.tracing import METADATA, first_line, module_of, operation_of, qualified_name, run_node, trace
+from certlip.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
 RTOL = 1e-10
 """Largest difference between the module's and the network's outputs, relative to the largest output."""
 
 _SCALES = (1e-2, 1.0, 1e2)
+_FURTHER_SCALES = tuple(10.0**e for k in range(50, 301, 50) for e in (-k, k))
+
+_LEAST, _LARGEST = 1e-280, 1e280
+"""Sizes of values between which neither these overflow nor what is added up to them loses digits."""
 
 
 def export_network(module: nn.Module, input_shape: Shape) -> Network:
@@ -31,43 +35,20 @@ def export_network(module: nn.Module, input_shape: Shape) -> Network:
 
     input_shape: (channels, rows, columns) or (n,), without a batch axis.
 
-    Raises UnsupportedLayer naming a layer or operation that no bound covers, DataError naming a layer with NaN or
-    infinite weights or if the module does not take such inputs, ExportError if the network is not the module.
+    The network is what is bounded, its numbers taken as exact. They are the module's own where those are float64 or
+    narrower, except that 1 / k^2 of an average pooling, a batch normalisation folded into a layer, and evaluated
+    parametrizations are rounded to float64; what a module rounds on its way in half or single precision is not in it.
+
+    Raises UnsupportedLayer naming a layer or operation that no bound covers, ExportError if the network is not the
+    module, and what `plain_copy` raises.
     """
     input_shape = tuple(int(n) for n in input_shape)
-    double = _double_copy(module)
-    _expect_finite(double)
-    inputs = torch.zeros(2, *input_shape, dtype=torch.float64)
+    double = plain_copy(module, input_shape)
     with torch.no_grad():
-        try:
-            double(inputs)
-        except Exception as error:  # torch and the user's forward raise anything
-            raise DataError(
-                f"{type(module).__name__} does not take an input of shape {input_shape}: {first_line(error)}"
-            ) from error
+        inputs = torch.zeros(2, *input_shape, dtype=torch.float64)
         network = Network(_read_layers(trace(double), inputs), input_shape)
-        expect_agreement(network.input_shape, partial(operators.forward, network), double)
+        expect_agreement(network.input_shape, partial(_values, network), double)
     return network
-
-
-def _double_copy(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module).to("cpu", torch.float64).eval()
-    except Exception as error:  # __deepcopy__ and hooks are the user's
-        raise ExportError(
-            f"{type(module).__name__} cannot be copied to float64 ({first_line(error)}); remove weight hooks and "
-            "initialise lazy layers first"
-        ) from error
-
-
-def _expect_finite(module: nn.Module) -> None:
-    for key, value in module.state_dict().items():
-        if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
-            layer, _, tensor = key.rpartition(".")
-            raise DataError(
-                f"{layer or type(module).__name__}: its {tensor} holds NaN or infinite values; train or fetch the "
-                "weights again"
-            )
 
 
 def _read_layers(traced: fx.GraphModule, inputs: torch.Tensor) -> tuple[Layer, ...]:
@@ -103,20 +84,42 @@ def _read_layers(traced: fx.GraphModule, inputs: torch.Tensor) -> tuple[Layer, .
     return tuple(layers)
 
 
-def expect_agreement(input_shape: Shape, forward: Callable[[Array], Array], module: nn.Module) -> None:
-    """Raise ExportError unless the exported network's `forward` and the module give the same outputs.
+def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[Array]], module: nn.Module) -> None:
+    """Raise ExportError unless the exported network and the module give the same outputs.
 
-    They are tried on seeded normal inputs of several scales, two at a time.
+    values_of: the values of each layer of the network, the outputs last. Inputs are normal, seeded, of several scales,
+    two at a time. A scale at which some values are close to overflow or underflow says nothing; further scales are
+    tried if there is no other.
     """
     rng = np.random.default_rng(0)
-    for scale in _SCALES:
+    compared = informative = False
+    for scale in (*_SCALES, *_FURTHER_SCALES):
+        if informative and scale in _FURTHER_SCALES:
+            break
         inputs = scale * rng.standard_normal((2, *input_shape))
+        with np.errstate(all="ignore"):
+            values = values_of(inputs)
+        sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
+        if not all(size == 0 or _LEAST < size < _LARGEST for size in sizes):
+            continue
         expected = module(torch.tensor(inputs)).numpy()  # a copy, which the module may change in place
-        with np.errstate(over="ignore"):  # a saturated sigmoid
-            outputs = forward(inputs)
-        difference = np.abs(outputs - expected).max() if outputs.shape == expected.shape else np.inf
+        difference = np.abs(values[-1] - expected).max() if values[-1].shape == expected.shape else np.inf
         if not difference <= RTOL * np.abs(expected).max():
             raise ExportError(
                 f"{type(module).__name__}: the exported network differs from the module by {difference:.1e} at inputs "
-                f"of scale {scale:g}; look for hooks and for layers that change their input in place"
+                f"of scale {scale:g}; look for layers that change their input in place or keep a state"
             )
+        compared, informative = True, informative or sizes[-1] > 0
+    if not compared:
+        raise ExportError(
+            f"{type(module).__name__}: its values overflow or underflow at inputs of every scale, so that the exported "
+            "network cannot be compared with it; rescale the weights"
+        )
+
+
+def _values(network: Network, inputs: Array) -> list[Array]:
+    """Inputs, and the values of each layer."""
+    values = [np.asarray(inputs, dtype=np.float64)]
+    for layer in network.layers:
+        values.append(operators.apply(layer, values[-1]))
+    return values

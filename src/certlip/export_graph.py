@@ -10,6 +10,7 @@ from certlip.errors import ExportError, UnsupportedLayer
 from certlip.export import expect_agreement
 from certlip.graph import Node, walk
 from certlip.network import Array, Network, Shape
+from certlip.plain import plain_copy
 
 _SUMS = ("add", "iadd", "sub", "isub")
 _SCALINGS = ("mul", "imul", "neg")
@@ -19,17 +20,18 @@ _CONCATS = ("cat", "concat")
 def export_graph(module: nn.Module, input_shape: Shape) -> Graph:
     """What `module` computes, run beside it on random inputs before it is believed.
 
-    module: float64, in eval mode; input_shape: of one example.
+    input_shape: of one example. The graph is what is bounded, as in `certlip.export.export_network`.
 
     Raises UnsupportedLayer naming a node that is none of these, or the module if the graph does not compute it;
-    DataError naming a node with numbers that are not finite.
+    DataError naming a node with numbers that are not finite, and what `plain_copy` raises.
     """
     steps: list[Step] = []
-    output = walk(module, input_shape, lambda node: steps.append(Step(node.name, node.sources, _operation(node))), 0)
+    double = plain_copy(module, input_shape)
+    output = walk(double, input_shape, lambda node: steps.append(Step(node.name, node.sources, _operation(node))), 0)
     graph = Graph(tuple(steps[:output]), input_shape)
     with torch.no_grad():
         try:
-            expect_agreement(graph.input_shape, graph.forward, module)
+            expect_agreement(graph.input_shape, graph.values, double)
         except ExportError as error:
             raise UnsupportedLayer(str(error)) from error
     return graph

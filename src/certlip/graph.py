@@ -5,8 +5,10 @@ Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1: L_k = sum_i max ||d_i g_k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from certlip.errors import UnsupportedLayer
 from certlip.network import Layer, Shape
-from certlip.rounding import add_up, multiply_up
+from certlip.plain import plain_copy
 from certlip.torch_layers import convert, refused
 from certlip.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
@@ -44,14 +46,14 @@ class Node:
             raise self.refused()
         return convert(self.name, self._module(), tuple(self.inputs[0].shape[1:]), tuple(self.output.shape[1:]))
 
-    def refused(self) -> UnsupportedLayer:
-        return refused(self.name, self.operation)
+    def refused(self, why: str = "") -> UnsupportedLayer:
+        return refused(self.name, self.operation + why)
 
 
 def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object], seed: int) -> int:
     """Call `visit` with each node whose value depends on the input, in order, as soon as it has run.
 
-    module: float64, in eval mode; seed: of the example input. Returns the output's position as in `Node.sources`.
+    module: as `plain_copy` gives it; seed: of the example input. Returns the output's position as in `Node.sources`.
     Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
     """
     traced = trace(module)
@@ -78,20 +80,32 @@ def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object],
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
     with torch.no_grad():
-        if not torch.equal(module(start), interpreter.env[sources[0]]):
-            raise refused(type(module).__name__, "a forward that its trace does not repeat")
+        expect_same(module, module(start), interpreter.env[sources[0]])
     return positions[sources[0]]
 
 
 def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
-    """L of the output, with `constants` of each node, one for each of its inputs; the rest is as in `walk`."""
-    reached = [1.0]
+    """L of the output, with `constants` of each node, one for each of its inputs; infinite where it overflows.
+
+    seed: as in `walk`. Raises what `plain_copy` and `walk` raise.
+    """
+    reached = [Fraction(1)]  # exact: products along the way may overflow or underflow
 
     def visit(node: Node) -> None:
         terms = zip(constants(node), node.sources, strict=True)
-        reached.append(add_up(multiply_up([c, reached[s]]) for c, s in terms))
+        reached.append(sum((Fraction(c) * reached[s] for c, s in terms), Fraction()))
 
-    return reached[walk(module, input_shape, visit, seed)]
+    exact = reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf
+
+
+def expect_same(module: nn.Module, outputs: Tensor, traced: Tensor) -> None:
+    """Raise UnsupportedLayer unless a module and its trace gave the same numbers, those of an overflow included."""
+    if outputs.shape != traced.shape or not torch.allclose(outputs, traced, rtol=0.0, atol=0.0, equal_nan=True):
+        raise refused(type(module).__name__, "a forward that its trace does not repeat")
 
 
 def _version(value: Any) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import operator
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from certlip import blocks
 from certlip.calibrate import load_or_calibrate
@@ -53,10 +53,10 @@ def bound(
     """
     plugin = load_method(method, module)
     checked = check_options(method, plugin, options)
-    subject = subject_of(model, input_shape, data)
     limit = Limits(threads, max_seconds, max_memory_mb)
 
     def outcome() -> Bound:
+        subject = subject_of(model, input_shape, data, plugin.INFO.takes)
         if not is_planned(plugin):
             return evaluate(subject, plugin, checked, limit, seed)
         network = subject.network()
@@ -86,8 +86,17 @@ def plan_network(
     return plan, predict(network, plan, calibration, checked.get("cores", 1))
 
 
-def subject_of(model: Network | nn.Module, input_shape: Shape | None, data: Array | None = None) -> Subject:
-    """A model in memory as a `Subject`; raises ConfigError for a torch module without `input_shape`."""
+def subject_of(
+    model: Network | nn.Module,
+    input_shape: Shape | None,
+    data: Array | None = None,
+    takes: Literal["network", "module"] = "network",
+) -> Subject:
+    """A model in memory as a `Subject`, a torch module converted here, since it may not survive the way elsewhere.
+
+    takes: the form that will be asked for, as in `MethodInfo`. Raises ConfigError for what is neither network nor
+    module, or a module without `input_shape`; and what `export_network` or `plain_copy` raises.
+    """
     if isinstance(model, Network):
         network = model
 
@@ -97,13 +106,26 @@ def subject_of(model: Network | nn.Module, input_shape: Shape | None, data: Arra
             return to_torch(network), network.input_shape
 
         return Subject(lambda: network, as_module, lambda: data)
+
+    from certlip.export import export_network
+    from certlip.plain import expect_module, plain_copy
+    from certlip.portable import PortableModule
+
+    expect_module(model)
+    shape = _checked(input_shape)
+    if takes == "network":
+        return subject_of(export_network(model, shape), None, data)
+    portable = PortableModule(plain_copy(model, shape), shape)
+    return Subject(lambda: export_network(*portable()), portable, lambda: data)
+
+
+def _checked(input_shape: Shape | None) -> Shape:
     if input_shape is None:
         raise ConfigError("input_shape is needed to bound a torch module: give it without the batch axis")
-    shape = tuple(input_shape)
-
-    def as_network() -> Network:
-        from certlip.export import export_network
-
-        return export_network(model, shape)
-
-    return Subject(as_network, lambda: (copy.deepcopy(model).double().eval(), shape), lambda: data)
+    try:
+        shape = tuple(map(operator.index, input_shape))
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"input_shape {input_shape!r} is not a shape: give positive integers, without the batch axis")
+    return shape

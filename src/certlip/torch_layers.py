@@ -19,6 +19,9 @@ DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 RESHAPES = ("flatten", "view", "reshape", "squeeze", "contiguous")
 
+TENSORS = (torch.Tensor, nn.Parameter)
+"""Classes of tensors whose arithmetic is torch's own."""
+
 
 class Abs(nn.Module):
     """Elementwise absolute value."""
@@ -30,9 +33,10 @@ class Abs(nn.Module):
 def convert(name: str, module: nn.Module, shape: Shape, output_shape: Shape) -> list[Layer]:
     """The layers that compute `module` in eval mode; batch normalisation is written as a layer of its own.
 
-    shape, output_shape: of one example, as torch computes them. Raises UnsupportedLayer where there is no such layer.
+    shape, output_shape: of one example, as torch computes them. Raises UnsupportedLayer where there is no such layer:
+    of a subclass nothing is known.
     """
-    converter = next((c for kind, c in _CONVERTERS.items() if isinstance(module, kind)), None)
+    converter = _CONVERTERS.get(type(module))
     if converter is None:
         raise refused(name, type(module).__name__)
     layers = converter(name, module, shape, output_shape)
@@ -228,11 +232,11 @@ def _leaky_relu(name: str, module: Any, shape: Shape, output_shape: Shape) -> li
     return [Activation(name, "leaky_relu", float(module.negative_slope))]
 
 
-_CONVERTERS: dict[Any, Callable[[str, Any, Shape, Shape], list[Layer]]] = {
-    DROPPED: lambda name, module, shape, output_shape: [],
+_CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer]]] = {
+    **dict.fromkeys(DROPPED, lambda name, module, shape, output_shape: []),
     nn.Conv2d: _conv,
     nn.Linear: _dense,
-    BATCH_NORMS: _batch_norm,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
     nn.MaxPool2d: _max_pool,

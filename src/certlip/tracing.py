@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from certlip.errors import UnsupportedLayer
-from certlip.torch_layers import RESHAPES, as_module, refused
+from certlip.limits import is_out_of_memory
+from certlip.torch_layers import RESHAPES, TENSORS, as_module, refused
 
 METADATA = (int, torch.Size, torch.dtype, torch.device)
 """What forward may read off a tensor without depending on its values."""
@@ -31,8 +34,19 @@ class _Tracer(fx.Tracer):
             raise refused(name, type(m).__name__) from error
 
 
+class Traced(fx.GraphModule):
+    """A trace that can go to another process: its layers and tensors, and the names of its nodes as they are here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        targets = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
+        graph = copy.deepcopy(self.graph)  # this one leads back here
+        return Traced, ({t: attrgetter(t)(self) for t in targets}, graph, type(self).__name__)
+
+
 def trace(module: nn.Module) -> fx.GraphModule:
     """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace."""
+    if isinstance(module, Traced):
+        return module
     try:
         graph = _Tracer().trace(module)
     except UnsupportedLayer:
@@ -40,17 +54,21 @@ def trace(module: nn.Module) -> fx.GraphModule:
     except Exception as error:  # as above
         kind = type(module).__name__
         raise refused(kind, f"a forward that torch.fx cannot trace ({first_line(error)})") from error
-    traced = fx.GraphModule(module, graph)
+    traced = Traced(module, graph, type(module).__name__)
     traced.graph.eliminate_dead_code()
     return traced
 
 
 def run_node(interpreter: fx.Interpreter, node: fx.Node) -> Any:
-    """The value of one node; raises UnsupportedLayer naming it where its trace does not run."""
+    """The value of one node; raises UnsupportedLayer naming it where its trace does not run or is no real tensor."""
     try:
-        return interpreter.run_node(node)
+        value = interpreter.run_node(node)
     except Exception as error:  # the module itself ran: its trace has frozen something that depends on values
         raise refused(qualified_name(node), f"{operation_of(node)} ({first_line(error)})") from error
+    if isinstance(value, torch.Tensor) and (value.is_complex() or type(value) not in TENSORS):
+        what = "complex numbers" if value.is_complex() else f"tensors of class {type(value).__name__}"
+        raise refused(qualified_name(node), f"{operation_of(node)} of {what}")
+    return value
 
 
 def module_of(node: fx.Node, interpreter: fx.Interpreter) -> nn.Module:
@@ -78,13 +96,15 @@ def qualified_name(node: fx.Node) -> str:
 
 
 def operation_of(node: fx.Node) -> str:
-    """Kind of the module that a node calls, or name of its function or method."""
+    """Kind of the module that a node calls, or name of its function or method, with its module if it is not torch's."""
     match node.op, _caller(node):
         case "call_module", (_, kind):
             return kind.__name__
         case "call_method", _:
             return str(node.target).removesuffix("_")  # relu_ is relu in place
-    return getattr(node.target, "__name__", str(node.target))
+    name = getattr(node.target, "__name__", str(node.target))
+    home = getattr(node.target, "__module__", None) or "torch"
+    return name if home.partition(".")[0] in ("torch", "_operator", "builtins", "math") else f"{home}.{name}"
 
 
 def _caller(node: fx.Node) -> tuple[str, type] | None:
@@ -94,5 +114,7 @@ def _caller(node: fx.Node) -> tuple[str, type] | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What fits into a sentence of an error message."""
+    """What fits into a sentence of an error message; for want of memory, which is no fault of the module, raises it."""
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        raise error
     return str(error).strip().split("\n")[0]

@@ -120,7 +120,7 @@ def _graph_flaw(certificate: GraphCertificate) -> str:
 def _upper_flaw(certificate: UpperCertificate) -> str:
     position = 0
     for segment in certificate.segments:
-        if segment.first != position or segment.last <= segment.first:
+        if segment.first != position or segment.last < segment.first:
             return f"the segments do not follow each other at layer {position}"
         position = segment.last
         try:

@@ -104,6 +104,7 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
         for key, value in state_dict.items()
         if key in own and value.shape != own[key].shape
     ]
+    complaints += [f"{key!r} is complex" for key, value in state_dict.items() if value.is_complex()]
     if complaints:
         more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
         raise DataError(

@@ -48,12 +48,13 @@ def build(entry: Mapping[str, Any] | Network) -> nn.Module:
 
 
 def load_module(entry: Mapping[str, Any], weights: str | Path) -> tuple[nn.Module, Shape]:
-    """The torch module of an entry with the weights of a .pt file, float64, in eval mode, and its input's shape."""
+    """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape."""
+    from certlip.plain import plain_copy
     from certlip.weights import load_into, load_weights
 
-    module = build(entry)
+    module, shape = build(entry), _input_shape(entry)
     load_into(module, load_weights(weights))
-    return module.double().eval(), _input_shape(entry)
+    return plain_copy(module, shape), shape
 
 
 def load_images(paths: Sequence[str], entry: Mapping[str, Any] | Network) -> Images | None:

@@ -234,8 +234,119 @@ def test_certified_variant_refuses_by_name_what_a_graph_does_not_describe(functi
 
 
 def test_certified_variant_refuses_a_module_that_its_graph_does_not_repeat() -> None:
-    """The trace runs the hook, what is read off it does not."""
-    module = seeded(Graph(lambda m, x: x + m.a(x)))
-    module.a.register_forward_hook(lambda layer, args, output: 5 * output)
+    """Its factor is the number of examples, which is one where the graph is read off."""
+    module = seeded(Graph(lambda m, x: x + m.a(x) * x.shape[0]))
     with pytest.raises(UnsupportedLayer, match=r"Graph: .* differs from the module"):
         autolip.bound(module, (4,), certified=True)
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x: torch.Tensor) -> torch.Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+
+@torch.fx.wrap
+def straight_through(x: torch.Tensor) -> torch.Tensor:
+    return Straight.apply(x)
+
+
+@torch.fx.wrap
+def half_detached(x: torch.Tensor) -> torch.Tensor:
+    return x + 2 * x.detach()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x.detach(), "detach"),
+        (lambda x: x + x.sign(), "sign"),
+        (torch.floor, "floor"),
+        (torch.ceil, "ceil"),
+        (torch.trunc, "trunc"),
+        (torch.frac, "frac"),
+        (torch.round, "round"),
+        (lambda x: torch.round(x, decimals=-5), "round"),
+        (lambda x: torch.fmod(x, 1e5), "fmod"),
+        (lambda x: x % 1e5, "mod"),
+        (lambda x: x // 2, "floordiv"),
+        (lambda x: torch.heaviside(x, torch.zeros(1, dtype=torch.float64)), "heaviside"),
+        (lambda x: x * (x > 5000), "gt"),
+        (lambda x: (x < 0).double(), "lt"),
+        (lambda x: x.argmax(dim=1), "argmax"),
+        (F.hardshrink, "hardshrink"),
+        (lambda x: F.hardshrink(x, 1e5), "hardshrink"),
+        (lambda x: F.threshold(x, 1e5, 20.0), "threshold"),
+        (lambda x: F.threshold_(1.0 * x, 1e5, 20.0), "threshold_"),
+        (lambda x: F.dropout(x, training=True), "dropout"),
+        (lambda x: F.rrelu(x, training=True), "rrelu"),
+        (lambda x: torch.bernoulli(x.sigmoid()), "bernoulli"),
+        (lambda x: x + torch.randn_like(x), "randn_like"),
+        (lambda x: x.half().double(), "half"),
+        (lambda x: straight_through(x), "straight_through"),
+        (lambda x: half_detached(x), "half_detached"),
+    ],
+)
+def test_what_a_derivative_does_not_describe_is_refused_by_name(function, name: str) -> None:
+    for layer in (nn.Identity(), nn.Linear(4, 4), nn.Linear(4, 5000)):
+        module = seeded(nn.Sequential(layer, Calls(function)))
+        with pytest.raises(UnsupportedLayer, match=rf"{name}\S*: no bound for \S*{name}"):
+            autolip.bound(module, (4,))
+
+
+class Calls(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        (torch.nan_to_num, 1.0),
+        (F.hardswish, 1.5),
+        (F.softshrink, 1.0),
+        (lambda x: x.clamp(-1, 1), 1.0),
+        (lambda x: torch.tanh(1000 * x), 1000.0),
+        (lambda x: x + torch.zeros_like(x), 1.0),
+        (lambda x: F.rrelu(x), 1.0),
+        (torch.sin, 1.0),
+    ],
+)
+def test_steep_or_kinked_functions_without_jumps_keep_their_slope(function, slope: float) -> None:
+    assert autolip.bound(Calls(function), (4,)).value == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [-990, -400, -200, 200, 300, 500, 990])
+def test_the_estimate_of_a_network_times_a_power_of_two_is_that_times_the_estimate(exponent: int) -> None:
+    def estimate(*exponents: int) -> float:
+        module = seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 2)))
+        with torch.no_grad():
+            for layer, e in zip(module[::2], exponents, strict=True):
+                layer.weight.mul_(2.0**e)
+                layer.bias.zero_()
+        return autolip.bound(module, (4,)).value
+
+    once = estimate(0, 0, 0)
+    assert once > 0
+    assert estimate(0, 0, exponent) == math.ldexp(once, exponent)
+    assert estimate(exponent, 0, 0) == math.ldexp(once, exponent)
+    # the product overflows or underflows on its way
+    assert estimate(exponent, exponent, -exponent) == math.ldexp(once, exponent)
+
+
+def test_an_estimate_that_overflows_is_a_row_that_says_so() -> None:
+    module = seeded(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1e200)
+    record = certlip.bound(module, (4,), "autolip")
+    assert record.status == "not_certified"
+    assert "overflows" in record.reason

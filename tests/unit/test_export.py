@@ -331,11 +331,63 @@ def test_input_shape_that_does_not_fit_is_one_sentence():
     assert "\n" not in str(error.value)
 
 
-def test_module_that_is_more_than_its_layers_fails_the_export():
-    module = nn.Sequential(nn.Conv2d(3, 2, 3))
-    module[0].register_forward_hook(lambda module, inputs, output: output * (1 + 1e-9))
+def test_module_that_is_more_than_its_trace_fails_the_export():
+    class Lost(nn.Conv2d):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            outputs.mul_(1 + 1e-9)  # nothing reads it by the name of its result
+            return outputs
+
     with pytest.raises(ExportError, match="differs from the module"):
-        export_network(module, IMAGE)
+        export_network(nn.Sequential(Lost(3, 2, 3)), IMAGE)
+
+
+def scaled(*factors, lost=1.0):
+    """Dense layers and ReLUs; lost: a factor of the last one that its trace does not have."""
+
+    class Lost(nn.Linear):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            outputs.mul_(lost)
+            return outputs
+
+    torch.manual_seed(0)
+    modules = []
+    for factor in factors:
+        layer = Lost(16, 16, bias=False).double()
+        with torch.no_grad():
+            layer.weight.mul_(factor)
+        modules += [layer, nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+EXTREME = [
+    (1e-300,),
+    (1e300,),
+    (1e-300, 1e300),
+    (1e300, 1e-300),
+    (1e200, 1e200),
+    (1e200, 1e200, 1e-200),
+    (1e-200, 1e-200, 1e300),
+    (1e78, 1e78, 1e78, 1e78, 1e78),
+]
+
+
+@pytest.mark.parametrize("factors", EXTREME)
+def test_weights_of_any_exponent_are_exported_and_still_compared(factors):
+    layers = export_network(scaled(*factors), (16,)).layers
+    assert [float(np.abs(a.weight).max()) for a in layers[::2]] == [
+        float(layer.weight.detach().abs().max()) for layer in scaled(*factors)[::2]
+    ]
+    with pytest.raises(ExportError, match="differs from the module"):
+        export_network(scaled(*factors, lost=1.001), (16,))
+
+
+def test_a_network_whose_values_overflow_at_every_scale_says_so():
+    module = nn.Sequential(scaled(1.0), scaled(1e300))
+    module[0][0].bias = nn.Parameter(torch.full((16,), 1e10, dtype=torch.float64))
+    with pytest.raises(ExportError, match="overflow or underflow at inputs of every scale"):
+        export_network(module, (16,))
 
 
 @pytest.mark.parametrize("first", [nn.Flatten(), nn.Conv2d(3, 2, 3)], ids=["input", "feature map"])

@@ -12,6 +12,7 @@ run beside the module before it was believed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from pydantic import PositiveInt
 
 from certlip import norms
 from certlip.certificate import GraphCertificate, UpperCertificate
-from certlip.errors import UnsupportedLayer
+from certlip.errors import NotCertified, UnsupportedLayer
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Activation, MaxPool, Network, Shape
 from certlip.record import Kind
@@ -44,15 +45,20 @@ def bound(
     """The constant of the graph's output.
 
     n_iter: steps of the power method, for each input of each affine node; certified: certified layer constants instead.
-    Raises UnsupportedLayer naming a node that is neither affine nor elementwise nor a known layer.
+    Raises UnsupportedLayer naming a node that is neither affine nor elementwise nor a known layer, or whose derivative
+    does not describe it; NotCertified if the constant overflows.
     """
     from certlip.graph import lipschitz
 
     if certified:
-        return _certified(module, input_shape)
-    estimate = _Estimate(n_iter, seed)
-    value = lipschitz(module, input_shape, estimate, seed)
-    return Bound(value, details={"n_iter": n_iter, "seed": seed, "sampled_slopes": estimate.sampled_slopes})
+        result = _certified(module, input_shape)
+    else:
+        estimate = _Estimate(n_iter, seed)
+        value = lipschitz(module, input_shape, estimate, seed)
+        result = Bound(value, details={"n_iter": n_iter, "seed": seed, "sampled_slopes": estimate.sampled_slopes})
+    if not math.isfinite(result.value):
+        raise NotCertified("the product of the constants along the graph overflows; rescale the weights")
+    return result
 
 
 def _certified(module: nn.Module, input_shape: Shape) -> Bound:
@@ -80,10 +86,21 @@ class _Estimate:
         self.sampled_slopes: dict[str, float] = {}
 
     def __call__(self, node: Node) -> Sequence[float]:
+        from certlip.tracing import first_line
+
+        try:
+            return self._constants(node)
+        except UnsupportedLayer:
+            raise
+        except RuntimeError as error:  # torch's, where a function has no derivative or takes no samples
+            raise node.refused(f" ({first_line(error)})") from error
+
+    def _constants(self, node: Node) -> Sequence[float]:
         from certlip import node_norms
 
         if (known := _closed_form(node)) is not None:
             return [known]
+        node_norms.expect_derivative(node)
         if node_norms.is_affine(node):
             return [node_norms.power_method(node, i, self.n_iter, self.seed) for i in range(len(node.inputs))]
         if (slope := node_norms.sampled_slope(node)) is not None:
