@@ -29,7 +29,7 @@ from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-FLOOR = 1e-9
+FLOOR = 1e-5
 """Share of its root mean square below which no norm falls: quotients of smaller numbers are noise."""
 
 
