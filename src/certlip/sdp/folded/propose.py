@@ -28,6 +28,8 @@ RESERVE = 3.0
 OPENINGS = (0.1, 1.0, 10.0, 100.0)
 """Shares of rtol given up for strict feasibility: optimal multipliers may lie on the boundary. The first is enough
 unless the ascent has converged and the gap is still open: then all are tried in turn."""
+NEGLIGIBLE = 0.1
+"""A gap up to this share of rtol is not made smaller. One between this and rtol is, as long as a round halves it."""
 LEAST_SHARE = 1e-9
 """Share of an equal metric in every metric: an input that moves nothing needs a positive entry all the same."""
 
@@ -54,7 +56,7 @@ class Found:
 
 
 def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: float | None = None) -> Found:
-    """The best point of at most `MAX_ROUNDS` rounds."""
+    """The best point of at most `MAX_ROUNDS` rounds; one within rtol is improved as long as that is cheap."""
     import torch
 
     n_threads = torch.get_num_threads()
@@ -90,7 +92,7 @@ def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> 
                 if best.gap <= rtol:
                     break
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
-        if late or best.gap <= rtol:
+        if late or best.gap <= NEGLIGIBLE * rtol or gap / 2 < best.gap <= rtol:
             return replace(best, status="time_limit" if late else "ok")
         if progress <= 0.01 * rtol and best.gap > gap / 2 and ascent.rank < MAX_RANK:
             ascent.widen()
