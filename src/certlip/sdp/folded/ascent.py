@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOOR = 1e-5
-"""Share of its root mean square below which no norm falls. What plays no part in the optimum stays at this floor, and its
-metrics and multipliers are read there: so it is far above `VANISHED`, and its square, lost in the dual value, is small."""
+"""Share of its root mean square below which no norm falls. What plays no part in the optimum stays there, and so do the
+norms that its metrics and multipliers are read from: far above `VANISHED`. The dual value loses the square of it."""
 
 
 class Level:

@@ -17,6 +17,7 @@ from certlip.sdp.certify import smallest_rho
 from certlip.sdp.folded.ascent import Ascent
 from certlip.sdp.folded.problem import Stage
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.threads import by_size
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _rounds(stages, rtol, max_seconds)
+        with by_size(*(block.lmi for stage in stages for block in stage.blocks)):
+            return _rounds(stages, rtol, max_seconds)
     finally:
         torch.set_num_threads(n_threads)
 
