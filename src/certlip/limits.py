@@ -182,14 +182,14 @@ def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> M
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (_held() + int(limit.max_memory_mb * 2**20), hard))
         _forget_peak()
-    with _thread_pools(len(sys.modules)).limit(limits=limit.threads):
+    with thread_pools(len(sys.modules)).limit(limits=limit.threads):
         begin = time.perf_counter()
         value = function(*arguments)
         return Measured(value, time.perf_counter() - begin, peak_mb())
 
 
 @lru_cache(1)
-def _thread_pools(n_modules: int) -> ThreadpoolController:
+def thread_pools(n_modules: int) -> ThreadpoolController:
     """Those of the libraries that so many imports have loaded: to look for them takes longer than to set them."""
     from threadpoolctl import ThreadpoolController
 

@@ -18,6 +18,7 @@ from certlip.sdp import Certified, certify_proposal, reduce
 from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
+from certlip.sdp.threads import by_size
 
 LARGEST_DENSE = 3000
 """Above this order the eigenvalues of a dense matrix take minutes, and are not computed."""
@@ -103,8 +104,10 @@ def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any
 def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> tuple[Proposal, Certified, float, float]:
     _, adapter = adapters.choose(solver, lmi.order)
     begin = time.perf_counter()
-    reduced, factors = reduce(lmi)
+    with by_size(lmi):
+        reduced, factors = reduce(lmi)
     proposal = adapter.solve(reduced, rtol=rtol, threads=limit.threads, max_seconds=limit.max_seconds)
     solved = time.perf_counter()
-    certified = certify_proposal(lmi, proposal, factors)
+    with by_size(lmi):
+        certified = certify_proposal(lmi, proposal, factors)
     return proposal, certified, solved - begin, time.perf_counter() - solved

@@ -18,6 +18,7 @@ from certlip.progress import bar
 from certlip.sdp import solvers
 from certlip.sdp.certify import Certified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.threads import by_size
 
 __all__ = [
     "Lmi",
@@ -98,7 +99,8 @@ def solve_lmi(
     """Certified solution of an `Lmi` with any fixed metrics; see `solve`."""
     name, adapter = solvers.choose(solver, lmi.order)
     begin = time.perf_counter()
-    reduced, factors = reduce(lmi)
+    with by_size(lmi):
+        reduced, factors = reduce(lmi)
     needed = adapter.memory_mb(reduced)
     if max_memory_mb is not None and needed > max_memory_mb:
         raise LimitExceeded(
@@ -108,7 +110,8 @@ def solve_lmi(
         )
     left = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
     proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=left, **options)
-    certified = certify_proposal(lmi, proposal, factors)
+    with by_size(lmi):
+        certified = certify_proposal(lmi, proposal, factors)
     return Solution(
         bound=certified.bound,
         rho=certified.rho,

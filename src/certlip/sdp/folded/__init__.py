@@ -22,6 +22,7 @@ from certlip.sdp.folded.propose import Point, ascend, backwards, top
 from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.metric import CertifiedMetric, absorb
 from certlip.sdp.structured.rows import RANK
+from certlip.sdp.threads import by_size
 
 __all__ = ["Block", "Folded", "Stage", "solve_folded"]
 
@@ -83,7 +84,8 @@ def solve_folded(
             else LimitExceeded("time_limit", f"no feasible metrics within {max_seconds:g} s")
         )
     point = min(points, key=lambda p: top(stages, p))
-    blocks = _certified(stages, point)
+    with by_size(*(block.lmi for stage in stages for block in stage.blocks)):
+        blocks = _certified(stages, point)
     return Folded(
         blocks=blocks,
         value=float(stages[0].load([b.metric for b in blocks[0]]).max()),

@@ -29,8 +29,9 @@ from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-FLOOR = 1e-9
-"""Share of its root mean square below which no norm falls: quotients of smaller numbers are noise."""
+FLOOR = 1e-5
+"""Share of its root mean square below which no norm falls. What plays no part in the optimum stays there, and so do the
+norms that its metrics and multipliers are read from: far above `VANISHED`. The dual value loses the square of it."""
 
 
 class Level:

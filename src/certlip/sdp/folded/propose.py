@@ -17,6 +17,7 @@ from certlip.sdp.certify import smallest_rho
 from certlip.sdp.folded.ascent import Ascent
 from certlip.sdp.folded.problem import Stage
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.threads import by_size
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ RESERVE = 3.0
 OPENINGS = (0.1, 1.0, 10.0, 100.0)
 """Shares of rtol given up for strict feasibility: optimal multipliers may lie on the boundary. The first is enough
 unless the ascent has converged and the gap is still open: then all are tried in turn."""
+NEGLIGIBLE = 0.1
+"""A gap up to this share of rtol is not made smaller. One between this and rtol is, as long as a round halves it."""
 LEAST_SHARE = 1e-9
 """Share of an equal metric in every metric: an input that moves nothing needs a positive entry all the same."""
 
@@ -54,13 +57,14 @@ class Found:
 
 
 def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: float | None = None) -> Found:
-    """The best point of at most `MAX_ROUNDS` rounds."""
+    """The best point of at most `MAX_ROUNDS` rounds; one within rtol is improved as long as that is cheap."""
     import torch
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _rounds(stages, rtol, max_seconds)
+        with by_size(*(block.lmi for stage in stages for block in stage.blocks)):
+            return _rounds(stages, rtol, max_seconds)
     finally:
         torch.set_num_threads(n_threads)
 
@@ -90,7 +94,7 @@ def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> 
                 if best.gap <= rtol:
                     break
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
-        if late or best.gap <= rtol:
+        if late or best.gap <= NEGLIGIBLE * rtol or gap / 2 < best.gap <= rtol:
             return replace(best, status="time_limit" if late else "ok")
         if progress <= 0.01 * rtol and best.gap > gap / 2 and ascent.rank < MAX_RANK:
             ascent.widen()

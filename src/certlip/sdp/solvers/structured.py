@@ -20,6 +20,7 @@ from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing
 from certlip.sdp.structured.neurons import Neurons
+from certlip.sdp.threads import by_size
 
 if TYPE_CHECKING:
     from certlip.sdp.structured.outcome import Outcome
@@ -84,7 +85,7 @@ def solve(
     torch.set_num_threads(threads)
     try:
         problem = Problem(neurons.weights, neurons.slopes, device)
-        with _logged(verbose):
+        with _logged(verbose), by_size(lmi):
             left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
             outcome = _solve(problem, neurons, rtol, left)
     finally:
