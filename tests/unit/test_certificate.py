@@ -348,8 +348,18 @@ def test_blocks_of_another_network_or_plan_are_not_merged(tmp_path: Path) -> Non
         blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [path])
 
 
-def test_an_empty_share_of_blocks_is_a_file_too(tmp_path: Path) -> None:
+def test_an_empty_share_of_blocks_is_a_file_that_proves_nothing(tmp_path: Path) -> None:
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
     blocks.save_solved(tmp_path / "b.npz", None, plan, [])
-    assert certlip.verify(tmp_path / "b.npz").ok
     assert blocks.load_solved(tmp_path / "b.npz") == (None, plan, [])
+    verification = certlip.verify(tmp_path / "b.npz")
+    assert not verification
+    assert "proves nothing" in verification.reason
+
+
+def test_blocks_of_no_network_are_refused(tmp_path: Path) -> None:
+    path = solved_file(tmp_path / "b.npz")
+    header, arrays = read_npz(path)
+    write_npz(path, {**header, "network": {}, "sha256": None}, arrays)
+    with pytest.raises(DataError, match="blocks of no network"):
+        certlip.verify(path)
