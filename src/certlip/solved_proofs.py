@@ -75,6 +75,8 @@ def plan_flaw(network: Network, plan: Plan) -> str:
             windows = [window for block in segment.blocks for window in block.windows]
             if segment.blocks and (flaw := tiling_flaw(part, windows) or _patches_flaw(part, segment)):
                 return f"segment {number}: {flaw}"
+            if windows not in ([], [None]) and segment.grid == (1, 1) and plan.merge in ("weighted", "folded"):
+                return f"segment {number}: it has patches but no grid"
     except CertlipError as error:
         return str(error)
     return "" if position == len(network.layers) else "its segments do not reach the last layer"
