@@ -1,7 +1,7 @@
 """Forged certificates: whatever is changed, what verification accepts is true, and what it refuses it says in one
 sentence. The kinds of forgery are in tests/forgeries.py.
 
-Five networks here, fifty new ones with ``make nightly``.
+Two networks here, twenty new ones with ``make nightly``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from certlip.errors import CertlipError
 from certlip.files import read_npz, write_npz
 from certlip.methods import load
 from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.verify import Verification
 
 NIGHTLY = settings().max_examples > 100
-SEEDS = [int(s) for s in np.random.default_rng().integers(2**31, size=50)] if NIGHTLY else range(5)
+SEEDS = [int(s) for s in np.random.default_rng().integers(2**31, size=20)] if NIGHTLY else [0, 1]
 
 PLANNED = {
     "sum": {"grid": (2, 1), "merge": "sum"},
@@ -111,9 +112,7 @@ def accepts_only_what_is_true(path: Path, which: tuple[int, str, str]) -> bool:
     try:
         verification = certlip.verify(path)
     except CertlipError as error:
-        assert str(error), which
-        assert "\n" not in str(error), which
-        return False
+        verification = Verification(False, None, str(error))
     if not verification:
         assert verification.reason, which
         assert "\n" not in verification.reason, which
@@ -172,6 +171,5 @@ def attained(network: Network) -> float:
 
 def most(network: Network) -> float:
     """A number that the constant of the network is known not to exceed."""
-    return min(
-        float(value) for m in ("product", "lipsdp") if (value := certlip.bound(network, method=m).value) is not None
-    )
+    values = [certlip.bound(network, method=method).value for method in ("product", "lipsdp")]
+    return min((value for value in values if value is not None), default=math.inf)
