@@ -12,24 +12,22 @@ from typing import Any
 import joblib
 
 from certlip import norms
-from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
-from certlip.chain import Chain, linear_groups
+from certlip.certificate import UpperCertificate, constants_proof
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import code_of
 from certlip.lanes import Lane, batches
 from certlip.limits import Limits
-from certlip.merge import hand_on, merge_blocks
 from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
-from certlip.partition.window import restrict
 from certlip.progress import bar
 from certlip.record import Status
-from certlip.rounding import multiply_up, sqrt_up
+from certlip.rounding import multiply_up
 from certlip.solved import SolvedBlock, from_arrays, to_arrays
 from certlip.solved_cache import SolvedCache
+from certlip.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
 
 
 def make_plan(
@@ -91,9 +89,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     begin = time.perf_counter()
     by_place = {(s.segment, s.block): s for s in solved if not s.chained}
     chained = {(s.segment, s.block): s for s in solved if s.chained}
-    planned = [place for job in plan.jobs for place in job.places]
-    if missing := len(planned) - len(by_place) - len(chained):
-        raise DataError(f"{missing} of {len(planned)} blocks are not solved; run solve_blocks again")
+    planned = _places(plan)
+    if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
+        raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
     notes = [f"layers {s.layers[0]} to {s.layers[-1]}: {s.note}" for s in plan.segments if s.note]
     notes += [s.reason for s in solved if s.status == Status.OK and s.reason]
     proofs = []
@@ -108,7 +106,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
             candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
         if blocks and not failed:
             merged = metric_proof(network, plan, [index], by_place) if plan.merges_metrics(index) else None
-            candidates.append(merged or _merged_proof(part, plan, index, blocks))
+            candidates.append(merged or merged_proof(part, plan, index, blocks))
         best = min(candidates, key=lambda proof: proof.constant)
         if blocks and best.rule == "constants":
             why = failed[0].reason if failed else "its programs give no better one"
@@ -128,40 +126,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
 
 
-def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedBlock]) -> SegmentProof:
-    segment = plan.segments[index]
-    planned = list(zip(segment.blocks, blocks, strict=True))
-    rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
-    windows = [field for block, _ in planned for field in block.fields]
-    side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    patch, _ = restrict(part, segment.blocks[0].windows[0])
-    constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
-    proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
-    return SegmentProof(
-        segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs
-    )
-
-
-def metric_proof(network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]) -> SegmentProof:
-    """The proof of a run of segments, each a stage, whose blocks all have metrics."""
-    segments = [plan.segments[index] for index in run]
-    proofs = []
-    for stage, (index, segment) in enumerate(zip(run, segments, strict=True)):
-        for number, block in enumerate(segment.blocks):
-            found = solved[index, number]
-            proofs.append(BlockProof(block.windows, found.rho or 0.0, found.multipliers, found.metric, stage))
-    first = network.segment(segments[0].first, segments[0].last)
-    fields = [field for block in segments[0].blocks for field in block.fields]
-    metrics = [p.metric for p in proofs if p.stage == 0 for _ in p.windows if p.metric is not None]
-    load = hand_on(metrics, fields, linear_groups(first)[2], first.input_shape)
-    return SegmentProof(
-        segments[0].first,
-        segments[-1].last,
-        "metric",
-        sqrt_up(float(load.max())),
-        blocks=tuple(proofs),
-        cuts=tuple(segment.first for segment in segments[1:]),
-    )
+def _places(plan: Plan) -> set[tuple[Place, bool]]:
+    """Place of each block that is to be solved, and whether as one of a chain."""
+    return {(place, job.chained) for job in plan.jobs for place in job.places}
 
 
 def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
@@ -200,22 +167,31 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
         solved = from_arrays(header["solved"], arrays)
         plan = Plan.model_validate(header["plan"])
-        if not {(s.segment, s.block) for s in solved} <= set(plan.blocks):
+        if not {((s.segment, s.block), s.chained) for s in solved} <= _places(plan):
             raise ValueError("a block that is not in the plan")
+        if solved and network is None:
+            raise ValueError("blocks of no network")
         return network, plan, solved
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = " ".join(repr(error).split())
         raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
 
 
 def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:
-    """`merge_plan` of files; raises DataError where solved blocks belong to another network or plan."""
+    """`merge_plan` of files, which are not believed: every solved block is proved before it is merged.
+
+    Raises DataError naming the file that belongs to another network or plan, or does not prove what it claims.
+    """
     planned = Plan.load(plan)
     blocks: list[SolvedBlock] = []
     loaded = Network.load(network)
+    if flaw := plan_flaw(loaded, planned):
+        raise DataError(f"{plan} is no plan of {network} ({flaw}); delete it and run again")
     for path in solved:
         of_network, of_plan, found = load_solved(path)
         if of_plan != planned or (of_network is not None and of_network.sha256 != loaded.sha256):
             raise DataError(f"{path} belongs to another network or plan; delete it and run again")
+        if flaw := solved_flaw(loaded, planned, found):
+            raise DataError(f"{path} does not prove what it claims ({flaw}); delete it and run again")
         blocks += found
     return merge_plan(loaded, planned, blocks)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from certlip.computation_graph import Graph
 from certlip.errors import DataError
-from certlip.files import read_npz, write_npz
+from certlip.files import floats, number, read_npz, text, whole, write_npz
 from certlip.network import Array, Network
 from certlip.partition.window import Window
 from certlip.rounding import multiply_up
@@ -179,14 +177,14 @@ def load(path: str | Path) -> Certificate:
         if network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
         if isinstance(network, Graph):
-            return GraphCertificate(network, tuple(tuple(map(float, c)) for c in header["constants"]))
+            return GraphCertificate(network, tuple(tuple(map(number, c)) for c in header["constants"]))
         if header["certificate"] == "lower":
-            point, direction = (np.asarray(arrays[key], dtype=np.float64) for key in ("point", "direction"))
-            return LowerCertificate(network, point, direction, float(header["value"]))
+            point, direction = (floats(arrays[key]) for key in ("point", "direction"))
+            return LowerCertificate(network, point, direction, number(header["value"]))
         return UpperCertificate(
             network, tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 
 
@@ -206,19 +204,19 @@ def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> Se
     for b, block in enumerate(entry["blocks"]):
         multipliers: list[Array] = []
         while (key := f"multipliers.{s}.{b}.{len(multipliers)}") in arrays:
-            multipliers.append(np.asarray(arrays[key], dtype=np.float64))
-        windows = tuple(None if w is None else Window(*map(int, w)) for w in block["windows"])
+            multipliers.append(floats(arrays[key]))
+        windows = tuple(None if w is None else Window(*map(whole, w)) for w in block["windows"])
         metric = arrays.get(f"metric.{s}.{b}")
-        metric = None if metric is None else np.asarray(metric, dtype=np.float64)
-        blocks.append(BlockProof(windows, float(block["rho"]), tuple(multipliers), metric, int(block["stage"])))
+        metric = None if metric is None else floats(metric)
+        blocks.append(BlockProof(windows, number(block["rho"]), tuple(multipliers), metric, whole(block["stage"])))
     return SegmentProof(
-        first=int(entry["first"]),
-        last=int(entry["last"]),
-        rule=entry["rule"],
-        constant=float(entry["constant"]),
-        constants=tuple(map(float, entry["constants"])),
+        first=whole(entry["first"]),
+        last=whole(entry["last"]),
+        rule=text(entry["rule"]),  # type: ignore[arg-type]
+        constant=number(entry["constant"]),
+        constants=tuple(map(number, entry["constants"])),
         blocks=tuple(blocks),
-        method=str(entry["method"]),
+        method=text(entry["method"]),
         options=None if entry["options"] is None else dict(entry["options"]),
-        cuts=tuple(map(int, entry["cuts"])),
+        cuts=tuple(map(whole, entry["cuts"])),
     )

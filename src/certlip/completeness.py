@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
 
 from certlip import certificate as certificates
-from certlip.certificate import Certificate, GraphCertificate, LowerCertificate
+from certlip.certificate import LowerCertificate
 from certlip.collect import COLUMNS, check, collect, read
-from certlip.errors import CertlipError, DataError, UnsupportedLayer
-from certlip.network import Network
+from certlip.errors import CertlipError, DataError
 from certlip.record import Kind, Record, Status
 from certlip.verify import verify
 
@@ -26,19 +26,31 @@ _NOT_IN_RECORDS = (
 """Columns that come from the configuration and from training."""
 
 
-def prove(results: str | Path, rows: Sequence[Pair], n_jobs: int = 1) -> dict[str, int]:
+def prove(
+    results: str | Path, rows: Sequence[Pair], networks: Mapping[str, Mapping[str, Any]], n_jobs: int = 1
+) -> dict[str, int]:
     """Prove the folder again, `n_jobs` certificates at a time, and say how much there was to prove.
 
-    rows: those to expect. A certified or lower value must be proved by its certificate, for the weights of its
-    network's file, if it is a chain; bounds.csv must say what the records say, and certify nothing below what is
-    attained or known.
+    rows: those to expect; networks: the entry of each row's network. A network's file must be what its weights export
+    to, or the refusal that they export to; a certified or lower value must be proved by its certificate, of the network
+    that the weights export to; bounds.csv must say what the records say, and certify nothing below what is attained or
+    known.
 
     Raises DataError, one sentence that names the first things that do not hold.
     """
+    from certlip.exported import exported_sha256  # imports torch, which the processes that prove do without
+
     folder = Path(results)
-    flaws = [flaw for flaw in joblib.Parallel(n_jobs)(joblib.delayed(_row_flaw)(folder, row) for row in rows) if flaw]
-    if not flaws:
-        flaws = _table_flaws(folder, rows)
+    flaws: list[str] = []
+    exported: dict[str, str | None] = {}
+    for name in dict.fromkeys(network for network, _ in rows):
+        try:
+            exported[name] = exported_sha256(folder / "networks", name, networks[name])
+        except CertlipError as error:
+            flaws.append(str(error))
+    todo = [joblib.delayed(_row_flaw)(folder, row, exported[row[0]]) for row in rows if row[0] in exported]
+    flaws += filter(None, joblib.Parallel(n_jobs)(todo))
+    flaws = flaws or _table_flaws(folder, rows)
     if flaws:
         more = f"; and {len(flaws) - 3} more" if len(flaws) > 3 else ""
         raise DataError(f"not sound: {'; '.join(flaws[:3])}{more}")
@@ -47,8 +59,8 @@ def prove(results: str | Path, rows: Sequence[Pair], n_jobs: int = 1) -> dict[st
     return {"rows": len(bounds), **{str(kind): int(counts.get(kind, 0)) for kind in Kind}}
 
 
-def _row_flaw(results: Path, row: Pair) -> str:
-    """The first thing that does not hold of a row, in words; empty if all does."""
+def _row_flaw(results: Path, row: Pair, sha256: str | None) -> str:
+    """The first thing that does not hold of a row, in words; empty if all does. sha256: of the network."""
     place = "/".join(row)
     try:
         record = Record.load(results / "bounds" / f"{place}.json")
@@ -58,27 +70,16 @@ def _row_flaw(results: Path, row: Pair) -> str:
         if record.value is None or record.kind == Kind.ESTIMATE:
             return f"{path}: a proof of what claims none" if certificates.kind(path) != "none" else ""
         certificate = certificates.load(path)
-        sha256 = _exported_sha256(results / "networks" / f"{row[0]}.npz", certificate)
     except CertlipError as error:
         return str(error)
     if isinstance(certificate, LowerCertificate) != (record.kind == Kind.LOWER):
         return f"{path}: not the proof of a {record.kind} value"
     if not certificate.network.sha256 == record.weights_sha256 == sha256:
-        return f"{path}: it proves something of other weights than those of its record and of {row[0]}.npz"
+        return f"{path}: it proves something of other weights than those of its record and of {row[0]}.pt"
     if certificate.value != record.value:
         return f"{place}: its record says {record.value!r}, its certificate {certificate.value!r}"
     verification = verify(certificate)
     return "" if verification else f"{path} does not hold: {verification.reason}"
-
-
-def _exported_sha256(path: Path, certificate: Certificate) -> str:
-    """Of the weights that a row must be about; a network that is no chain has none but those of its certificate."""
-    try:
-        return Network.load(path).sha256
-    except UnsupportedLayer:
-        if isinstance(certificate, GraphCertificate):
-            return certificate.network.sha256
-        raise
 
 
 def _table_flaws(results: Path, rows: Sequence[Pair]) -> list[str]:

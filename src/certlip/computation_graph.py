@@ -16,6 +16,7 @@ import numpy as np
 
 from certlip import operators
 from certlip.errors import DataError
+from certlip.files import floats, text, whole
 from certlip.network import Array, Network, Shape, digest
 from certlip.rounding import add_up, multiply_up
 
@@ -141,9 +142,10 @@ class Graph:
             steps = []
             for k, entry in enumerate(header["steps"]):
                 own = {key.partition(".")[2]: a for key, a in arrays.items() if key.startswith(f"{k}.")}
-                steps.append(Step(str(entry["name"]), tuple(entry["sources"]), _read_operation(entry, own)))
+                sources = tuple(map(whole, entry["sources"]))
+                steps.append(Step(text(entry["name"]), sources, _read_operation(entry, own)))
             return cls(tuple(steps), tuple(header["input_shape"]))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(f"not a graph description: {error!r}; bound the network again") from error
 
 
@@ -152,11 +154,10 @@ def _read_operation(entry: dict[str, Any], arrays: dict[str, Array]) -> Network 
         case "Network":
             return Network.from_arrays(entry, arrays)
         case "Sum":
-            names = ["offset", *(f"factor.{i}" for i in range(entry["n_terms"]))]
-            offset, *factors = (arrays[name] for name in names)
-            return Sum(tuple(factors), offset)
+            factors = tuple(floats(arrays[f"factor.{i}"]) for i in range(whole(entry["n_terms"])))
+            return Sum(factors, floats(arrays["offset"]))
         case "Concat":
-            return Concat(operator.index(entry["axis"]))
+            return Concat(whole(entry["axis"]))
         case unknown:
             raise ValueError(f"unknown operation {unknown!r}")
 

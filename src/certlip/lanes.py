@@ -15,6 +15,7 @@ from certlip.network import Network
 from certlip.partition.plan import Job, Plan
 from certlip.solved import SolvedBlock
 from certlip.solved_cache import SolvedCache
+from certlip.solved_proofs import solved_flaw
 
 Batch = list[tuple[int, Job]]
 """Jobs with their numbers, sent together: to wait for each message takes as long as a small program."""
@@ -78,14 +79,15 @@ class Lane:
                 pass
 
     def _prepare(self, number: int, job: Job) -> Prepared | None:
-        """What is left to be solved; a job that is in the cache, or refused, is done."""
+        """What is left to be solved; a job that is in the cache, and proved by what lies there, or refused, is done."""
         try:
             problem = problem_of(self.network, self.plan, job)
         except NoBound as refusal:
             self.tell(number, refused(job, refusal))
             return None
         path = self.cache.path(problem, self.plan.solver, self.plan.rtol, self.limit.max_seconds, self.code)
-        if (known := self.cache.find(path, sorted(job.places))) is None:
+        known = self.cache.find(path, job)
+        if known is None or solved_flaw(self.network, self.plan, known):
             return Prepared(number, job, problem, path)
         self.tell(number, known)
         return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certlip.errors import DataError, UnsupportedLayer
-from certlip.files import read_npz, write_npz
+from certlip.files import floats, read_npz, text, whole, write_npz
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -51,7 +50,7 @@ class Conv:
         _to_integers(self, "padding", 4, least=0)
         _to_integers(self, "dilation", 2, least=1)
         c_out = self.weight.shape[0]
-        fits = isinstance(self.groups, int) and self.groups >= 1 and c_out % self.groups == 0
+        fits = type(self.groups) is int and self.groups >= 1 and c_out % self.groups == 0
         _expect(fits, self.name, f"groups {self.groups} do not divide its {c_out} output channels")
 
     @property
@@ -104,7 +103,8 @@ class Activation:
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        _expect(math.isfinite(self.negative_slope), self.name, f"negative_slope {self.negative_slope} is not finite")
+        fits = not isinstance(self.negative_slope, bool) and math.isfinite(self.negative_slope)
+        _expect(fits, self.name, f"negative_slope {self.negative_slope} is not a finite number")
 
     @property
     def slopes(self) -> tuple[float, float]:
@@ -169,6 +169,9 @@ class Flatten:
         return (math.prod(shape),)
 
 
+MOST_ENTRIES = 2**31
+"""Of a map, and most that any option of a layer may say: no machine holds more."""
+
 Layer = Conv | Dense | Activation | MaxPool | Flatten
 LINEAR = (Conv, Dense)
 
@@ -200,6 +203,8 @@ class Network:
         shapes = [self.input_shape]
         for layer in self.layers:
             shapes.append(layer.output_shape(shapes[-1]))
+        largest = max(shapes, key=math.prod)
+        _expect(math.prod(largest) <= MOST_ENTRIES, "network", f"a map of shape {largest} is too large")
         return tuple(shapes)
 
     def segment(self, first: int, last: int) -> Network:
@@ -236,10 +241,11 @@ class Network:
                 kind = cls._KINDS[str(entry.pop("layer"))]
                 for field in ("weight", "bias"):
                     if f"{index}.{field}" in arrays:
-                        entry[field] = np.asarray(arrays[f"{index}.{field}"], dtype=np.float64)
-                layers.append(kind(**entry))
+                        entry[field] = floats(arrays[f"{index}.{field}"])
+                texts = {f.name: text(entry[f.name]) for f in fields(kind) if f.type == "str"}
+                layers.append(kind(**entry | texts))
             return cls(tuple(layers), tuple(header["input_shape"]))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(f"not a network description: {error!r}; export the network again") from error
 
     def save(self, path: str | Path) -> None:
@@ -286,11 +292,12 @@ def _to_float64(layer: Conv | Dense, n_axes: int) -> None:
 def _to_integers(owner: Conv | MaxPool | Network, field: str, count: int, least: int) -> None:
     given = getattr(owner, field)
     try:
-        values = tuple(map(operator.index, given))
+        values = tuple(map(whole, given))
     except TypeError:
         values = ()
     name = getattr(owner, "name", "network")
-    _expect(len(values) == count and min(values, default=least) >= least, name, f"{field} cannot be {given}")
+    fits = len(values) == count and all(least <= value <= MOST_ENTRIES for value in values)
+    _expect(fits, name, f"{field} cannot be {given}")
     object.__setattr__(owner, field, values)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from certlip.files import floats
 from certlip.network import Array
+from certlip.record import Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +57,36 @@ def from_arrays(entries: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array
     solved = []
     for i, entry in enumerate(entries):
         n = sum(key.startswith(f"multipliers.{i}.") for key in arrays)
-        multipliers = tuple(np.asarray(arrays[f"multipliers.{i}.{t}"], dtype=np.float64) for t in range(n))
-        entry = {**entry, "segment": int(entry["segment"]), "block": int(entry["block"])}
-        entry["rho"] = None if entry["rho"] is None else float(entry["rho"])
-        metric = np.asarray(arrays[f"metric.{i}"], dtype=np.float64) if f"metric.{i}" in arrays else None
-        solved.append(SolvedBlock(**entry, multipliers=multipliers, metric=metric))
+        multipliers = tuple(floats(arrays[f"multipliers.{i}.{t}"]) for t in range(n))
+        metric = floats(arrays[f"metric.{i}"]) if f"metric.{i}" in arrays else None
+        solved.append(SolvedBlock(**_Entry.model_validate(entry).model_dump(), multipliers=multipliers, metric=metric))
     return solved
+
+
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Entry(BaseModel):
+    """What a file says of a `SolvedBlock` besides its arrays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    segment: NonNegativeInt
+    block: NonNegativeInt
+    status: Annotated[Status, Field(strict=False)]
+    reason: str
+    rho: Finite | None
+    seconds: Finite
+    peak_mb: Finite
+    order: NonNegativeInt
+    iterations: NonNegativeInt | None
+    solver: str
+    solver_version: str
+    margin: Finite | None
+    chained: bool
+
+    @model_validator(mode="after")
+    def _a_value_or_a_status(self) -> _Entry:
+        if (self.rho is None) == (self.status == Status.OK):
+            raise ValueError("a value and a status that do not go together")
+        return self

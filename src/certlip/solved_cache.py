@@ -10,9 +10,9 @@ from typing import Any
 
 import joblib
 
-from certlip.errors import DataError
+from certlip.errors import CertlipError
 from certlip.files import read_npz, write_npz
-from certlip.partition.plan import Place
+from certlip.partition.plan import Job
 from certlip.solved import SolvedBlock, from_arrays, to_arrays
 
 
@@ -32,17 +32,21 @@ class SolvedCache:
         key = joblib.hash(content, hash_name="sha1")
         return self._folder / key[:2] / f"{key[2:]}.npz"
 
-    def find(self, path: Path | None, places: Sequence[Place]) -> list[SolvedBlock] | None:
-        """The blocks at these places from a file; None where it is missing or damaged, which it is only after a fault
-        of the disk: then the program is solved again."""
+    def find(self, path: Path | None, job: Job) -> list[SolvedBlock] | None:
+        """The values of the job's blocks that a file claims: to be proved, since files may be damaged or forged.
+
+        None where it is missing or anything but what `keep` writes: then the job is done again.
+        """
         if path is None or not path.exists():
             return None
         try:
             header, arrays = read_npz(path)
             solved = from_arrays(header["solved"], arrays)
-            pairs = zip(solved, places, strict=True)
+            if any(s.rho is None or s.reason or s.chained != job.chained for s in solved):
+                return None
+            pairs = zip(solved, sorted(job.places), strict=True)
             return [replace(s, segment=segment, block=block) for s, (segment, block) in pairs]
-        except (DataError, KeyError, TypeError, ValueError):
+        except (CertlipError, LookupError, TypeError, ValueError, AttributeError):
             return None
 
     def keep(self, path: Path | None, solved: Sequence[SolvedBlock]) -> None:

@@ -1,34 +1,15 @@
-"""Re-checking a certificate: no solver, no trust in its author, every inequality proved with rounding included."""
+"""Re-checking certificates and files of solved blocks."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from certlip import certificate as certificates
-from certlip import norms
-from certlip.blocks import load_solved, metric_proof
-from certlip.certificate import (
-    BlockProof,
-    Certificate,
-    GraphCertificate,
-    LowerCertificate,
-    SegmentProof,
-    UpperCertificate,
-)
-from certlip.chain import Chain, linear_groups
-from certlip.errors import CertlipError, ConfigError, NoBound
-from certlip.merge import hand_on, merge_blocks, on_window
-from certlip.methods import check_options, is_planned
-from certlip.methods import load as load_method
-from certlip.network import Array, Network
-from certlip.partition.window import Window, restrict, tiles
-from certlip.rounding import multiply_up, sqrt_up
-from certlip.sdp.certify import is_feasible
-from certlip.sdp.lmi import Lmi
+from certlip.blocks import load_solved
+from certlip.certificate import Certificate
+from certlip.proofs import certificate_flaw
+from certlip.solved_proofs import plan_flaw, solved_flaw
 
 
 @dataclass(frozen=True)
@@ -51,193 +32,15 @@ def verify(certificate: Certificate | str | Path) -> Verification:
     """
     if isinstance(certificate, str | Path):
         if certificates.kind(certificate) == "blocks":
-            try:
-                return _verify_blocks(certificate)
-            except NoBound as error:  # of a plan that does not fit the network
-                return Verification(False, None, str(error))
+            reason = _blocks_flaw(certificate)
+            return Verification(not reason, None, reason)
         certificate = certificates.load(certificate)
-    match certificate:
-        case LowerCertificate():
-            reason = _lower_flaw(certificate)
-        case GraphCertificate():
-            reason = _graph_flaw(certificate)
-        case UpperCertificate():
-            reason = _upper_flaw(certificate)
+    reason = certificate_flaw(certificate)
     return Verification(not reason, certificate.value, reason)
 
 
-def _verify_blocks(path: str | Path) -> Verification:
+def _blocks_flaw(path: str | Path) -> str:
     network, plan, solved = load_solved(path)
     if network is None:
-        return Verification(True, None)
-    chained = {(s.segment, s.block): s for s in solved if s.chained and s.rho is not None}
-    for run in plan.chains:
-        # a chain is one job: either all of its blocks are in the file, or none
-        if chained and {index for index, _ in chained} & set(run):
-            try:
-                proof = metric_proof(network, plan, run, chained)
-            except KeyError:
-                return Verification(False, None, f"segments {run[0]} to {run[-1]}: blocks of the chain are missing")
-            if flaw := _metric_flaw(network.segment(proof.first, proof.last), proof):
-                return Verification(False, None, f"segments {run[0]} to {run[-1]}: {flaw}")
-    for s in solved:
-        if s.rho is None or s.chained:
-            continue
-        segment = plan.segments[s.segment]
-        patch, _ = restrict(network.segment(segment.first, segment.last), segment.blocks[s.block].windows[0])
-        if s.metric is not None and s.metric.shape != (math.prod(patch.input_shape),):
-            return Verification(False, None, f"segment {s.segment}, block {s.block}: its metric does not fit")
-        if not is_feasible(Lmi.of(Chain.of(patch), s.metric), s.rho, s.multipliers):
-            return Verification(False, None, f"segment {s.segment}, block {s.block}: rho {s.rho:.6g} is not proved")
-    return Verification(True, None)
-
-
-def _lower_flaw(certificate: LowerCertificate) -> str:
-    from certlip.tangent import lower_at
-
-    shape = certificate.network.input_shape
-    if certificate.point.shape != shape or certificate.direction.shape != shape:
-        return f"the point or direction does not have the network's input shape {shape}"
-    attained = lower_at(certificate.network, certificate.point, certificate.direction)
-    return "" if certificate.value <= attained else f"at the point only {attained:.6g} is attained"
-
-
-def _graph_flaw(certificate: GraphCertificate) -> str:
-    """The graph itself says how its steps are wired, and the value is made of the constants alone."""
-    for step, constants in zip(certificate.network.steps, certificate.constants, strict=True):
-        if isinstance(step.operation, Network):
-            try:
-                flaw = _layers_flaw(step.operation, constants)
-            except CertlipError as error:
-                flaw = str(error)
-        else:
-            flaw = "it is no layer and has no constants" if constants else ""
-        if flaw:
-            return f"step {step.name}: {flaw}"
-    return ""
-
-
-def _upper_flaw(certificate: UpperCertificate) -> str:
-    position = 0
-    for segment in certificate.segments:
-        if segment.first != position or segment.last < segment.first:
-            return f"the segments do not follow each other at layer {position}"
-        position = segment.last
-        try:
-            flaw = _segment_flaw(certificate.network.segment(segment.first, segment.last), segment)
-        except CertlipError as error:
-            flaw = str(error)
-        if flaw:
-            return f"layers {segment.first} to {segment.last - 1}: {flaw}"
-    if position != len(certificate.network.layers):
-        return "the segments do not reach the last layer"
-    return ""
-
-
-def _segment_flaw(network: Network, segment: SegmentProof) -> str:
-    match segment.rule:
-        case "constants":
-            return _constants_flaw(network, segment)
-        case "recomputed":
-            return _recomputed_flaw(network, segment)
-        case "sum" | "cover":
-            return _blocks_flaw(network, segment)
-        case "metric":
-            return _metric_flaw(network, segment)
-        case _:
-            return f"unknown rule {segment.rule!r}"
-
-
-def _constants_flaw(network: Network, segment: SegmentProof) -> str:
-    if flaw := _layers_flaw(network, segment.constants):
-        return flaw
-    return "" if segment.constant >= multiply_up(segment.constants) else "the constant is below the product"
-
-
-def _layers_flaw(network: Network, constants: Sequence[float]) -> str:
-    if len(constants) != len(network.layers):
-        return "there is not one constant a layer"
-    for layer, shape, constant in zip(network.layers, network.shapes, constants, strict=False):
-        if not norms.holds(layer, shape, constant):
-            return f"{layer.name}: the constant {constant:.6g} is not proved"
-    return ""
-
-
-def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
-    method = load_method(segment.method)
-    if is_planned(method) or method.INFO.takes != "network":
-        raise ConfigError(f"the value of {segment.method} cannot be computed again from the network alone")
-    options = check_options(segment.method, method, segment.options or {})
-    result = method.bound(network, **options)
-    if (result.kind or method.INFO.kind) != "certified":
-        return f"{segment.method} does not certify"
-    return "" if segment.constant >= result.value else f"{segment.method} gives {result.value:.6g}"
-
-
-def _blocks_flaw(network: Network, segment: SegmentProof) -> str:
-    if segment.cuts or any(block.metric is not None for block in segment.blocks):
-        return f"rule {segment.rule!r} takes no metrics"
-    if flaw := _patches_flaw(network, segment.blocks):
-        return flaw
-    side = network.input_shape[1:] if len(network.input_shape) == 3 else None
-    rhos = [block.rho for block in segment.blocks for _ in block.windows]
-    fields, scale = _fields_and_scale(network, segment.blocks)
-    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, (side[0], side[1]) if side else None)])
-    return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
-
-
-def _metric_flaw(network: Network, segment: SegmentProof) -> str:
-    """Backwards through the stages: the merged metric of one is the output metric of the stage before it."""
-    ends = [0, *(cut - segment.first for cut in segment.cuts), len(network.layers)]
-    stages = list(pairwise(ends))
-    found = {block.stage for block in segment.blocks}
-    if any(last <= first for first, last in stages) or found != set(range(len(stages))):
-        return "the stages do not follow each other"
-    if any(block.metric is None or block.rho != 1 for block in segment.blocks):
-        return "a block has no metric of its own"
-    handed: Array | None = None
-    for stage, (first, last) in reversed(list(enumerate(stages))):
-        part = network.segment(first, last)
-        blocks = [block for block in segment.blocks if block.stage == stage]
-        if flaw := _patches_flaw(part, blocks, handed):
-            return flaw
-        metrics = [block.metric for block in blocks for _ in block.windows if block.metric is not None]
-        handed = hand_on(metrics, *_fields_and_scale(part, blocks), part.input_shape)
-    merged = sqrt_up(float(handed.max())) if handed is not None else 0.0
-    return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
-
-
-def _patches_flaw(network: Network, blocks: Sequence[BlockProof], output_metric: Array | None = None) -> str:
-    """Whether the blocks tile the output and the matrix inequality of each of their patches is proved.
-
-    output_metric: of the shape of the network's output.
-    """
-    windows = [w for block in blocks for w in block.windows]
-    output = network.shapes[-1]
-    if not windows:
-        return "there are no blocks"
-    if None in windows:
-        if windows != [None]:
-            return "a whole map and patches are mixed"
-    elif len(output) != 3 or not tiles([w for w in windows if w is not None], output[1], output[2]):
-        return "the patches do not tile the output map"
-    for block in blocks:
-        verified: set[tuple[str, bytes]] = set()
-        for window in block.windows:
-            patch, _ = restrict(network, window)
-            handed = None if output_metric is None else on_window(output_metric, window)
-            key = patch.sha256, b"" if handed is None else handed.tobytes()
-            if key in verified:
-                continue
-            if block.metric is not None and block.metric.shape != (math.prod(patch.input_shape),):
-                return f"patch {window}: the metric does not have one entry an input"
-            if not is_feasible(Lmi.of(Chain.of(patch), block.metric, handed), block.rho, block.multipliers):
-                return f"patch {window}: rho {block.rho:.6g} is not proved"
-            verified.add(key)
-    return ""
-
-
-def _fields_and_scale(network: Network, blocks: Sequence[BlockProof]) -> tuple[list[Window | None], float]:
-    """The input window of each patch, and the constant of the activations before and after its matrices."""
-    fields = [restrict(network, window)[1] for block in blocks for window in block.windows]
-    return fields, linear_groups(network)[2]
+        return "it holds no network and no blocks, so it proves nothing"
+    return plan_flaw(network, plan) or solved_flaw(network, plan, solved)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -348,8 +349,93 @@ def test_blocks_of_another_network_or_plan_are_not_merged(tmp_path: Path) -> Non
         blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [path])
 
 
-def test_an_empty_share_of_blocks_is_a_file_too(tmp_path: Path) -> None:
+def merged(folder: Path, change_blocks: Callable[[dict, dict], object], change_plan: Callable[[dict], object]) -> Any:
+    """The bound of a forged file of solved blocks and the same forgery of the plan, as the workflow merges them."""
+    header, arrays = read_npz(solved_file(folder / "b.npz"))
+    change_blocks(header, arrays)
+    change_plan(header["plan"])
+    write_npz(folder / "b.npz", header, arrays)
+    (folder / "p.json").write_text(json.dumps(header["plan"]))
+    network().save(folder / "n.npz")
+    return blocks.merge_files(folder / "n.npz", folder / "p.json", [folder / "b.npz"])
+
+
+def first_block(plan: dict) -> dict:
+    return plan["segments"][0]["blocks"][0]
+
+
+FORGED_PLANS: dict[str, tuple[Callable[[dict], object], str]] = {
+    "a patch left out": (
+        lambda p: first_block(p).update({k: first_block(p)[k][:1] for k in ("windows", "fields")}),
+        "do not tile",
+    ),
+    "no patches": (lambda p: first_block(p).update(windows=[], fields=[]), "there are no blocks"),
+    "other receptive fields": (
+        lambda p: first_block(p).update(fields=[[0, 1, 0, 1]] * len(first_block(p)["fields"])),
+        "do not read what it says",
+    ),
+    "a segment left out": (lambda p: p["segments"].pop(), "do not reach the last layer"),
+    "a segment twice": (lambda p: p["segments"].append(p["segments"][-1]), "not of the network's layers"),
+    "layers of other names": (lambda p: p["segments"][0].update(layers=["x"]), "not of the network's layers"),
+    "a refusal of no kind": (lambda p: p.update(refusal=["ok", "why"]), "refused as 'ok'"),
+    "patches without a grid": (
+        lambda p: p.update(merge="weighted") or p["segments"][0].update(grid=[1, 1]),
+        "patches but no grid",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FORGED_PLANS)
+def test_a_plan_that_does_not_fit_its_network_is_named_and_nothing_is_merged(how: str, tmp_path: Path) -> None:
+    change, words = FORGED_PLANS[how]
+    with pytest.raises(DataError, match=rf"p\.json is no plan of .*n\.npz \(.*{words}.*\); delete it and run again"):
+        merged(tmp_path, lambda header, arrays: None, change)
+
+
+def test_a_plan_whose_patches_differ_but_are_one_program_is_named(tmp_path: Path) -> None:
+    """A patch in the middle reads more than one at the border, which pads."""
+    conv = Conv("c", np.ones((1, 1, 3, 1)), np.zeros(1), padding=(1, 1, 0, 0))
+    padded = Network((conv, Activation("r", "relu"), replace(conv, name="d")), (1, 9, 1))
+    plan = dcp.plan(padded, grid=(3, 1), merge="cover").model_dump(mode="json")
+    top, middle, *_ = plan["segments"][0]["blocks"]
+    for key in ("windows", "fields"):
+        top[key] += middle[key]
+    plan["segments"][0]["blocks"].remove(middle)
+    (tmp_path / "p.json").write_text(json.dumps(plan))
+    padded.save(tmp_path / "n.npz")
+    with pytest.raises(DataError, match="patches that differ are one program"):
+        blocks.merge_files(tmp_path / "n.npz", tmp_path / "p.json", [])
+
+
+FORGED_BLOCKS: dict[str, Callable[[dict, dict], object]] = {
+    "a smaller rho": lambda header, arrays: header["solved"][0].update(rho=header["solved"][0]["rho"] * 1e-4),
+    "a metric": lambda header, arrays: arrays.update({"metric.0": np.full(6, 1e-9)}),
+    "no multipliers": lambda header, arrays: [arrays.pop(k) for k in list(arrays) if k.startswith("multipliers")],
+    "multipliers that are not finite": lambda header, arrays: arrays.update(
+        {k: a * math.nan for k, a in arrays.items() if k.startswith("multipliers")}
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FORGED_BLOCKS)
+def test_solved_blocks_that_prove_nothing_are_named_and_nothing_is_merged(how: str, tmp_path: Path) -> None:
+    assert merged(tmp_path, lambda header, arrays: None, lambda plan: None).value >= truth()
+    with pytest.raises(DataError, match=r"b\.npz does not prove what it claims \(segment 1, .*\); delete it and run"):
+        merged(tmp_path, FORGED_BLOCKS[how], lambda plan: None)
+
+
+def test_an_empty_share_of_blocks_is_a_file_that_proves_nothing(tmp_path: Path) -> None:
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
     blocks.save_solved(tmp_path / "b.npz", None, plan, [])
-    assert certlip.verify(tmp_path / "b.npz").ok
     assert blocks.load_solved(tmp_path / "b.npz") == (None, plan, [])
+    verification = certlip.verify(tmp_path / "b.npz")
+    assert not verification
+    assert "proves nothing" in verification.reason
+
+
+def test_blocks_of_no_network_are_refused(tmp_path: Path) -> None:
+    path = solved_file(tmp_path / "b.npz")
+    header, arrays = read_npz(path)
+    write_npz(path, {**header, "network": {}, "sha256": None}, arrays)
+    with pytest.raises(DataError, match="blocks of no network"):
+        certlip.verify(path)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +76,86 @@ def test_pickled_objects_are_never_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", header=np.array([{"evil": 1}], dtype=object))
     with pytest.raises(DataError, match=r"x\.npz is damaged or not a certlip file"):
         read_npz(tmp_path / "x.npz")
+
+
+def member(array: np.ndarray, shape: str | None = None) -> bytes:
+    """The bytes of an array's member of an archive; shape: to state instead of its own."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    content = buffer.getvalue()
+    return content if shape is None else content.replace(f"{array.shape}".encode(), shape.encode())
+
+
+def header_member(**header: object) -> bytes:
+    return member(np.frombuffer(json.dumps(header).encode(), np.uint8))
+
+
+GOOD = header_member(arrays={"a": [3]})
+THREE = member(np.ones(3))
+BOMB = member(np.zeros(2**24))
+
+STRANGE: dict[str, list[tuple[str, bytes]]] = {
+    "no header": [("a.npy", THREE)],
+    "no array": [("header.npy", GOOD)],
+    "an array twice": [("header.npy", GOOD), ("a.npy", THREE), ("a.npy", member(np.zeros(3)))],
+    "the header twice": [("header.npy", GOOD), ("header.npy", header_member(arrays={})), ("a.npy", THREE)],
+    "a name with and without suffix": [("header.npy", GOOD), ("a.npy", THREE), ("a", THREE)],
+    "another shape than stated": [("header.npy", header_member(arrays={"a": [4]})), ("a.npy", THREE)],
+    "a shape that is no list": [("header.npy", header_member(arrays={"a": "three"})), ("a.npy", THREE)],
+    "arrays that are no names": [("header.npy", header_member(arrays=["a"])), ("a.npy", THREE)],
+    "less than its shape": [("header.npy", GOOD), ("a.npy", THREE[:-8])],
+    "more than its shape": [("header.npy", GOOD), ("a.npy", THREE + bytes(8))],
+    "a shape below zero": [("header.npy", header_member(arrays={"a": [-3]})), ("a.npy", member(np.ones(3), "(-3,)"))],
+    "an array that is text": [("header.npy", GOOD), ("a.npy", b"1 2 3")],
+    "a member of pickle": [("header.npy", GOOD), ("a.npy", pickle.dumps([1, 2, 3]))],
+    "complex numbers": [("header.npy", GOOD), ("a.npy", member(np.ones(3) * 1j))],
+    "half precision": [("header.npy", GOOD), ("a.npy", member(np.ones(3, np.float16)))],
+    "big-endian numbers": [("header.npy", GOOD), ("a.npy", member(np.ones(3, ">f8")))],
+    "truth values": [("header.npy", GOOD), ("a.npy", member(np.ones(3, bool)))],
+    "text": [("header.npy", GOOD), ("a.npy", member(np.ones(3).astype("U3")))],
+    "records": [("header.npy", GOOD), ("a.npy", member(np.zeros(3, [("x", "f8")])))],
+    "a header that is a list": [("header.npy", member(np.frombuffer(b"[1]", np.uint8)))],
+    "a header that is nested": [("header.npy", member(np.frombuffer(b"[" * 10**6, np.uint8)))],
+    "a header with a gigantic number": [("header.npy", member(np.frombuffer(b"1" * 10**5, np.uint8)))],
+    "a header that is no text": [("header.npy", member(np.full(9, 255, np.uint8)))],
+    "a bomb": [("header.npy", header_member(arrays={"a": [2**24]})), ("a.npy", BOMB)],
+    "a bomb that nobody names": [("header.npy", GOOD), ("a.npy", THREE), ("b.npy", BOMB)],
+    "a bomb in the header": [("header.npy", member(np.full(2**26, 32, np.uint8)))],
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_an_archive_that_is_none_of_ours_is_refused_in_one_sentence_before_it_is_unpacked(
+    what: str, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that stand there twice
+        for name, content in STRANGE[what]:
+            archive.writestr(name, content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"x\.npz is damaged or not a certlip file"):
+        read_npz(tmp_path / "x.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_kinds_of_compression_that_unpack_as_a_whole_are_refused(compression: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", compression) as archive:
+        archive.writestr("header.npy", GOOD)
+        archive.writestr("a.npy", THREE)
+    with pytest.raises(DataError, match="damaged"):
+        read_npz(tmp_path / "x.npz")
+
+
+def test_what_the_header_does_not_name_is_not_read(tmp_path: Path) -> None:
+    write_npz(tmp_path / "x.npz", {}, {"a": np.ones(3)})
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("../../b.npy", b"anything")
+    assert list(read_npz(tmp_path / "x.npz")[1]) == ["a"]
+
+
+def test_large_arrays_that_are_nearly_all_zeros_can_be_read_again(tmp_path: Path) -> None:
+    write_npz(tmp_path / "x.npz", {}, {"a": np.zeros(2**24)})
+    assert read_npz(tmp_path / "x.npz")[1]["a"].shape == (2**24,)

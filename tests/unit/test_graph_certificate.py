@@ -28,6 +28,8 @@ from certlip.export_graph import export_graph
 from certlip.files import read_npz, write_npz, write_refusal
 from certlip.network import Activation, Array, Dense, Network
 from certlip.record import Kind, Record
+from certlip.weights import save_weights
+from certlip.workflow import build
 
 SHAPE = (1, 4, 4)
 
@@ -218,11 +220,16 @@ def test_a_truncated_file_is_refused_in_a_sentence(part: float, tmp_path: Path) 
         certlip.verify(path)
 
 
+ROWS = [("residual", "autolip")]
+ENTRIES = {"residual": {"factory": "residual_network:make", "input_shape": [1, 4, 4], "seed": 3}}
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A folder of results, as the workflow leaves it for a network that is no chain."""
     with pytest.raises(UnsupportedLayer) as refusal:
         export_network(residual(), SHAPE)
+    save_weights(tmp_path / "networks/residual.pt", build(ENTRIES["residual"]).state_dict())
     write_refusal(tmp_path / "networks/residual.npz", refusal.value)
     save(tmp_path, record())
     return tmp_path
@@ -233,34 +240,49 @@ def save(folder: Path, found: Record) -> None:
     collect.save(collect.collect([Record.load(folder / "bounds/residual/autolip.json")], {}), folder / "bounds.csv")
 
 
-ROWS = [("residual", "autolip")]
+def test_a_row_of_a_network_that_has_no_chain_is_proved_by_the_graph_of_its_weights(results: Path) -> None:
+    assert prove(results, ROWS, ENTRIES) == {"rows": 1, "certified": 1, "estimate": 0, "lower": 0}
 
 
-def test_a_row_of_a_network_that_has_no_chain_is_proved_by_its_own_file(results: Path) -> None:
-    assert prove(results, ROWS) == {"rows": 1, "certified": 1, "estimate": 0, "lower": 0}
-
-
-def test_a_row_whose_graph_is_another_is_refused(results: Path) -> None:
+def smaller() -> GraphCertificate:
+    """Of a part of the graph that ends in a sum."""
     network = proof().network
     k = next(k for k, step in enumerate(network.steps) if isinstance(step.operation, Sum))
     other = replace(network.steps[k], operation=Sum((ONE,), 0 * ONE), sources=network.steps[k].sources[:1])
     steps = (*network.steps[:k], other, *network.steps[k + 1 :])
-    smaller = replace(proof(), network=replace(network, steps=steps))
-    assert smaller.value < proof().value
-    assert certlip.verify(smaller)  # of the other graph it is true
-    smaller.save(results / "certificates/residual/autolip.npz")
+    return replace(proof(), network=replace(network, steps=steps))
+
+
+OTHER_GRAPHS = {
+    "other wiring": smaller,
+    "no steps": lambda: GraphCertificate(Graph((), SHAPE), ()),
+    "other weights": lambda: (
+        certlip.bound(
+            zoo.from_factory("residual_network:make", 4).double().eval(), SHAPE, "autolip", certified=True
+        ).certificate
+    ),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_GRAPHS)
+def test_a_row_whose_graph_is_not_that_of_its_weights_is_refused(results: Path, other: str) -> None:
+    """Also where record, certificate and table agree."""
+    certificate = OTHER_GRAPHS[other]()
+    assert certlip.verify(certificate)  # of the other graph it is true
+    changes = {"certificate": certificate, "value": certificate.value, "weights_sha256": certificate.network.sha256}
+    save(results, record().model_copy(update=changes))
     with pytest.raises(DataError, match="other weights than those of its record"):
-        prove(results, ROWS)
+        prove(results, ROWS, ENTRIES)
 
 
 def test_only_a_graph_proves_a_row_of_a_network_that_has_no_chain(results: Path) -> None:
     found = certlip.bound(torch.nn.Linear(2, 2), (2,), "product", name="residual")
     save(results, found.model_copy(update={"method": "autolip"}))
-    with pytest.raises(DataError, match="no bound for sub"):
-        prove(results, ROWS)
-
-
-def test_a_graph_does_not_prove_a_row_of_a_network_that_is_a_chain(results: Path) -> None:
-    export_network(torch.nn.Linear(2, 2), (2,)).save(results / "networks/residual.npz")
     with pytest.raises(DataError, match="other weights"):
-        prove(results, ROWS)
+        prove(results, ROWS, ENTRIES)
+
+
+def test_a_network_instead_of_a_refusal_is_refused(results: Path) -> None:
+    export_network(torch.nn.Linear(2, 2), (2,)).save(results / "networks/residual.npz")
+    with pytest.raises(DataError, match=r"residual\.npz is not what .*residual\.pt exports to"):
+        prove(results, ROWS, ENTRIES)

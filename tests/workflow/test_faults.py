@@ -20,7 +20,7 @@ from random_networks import random_network
 from workspace import HERE, Workspace, copy_checkout
 
 from certlip.errors import DataError
-from certlip.files import write_npz
+from certlip.files import read_npz, write_npz
 from certlip.record import Record
 from certlip.weights import fetch_weights, load_weights, save_weights
 
@@ -203,6 +203,29 @@ def test_a_flipped_bit_in_the_weights_of_a_run_is_named_and_what_it_held_made_ag
     outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
     assert outcome.returncode == 0, outcome.text
     assert all(torch.equal(load_weights(weights)[name], before[name]) for name in before)
+
+
+def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_finished: Workspace) -> None:
+    """A much smaller rho: no record says it, and following the advice gives the bound of before."""
+    workspace, target = copy_of_finished, "results/bounds/block/dcp-sum.json"
+    before = Record.load(workspace.folder / target).value
+    blocks = workspace.folder / "results/blocks/block/dcp-sum/1-of-1.npz"
+    header, arrays = read_npz(blocks)
+    for entry in header["solved"]:
+        entry["rho"] *= 1e-4
+    write_npz(blocks, header, arrays)
+    outcome = workspace.snakemake(targets=[target])
+    assert outcome.returncode != 0
+    named = (
+        "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-1.npz does not prove what it claims"
+    )
+    assert named in outcome.text
+    assert "Traceback" not in outcome.text
+    assert not (workspace.folder / target).exists()
+    blocks.unlink()
+    outcome = workspace.snakemake(targets=[target])
+    assert outcome.returncode == 0, outcome.text
+    assert Record.load(workspace.folder / target).value == before
 
 
 JUMP = '''

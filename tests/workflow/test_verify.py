@@ -11,14 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workspace import BOUND, NETWORKS, PLANNED, Workspace
+import yaml
+from workspace import BOUND, HERE, NETWORKS, PLANNED, Workspace
 
+import certlip
+from certlip import collect
+from certlip.certificate import GraphCertificate
 from certlip.completeness import prove
-from certlip.errors import DataError
-from certlip.files import read_npz, write_npz
+from certlip.computation_graph import Graph
+from certlip.errors import DataError, UnsupportedLayer
+from certlip.evaluate import save_result
+from certlip.export import export_network
+from certlip.files import read_npz, write_npz, write_refusal
 from certlip.network import Network
+from certlip.record import Record
+from certlip.weights import save_weights
+from certlip.workflow import build, load_module
 
 ROWS = [(network, method) for network in NETWORKS for method in [*BOUND, *PLANNED]]
+ENTRIES = yaml.safe_load((HERE / "config" / "networks.yaml").read_text())
 
 
 def edit_record(results: Path, row: str, **changes: object) -> None:
@@ -37,6 +48,43 @@ def edit_weights(results: Path) -> None:
     network = Network.load(path)
     network.layers[0].weight[...] = np.nextafter(network.layers[0].weight, 1)
     Network(network.layers, network.input_shape).save(path)
+
+
+def refuse(results: Path) -> None:
+    write_refusal(results / "networks/block.npz", UnsupportedLayer("conv0: no bound for Conv2d"))
+
+
+def prove_without_steps(results: Path) -> None:
+    """A graph of nothing has the constant 1, whatever the network is."""
+    refuse(results)
+    empty = GraphCertificate(Graph((), (1, 6, 6)), ())
+    empty.save(results / "certificates/block/gram.npz")
+    edit_record(results, "block/gram", value=empty.value, weights_sha256=empty.network.sha256)
+
+
+def accept_the_square(results: Path) -> None:
+    """A network that has no bound, as if it were another that has."""
+    shutil.copy(results / "networks/block.npz", results / "networks/square.npz")
+    for method in BOUND:
+        for kind, suffix in (("bounds", "json"), ("certificates", "npz")):
+            folder = results / kind
+            shutil.copy(folder / f"block/{method}.{suffix}", folder / f"square/{method}.{suffix}")
+        edit_record(results, f"square/{method}", network="square")
+
+
+def use_another_seed(results: Path) -> None:
+    """All that lies under the name is consistent, and of another network."""
+    file = results / "networks/block"
+    save_weights(f"{file}.pt", build({**ENTRIES["block"], "seed": 2}).state_dict())
+    network = export_network(*load_module(ENTRIES["block"], f"{file}.pt"))
+    network.save(f"{file}.npz")
+    for method in [*BOUND, *PLANNED]:
+        options = {"n_points": 32} if method == "lower" else {}
+        record = certlip.bound(network, method=method.partition("-")[0], name="block", **options)
+        record = record.model_copy(update={"method": method})
+        save_result(record, results / f"bounds/block/{method}.json", results / f"certificates/block/{method}.npz")
+    records = [Record.load(results / "bounds" / n / f"{m}.json") for n, m in ROWS]
+    collect.save(collect.collect(records, {}), results / "bounds.csv")
 
 
 def edit_table(results: Path) -> None:
@@ -81,14 +129,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: shutil.copy(r / "certificates/block/lower.npz", r / "certificates/block/gram.npz"),
         "not the proof of a certified value",
     ),
-    "other weights": (edit_weights, r"other weights than those of its record and of block\.npz"),
+    "other weights": (edit_weights, r"block\.npz is not what .*block\.pt exports to"),
+    "a refusal instead of a network": (refuse, r"block\.npz is not what .*block\.pt exports to"),
+    "a graph of nothing": (prove_without_steps, r"block\.npz is not what .*block\.pt exports to"),
+    "a network instead of a refusal": (accept_the_square, r"square\.npz is not what .*square\.pt exports to"),
+    "another network under this name": (use_another_seed, r"block\.pt does not hold the weights of the network's seed"),
+    "weights of another architecture": (
+        lambda r: shutil.copy(r / "networks/digits.pt", r / "networks/block.pt"),
+        "the weights do not fit",
+    ),
+    "missing weights": (lambda r: (r / "networks/block.pt").unlink(), r"block\.pt is missing, and without it nothing"),
     "a changed table": (edit_table, "digits/gram is not what its record says"),
     "a missing row of the table": (drop_last_row, "its rows are not those of the configuration"),
 }
 
 
 def test_a_finished_folder_is_proved_row_by_row(finished: Workspace) -> None:
-    counts = prove(finished.folder / "results", ROWS)
+    counts = prove(finished.folder / "results", ROWS, ENTRIES)
     assert counts == {"rows": 21, "certified": 10, "estimate": 2, "lower": 2}
     checked = json.loads((finished.folder / "results/checks/soundness.json").read_text())
     assert checked == {"sound": True, **counts}
@@ -102,7 +159,7 @@ def test_every_damage_to_a_folder_is_one_sentence_that_names_it(
     change, words = DAMAGES[damage]
     change(results)
     with pytest.raises(DataError, match=words) as error:
-        prove(results, ROWS)
+        prove(results, ROWS, ENTRIES)
     assert "\n" not in str(error.value)
 
 

@@ -80,6 +80,9 @@ rule merge_blocks:
         method=one_of(PLANNED),
     conda:
         "../../environment.yml"
+    resources:
+        # each block is proved again; a proof holds less than half of what its program held
+        mem_mb=lambda w, attempt: request_mb(1, attempt),
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),

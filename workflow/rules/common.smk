@@ -62,11 +62,15 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
-def network_entry(wildcards):
+def entry_of(network):
     """What makes a network, as plain values: a change of it runs its rules again."""
-    return CONFIG.networks[wildcards.network].model_dump(
+    return CONFIG.networks[network].model_dump(
         mode="json", exclude={"experiment", "dataset", "reported"}, exclude_none=True
     )
+
+
+def network_entry(wildcards):
+    return entry_of(wildcards.network)
 
 
 def plugin_name(wildcards):

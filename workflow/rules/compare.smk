@@ -49,6 +49,7 @@ rule check_bounds:
         mem_mb=lambda w, threads, attempt: request_mb(threads, attempt) // 2,
     params:
         rows=CONFIG.rows,
+        networks={n: entry_of(n) for n in CONFIG.networks},
         code=fingerprint("certlip.completeness"),
     script:
         "../scripts/check_bounds.py"

@@ -10,6 +10,7 @@ rule verify:
     threads: 1000
     params:
         rows=CONFIG.rows,
+        networks={n: entry_of(n) for n in CONFIG.networks},
         proved="results/checks/verified.json",
         code=fingerprint("certlip.completeness"),
     script:

@@ -8,6 +8,7 @@ from certlip.files import write_atomically
 from certlip.workflow import job
 
 with job(snakemake):
-    counts = prove(Path(snakemake.input.table).parent, snakemake.params.rows, snakemake.threads)
+    params = snakemake.params
+    counts = prove(Path(snakemake.input.table).parent, params.rows, params.networks, snakemake.threads)
     with write_atomically(snakemake.output[0], "w") as handle:
         json.dump({"sound": True, **counts}, handle, indent=1)

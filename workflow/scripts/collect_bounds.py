@@ -5,6 +5,7 @@ from pathlib import Path
 
 from certlip import zoo
 from certlip.collect import collect, save
+from certlip.errors import DataError
 from certlip.record import Record
 from certlip.workflow import job
 
@@ -16,6 +17,9 @@ with job(snakemake):
         if (known := zoo.known_constant(architecture, **options)) is not None:
             facts.setdefault(name, {})["known_constant"] = known
     for path in map(Path, snakemake.input.trainings):
-        training = json.loads(path.read_text())
-        facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = training.get("test_accuracy")
+        try:
+            accuracy = json.loads(path.read_text()).get("test_accuracy")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"{path} does not say how the training went; delete it and run again") from error
+        facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = accuracy
     save(collect(map(Record.load, snakemake.input.bounds), facts), snakemake.output[0])

@@ -7,7 +7,8 @@ from certlip.files import write_atomically
 from certlip.workflow import job
 
 with job(snakemake):
-    counts = prove("results", snakemake.params.rows, snakemake.threads)
-    with write_atomically(snakemake.params.proved, "w") as handle:
+    params = snakemake.params
+    counts = prove("results", params.rows, params.networks, snakemake.threads)
+    with write_atomically(params.proved, "w") as handle:
         json.dump({"verified": True, **counts}, handle, indent=1)
 print(f"certlip: verified {', '.join(f'{n} {what}' for what, n in counts.items())}")

@@ -1,0 +1,61 @@
+"""What the weights of a folder of results export to, found by exporting them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from certlip.errors import CertlipError, DataError, NoBound, UnsupportedLayer
+from certlip.export import export_network
+from certlip.export_graph import export_graph
+from certlip.network import Network
+from certlip.workflow import build, load_module
+
+
+def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:
+    """Of what the weights of a network export to, which its rows must be about: a chain, or else a graph; None for
+    what is neither.
+
+    Raises DataError where the network's file in the folder is something else.
+    """
+    weights, file = folder / f"{name}.pt", folder / f"{name}.npz"
+    if not weights.exists():
+        raise DataError(f"{weights} is missing, and without it nothing shows what {file} was exported from; add it")
+    try:
+        module, shape = load_module(entry, weights)
+        if entry.get("architecture") and not (entry.get("train") or entry.get("weights")):
+            _expect_weights_of_seed(module, entry, weights)
+        exported: Network | NoBound = export_network(module, shape)
+    except NoBound as refusal:
+        exported = refusal
+    try:
+        found: Network | NoBound = Network.load(file)
+    except NoBound as refusal:
+        found = refusal
+    if _identity(found) != _identity(exported):
+        raise DataError(f"{file} is not what {weights} exports to; export and bound it again")
+    if isinstance(exported, Network):
+        return exported.sha256
+    try:
+        return export_graph(module, shape).sha256 if isinstance(exported, UnsupportedLayer) else None
+    except CertlipError:
+        return None
+
+
+def _expect_weights_of_seed(module: nn.Module, entry: Mapping[str, Any], path: Path) -> None:
+    """Raises DataError for other random weights than the entry's; those of another machine may be rounded otherwise."""
+    drawn = build(entry).double().state_dict()
+    for key, value in module.state_dict().items():
+        if not torch.allclose(value, drawn[key], rtol=1e-3, atol=1e-3 * float(drawn[key].abs().max())):
+            raise DataError(f"{path} does not hold the weights of the network's seed: its {key} differs")
+
+
+def _identity(exported: Network | NoBound) -> str:
+    """Equal for what is the same network, or refused for the same reason."""
+    if isinstance(exported, Network):
+        return exported.sha256
+    return " ".join(f"{exported.status}: {exported}".split())

@@ -1,0 +1,175 @@
+"""Forged certificates: whatever is changed, what verification accepts is true, and what it refuses it says in one
+sentence. The kinds of forgery are in tests/forgeries.py.
+
+Two networks here, twenty new ones with ``make nightly``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import oracle
+from forgeries import KINDS, Arrays, Header
+from hypothesis import settings
+from random_networks import PIECEWISE_LINEAR
+from test_fuzz_bounds import floor
+from test_fuzz_readers import beside_itself
+
+import certlip
+from certlip import blocks
+from certlip import certificate as certificates
+from certlip.certificate import Certificate, GraphCertificate, LowerCertificate
+from certlip.computation_graph import Graph
+from certlip.errors import CertlipError
+from certlip.files import read_npz, write_npz
+from certlip.methods import load
+from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.verify import Verification
+
+NIGHTLY = settings().max_examples > 100
+SEEDS = [int(s) for s in np.random.default_rng().integers(2**31, size=20)] if NIGHTLY else [0, 1]
+
+PLANNED = {
+    "sum": {"grid": (2, 1), "merge": "sum"},
+    "cover": {"grid": (2, 2), "merge": "cover"},
+    "weighted": {"grid": (2, 1), "merge": "weighted"},
+    "folded": {"grid": (2, 1), "merge": "folded"},
+    "chained": {"grid": (1, 1), "cuts": ["act0"], "merge": "folded", "chain": True},
+}
+METHODS = {
+    "product": {},
+    "lipsdp": {},
+    "liplt": {},
+    "lower": {"n_points": 8, "n_starts": 1, "n_steps": 0},
+}
+
+
+def random_chain(seed: int) -> Network:
+    """Two convolutions, which can be cut into patches, and a dense layer; few enough neurons to know the constant."""
+    rng = np.random.default_rng(seed)
+    kinds, slopes = rng.choice(PIECEWISE_LINEAR, 2), rng.choice([0.1, 0.5, -0.7], 2)
+    acts = [Activation(f"act{i}", str(kinds[i]), float(slopes[i])) for i in (0, 1)]
+    convs = [Conv(f"conv{i}", rng.standard_normal((1, 1, 2, 2)), rng.standard_normal(1)) for i in (0, 1)]
+    dense = Dense("dense", rng.standard_normal((2, 2)), np.zeros(2))
+    return Network((convs[0], acts[0], convs[1], acts[1], Flatten("flatten"), dense), (1, 4, 3))
+
+
+def honest(network: Network) -> dict[str, Certificate]:
+    """One certificate of each kind of proof."""
+    found = {
+        method: certlip.bound(network, method=method, **options).certificate for method, options in METHODS.items()
+    }
+    for case, options in PLANNED.items():
+        # even where the product of norms would be the better bound
+        plan = blocks.make_plan(lambda: network, load("dcp"), options).model_copy(update={"fallback": False})
+        found[case] = blocks.merge_plan(network, plan, blocks.solve_blocks(network, plan)).certificate
+    return {**found, "graph": beside_itself(network)}
+
+
+def test_what_is_accepted_of_forged_certificates_is_true(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    path, n_forged, n_accepted, tried = tmp_path / "c.npz", 0, 0, set()
+    for seed in SEEDS:
+        for case, certificate in honest(random_chain(seed)).items():
+            certificate.save(path)
+            assert certlip.verify(path), (seed, case)
+            header, arrays = read_npz(path)
+            for kind in KINDS:
+                if not forge(kind, header, arrays, path):
+                    continue
+                tried.add(kind)
+                n_forged += 1
+                n_accepted += accepts_only_what_is_true(path, (seed, case, kind))
+    assert tried == set(KINDS)
+    record_property("networks", len(SEEDS))
+    record_property("kinds", len(KINDS))
+    record_property("forged", n_forged)
+    record_property("accepted_and_true", n_accepted)
+
+
+def forge(kind: str, header: Header, arrays: Arrays, path: Path) -> bool:
+    """Write a forged file, if this kind changes anything of the honest one and leaves what can be written."""
+    forged, changed = copy.deepcopy(header), dict(arrays)
+    try:
+        KINDS[kind](forged, changed)
+    except (CertlipError, KeyError):  # a network inside that is none, or there is nothing of this kind
+        if "network" in forged:
+            forged["sha256"] = "0" * 64
+    same = changed.keys() == arrays.keys() and all(changed[key] is arrays[key] for key in arrays)
+    if same and forged == header:
+        return False
+    write_npz(path, forged, changed)
+    return True
+
+
+def accepts_only_what_is_true(path: Path, which: tuple[int, str, str]) -> bool:
+    """Whether the file is accepted; fails where it is wrongly, or where it is refused in other than one sentence."""
+    try:
+        verification = certlip.verify(path)
+    except CertlipError as error:
+        verification = Verification(False, None, str(error))
+    if not verification:
+        assert verification.reason, which
+        assert "\n" not in verification.reason, which
+        return False
+    certificate = certificates.load(path)
+    assert certificate.value == verification.value, which
+    if isinstance(certificate, LowerCertificate):
+        assert certificate.value <= most(certificate.network) * (1 + 1e-12), which
+    else:
+        assert certificate.value >= least(certificate) * (1 - 1e-12), which
+    return True
+
+
+def least(certificate: Certificate) -> float:
+    """A number that the constant of the certificate's network is known to reach."""
+    if not isinstance(certificate, GraphCertificate):
+        return attained(certificate.network)
+    graph = certificate.network
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 50, *graph.input_shape))
+    y = x + y * 1e-3
+    with np.errstate(all="ignore"):
+        moved = np.linalg.norm((graph.forward(x) - graph.forward(y)).reshape(50, -1), axis=1)
+    quotient = float(np.nanmax(moved / np.linalg.norm((x - y).reshape(50, -1), axis=1))) * (1 - 1e-9)
+    return max(quotient, math.sqrt(1.25) * attained_first(graph) if is_beside_itself(graph) else 0.0)
+
+
+def is_beside_itself(graph: Graph) -> bool:
+    first = graph.steps[0].operation if graph.steps else None
+    return isinstance(first, Network) and graph.sha256 == beside_itself(first).network.sha256
+
+
+def attained_first(graph: Graph) -> float:
+    first = graph.steps[0].operation
+    assert isinstance(first, Network)
+    return attained(first)
+
+
+_ATTAINED: dict[str, float] = {}
+
+
+def attained(network: Network) -> float:
+    """The constant of a network of a few neurons, or what is attained at some points of a larger one."""
+    if network.sha256 not in _ATTAINED:
+        small = (
+            sum(
+                math.prod(s)
+                for layer, s in zip(network.layers, network.shapes, strict=False)
+                if isinstance(layer, Activation)
+            )
+            <= 8
+        )
+        _ATTAINED[network.sha256] = oracle.attained_norm(network) if small else floor(network)
+    return _ATTAINED[network.sha256]
+
+
+def most(network: Network) -> float:
+    """A number that the constant of the network is known not to exceed."""
+    values = [certlip.bound(network, method=method).value for method in ("product", "lipsdp")]
+    return min((value for value in values if value is not None), default=math.inf)
