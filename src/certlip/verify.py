@@ -27,6 +27,7 @@ from certlip.methods import load as load_method
 from certlip.network import Array, Network
 from certlip.partition.window import Window, restrict, tiles
 from certlip.rounding import multiply_up, sqrt_up
+from certlip.scaling import divide, scale_network
 from certlip.sdp.certify import is_feasible
 from certlip.sdp.lmi import Lmi
 
@@ -70,6 +71,7 @@ def _verify_blocks(path: str | Path) -> Verification:
     network, plan, solved = load_solved(path)
     if network is None:
         return Verification(True, None)
+    network = scale_network(network).network
     chained = {(s.segment, s.block): s for s in solved if s.chained and s.rho is not None}
     for run in plan.chains:
         # a chain is one job: either all of its blocks are in the file, or none
@@ -118,18 +120,23 @@ def _graph_flaw(certificate: GraphCertificate) -> str:
 
 
 def _upper_flaw(certificate: UpperCertificate) -> str:
-    position = 0
+    position, network = 0, certificate.network
+    if certificate.exponents:
+        try:
+            network = divide(network, certificate.exponents)
+        except CertlipError as error:
+            return str(error)
     for segment in certificate.segments:
         if segment.first != position or segment.last <= segment.first:
             return f"the segments do not follow each other at layer {position}"
         position = segment.last
         try:
-            flaw = _segment_flaw(certificate.network.segment(segment.first, segment.last), segment)
+            flaw = _segment_flaw(network.segment(segment.first, segment.last), segment)
         except CertlipError as error:
             flaw = str(error)
         if flaw:
             return f"layers {segment.first} to {segment.last - 1}: {flaw}"
-    if position != len(certificate.network.layers):
+    if position != len(network.layers):
         return "the segments do not reach the last layer"
     return ""
 

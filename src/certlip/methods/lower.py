@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from certlip.ascent import Candidates
 
 INFO = MethodInfo(
-    "Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219", imports=("certlip.ascent",)
+    "Largest Jacobian norm found",
+    Kind.LOWER,
+    "Jordan & Dimakis 2020, arXiv 2003.01219",
+    imports=("certlip.ascent",),
+    reads_biases=True,
 )
 
 _SCALES = (0.1, 1.0, 10.0, 100.0)
