@@ -70,7 +70,7 @@ class Bound:
         Raises NotCertified where it is no double.
         """
         value, certificate = multiply_back(self.value, exponents), self.certificate
-        if not math.isfinite(value):
+        if math.isinf(value):
             raise NotCertified("the bound is larger than the largest double; divide a layer's weights by a constant")
         if certificate is not None:
             if not hasattr(certificate, "exponents"):

@@ -24,6 +24,8 @@ from certlip.sdp.tridiagonal import cholesky, factorises, less_square, solve_low
 
 SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 """How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""
+SMALLEST = 1e-200
+"""The least multiplier of `start`: many layers of zeros must not make it zero."""
 INFLATIONS = (32.0, 512.0, 8192.0)
 """How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
 
@@ -158,7 +160,8 @@ def start(lmi: Lmi) -> Multipliers:
     blocks: list[Array] = []
     for weight, (a, b) in zip(lmi.weights[-2::-1], lmi.slopes[::-1], strict=True):
         blocks.append(np.full(weight.shape[0], c * (1 + abs(a + b) / (b - a)) / 2))
-        c *= 1.05 * max(abs(a), abs(b)) ** 2 * _squared_norm(weight)
+        steepest = max(abs(a), abs(b))
+        c = max(1.05 * steepest * steepest * _squared_norm(weight) * c, SMALLEST)
     return tuple(blocks[::-1])
 
 
