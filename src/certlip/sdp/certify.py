@@ -90,7 +90,7 @@ def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) ->
     Raises NotCertified where no point near the proposal verifies (far from feasible, not finite, degenerate scaling).
     """
     if not all(np.isfinite(t).all() for t in multipliers):
-        raise NotCertified("the solver returned multipliers that are not finite")
+        raise NotCertified("the proposed multipliers are not finite: the weights of a layer may be too far apart")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
     unit = (lmi.order + len(lmi.weights[-1])) ** 2 * UNIT
     if rho is not None:
