@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from certlip import jacobian
-from certlip.network import Network
+from certlip.jacobian import Rescaled
 
 _POWER_STEPS = 10
 _CHECK_EVERY = 10
@@ -53,14 +53,14 @@ def join(parts: Sequence[Candidates]) -> Candidates:
     return Candidates(torch.cat(points), torch.cat(directions), torch.cat(norms))
 
 
-def evaluate(network: Network, points: Tensor, directions: Tensor) -> Candidates:
+def evaluate(network: Rescaled, points: Tensor, directions: Tensor) -> Candidates:
     """A few steps of power iteration on the exact Jacobian at each point."""
     norms, directions = jacobian.spectral_norms(jacobian.linearise(network, points), directions, _POWER_STEPS)
     return Candidates(points, directions, norms)
 
 
 def ascend(
-    network: Network, start: Candidates, n_steps: int, temperatures: tuple[float, float], step: float, deadline: float
+    network: Rescaled, start: Candidates, n_steps: int, temperatures: tuple[float, float], step: float, deadline: float
 ) -> Candidates:
     """The best candidate seen on the way from each start.
 
@@ -82,7 +82,7 @@ def ascend(
     return best
 
 
-def _gradients(network: Network, points: Tensor, directions: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _gradients(network: Rescaled, points: Tensor, directions: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Gradient of log |J v| by each point, and the next v of power iteration, for the smeared Jacobian."""
     points, directions = points.detach().requires_grad_(), directions.detach().requires_grad_()
     with torch.enable_grad():

@@ -25,6 +25,7 @@ from certlip.partition.plan import Job, Place, Plan
 from certlip.progress import bar
 from certlip.record import Status
 from certlip.rounding import multiply_up
+from certlip.scaling import scale_network
 from certlip.solved import SolvedBlock, from_arrays, to_arrays
 from certlip.solved_cache import SolvedCache
 from certlip.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
@@ -61,6 +62,7 @@ def solve_blocks(
 ) -> list[SolvedBlock]:
     """Do jobs of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
 
+    What is solved is `certlip.scaling.scale_network` of the network, and the blocks are in its units.
     jobs: which, all of the plan when None; cache: private folder of solved programs, keyed by their content
     (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
     """
@@ -73,7 +75,8 @@ def solve_blocks(
             solved[number] = found
             advance()
 
-        lane = Lane(network, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
+        scaled = scale_network(network).network
+        lane = Lane(scaled, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
         shared = batches(plan, todo, n_lanes)
         joblib.Parallel(n_lanes, prefer="threads")(joblib.delayed(lane.work)(shared) for _ in range(n_lanes))
     return [block for number in range(len(todo)) for block in solved[number]]
@@ -95,8 +98,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     notes = [f"layers {s.layers[0]} to {s.layers[-1]}: {s.note}" for s in plan.segments if s.note]
     notes += [s.reason for s in solved if s.status == Status.OK and s.reason]
     proofs = []
+    scaled = scale_network(network)
     for index, segment in enumerate(plan.segments):
-        part = network.segment(segment.first, segment.last)
+        part = scaled.network.segment(segment.first, segment.last)
         blocks = [by_place[index, b] for b in range(len(segment.blocks))]
         failed = [s for s in blocks if s.rho is None]
         if failed and (not plan.fallback or failed[0].status == Status.SOLVER_FAILED):
@@ -105,7 +109,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         if plan.fallback or not blocks:
             candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
         if blocks and not failed:
-            merged = metric_proof(network, plan, [index], by_place) if plan.merges_metrics(index) else None
+            merged = metric_proof(scaled.network, plan, [index], by_place) if plan.merges_metrics(index) else None
             candidates.append(merged or merged_proof(part, plan, index, blocks))
         best = min(candidates, key=lambda proof: proof.constant)
         if blocks and best.rule == "constants":
@@ -118,12 +122,13 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         apart = multiply_up(proofs[index].constant for index in run)
         if failed:
             notes.append(f"segments {run[0]} to {run[-1]} are not chained: {failed[0].reason}")
-        elif (proof := metric_proof(network, plan, run, chained)).constant < apart:
+        elif (proof := metric_proof(scaled.network, plan, run, chained)).constant < apart:
             proofs[run[0] : run[-1] + 1] = [proof]
-    certificate = UpperCertificate(network, tuple(proofs))
+    certificate = UpperCertificate(scaled.network, tuple(proofs))
     details = _details(plan, solved)
     details["seconds"] += plan.seconds + time.perf_counter() - begin
-    return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
+    found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
+    return found.multiplied_back(network, scaled.exponents)
 
 
 def _places(plan: Plan) -> set[tuple[Place, bool]]:
@@ -185,13 +190,14 @@ def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Pa
     planned = Plan.load(plan)
     blocks: list[SolvedBlock] = []
     loaded = Network.load(network)
+    scaled = scale_network(loaded).network
     if flaw := plan_flaw(loaded, planned):
         raise DataError(f"{plan} is no plan of {network} ({flaw}); delete it and run again")
     for path in solved:
         of_network, of_plan, found = load_solved(path)
         if of_plan != planned or (of_network is not None and of_network.sha256 != loaded.sha256):
             raise DataError(f"{path} belongs to another network or plan; delete it and run again")
-        if flaw := solved_flaw(loaded, planned, found):
+        if flaw := solved_flaw(scaled, planned, found):
             raise DataError(f"{path} does not prove what it claims ({flaw}); delete it and run again")
         blocks += found
     return merge_plan(loaded, planned, blocks)

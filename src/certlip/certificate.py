@@ -13,6 +13,7 @@ from certlip.files import floats, number, read_npz, text, whole, write_npz
 from certlip.network import Array, Network
 from certlip.partition.window import Window
 from certlip.rounding import multiply_up
+from certlip.scaling import multiply_back
 from certlip.sdp.certify import Certified
 
 Rule = Literal["constants", "sum", "cover", "metric", "recomputed"]
@@ -55,14 +56,19 @@ class SegmentProof:
 
 @dataclass(frozen=True, eq=False)
 class UpperCertificate:
-    """The network's Lipschitz constant is at most `value`, the product of its segments' constants rounded up."""
+    """The network's Lipschitz constant is at most `value`.
+
+    exponents: e of each layer, none where all are zero. The segments prove their constants of the layers divided by 2^e
+    (`certlip.scaling.divide`); `value` is the product of these, rounded up, times 2^(sum of e).
+    """
 
     network: Network
     segments: tuple[SegmentProof, ...]
+    exponents: tuple[int, ...] = ()
 
     @property
     def value(self) -> float:
-        return multiply_up(s.constant for s in self.segments)
+        return multiply_back(multiply_up(s.constant for s in self.segments), self.exponents)
 
     @classmethod
     def from_constants(cls, network: Network, constants: Sequence[float]) -> UpperCertificate:
@@ -101,7 +107,7 @@ class UpperCertificate:
                 {**entry, "constants": list(segment.constants), "cuts": list(segment.cuts), "blocks": blocks}
             )
         header = {"certificate": "upper", "network": described, "sha256": self.network.sha256, "segments": segments}
-        write_npz(path, header, arrays)
+        write_npz(path, {**header, "exponents": list(self.exponents)}, arrays)
 
 
 _SEGMENT_FIELDS = ("first", "last", "rule", "constant", "method", "options")
@@ -181,9 +187,8 @@ def load(path: str | Path) -> Certificate:
         if header["certificate"] == "lower":
             point, direction = (floats(arrays[key]) for key in ("point", "direction"))
             return LowerCertificate(network, point, direction, number(header["value"]))
-        return UpperCertificate(
-            network, tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
-        )
+        segments = tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
+        return UpperCertificate(network, segments, tuple(map(whole, header.get("exponents", ()))))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 

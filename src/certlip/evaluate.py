@@ -19,6 +19,7 @@ from certlip.methods import Bound
 from certlip.network import Array, Network, Shape
 from certlip.provenance import provenance
 from certlip.record import Kind, Record, Status
+from certlip.scaling import scale_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,5 +113,15 @@ def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) ->
         keywords["data"] = subject.data()
     arguments = subject.module() if plugin.INFO.takes == "module" else (subject.network(),)
     begin = time.perf_counter()
-    result = plugin.bound(*arguments, **keywords)
+    result = _bound(plugin, keywords, *arguments)
     return result, time.perf_counter() - begin
+
+
+def _bound(plugin: ModuleType, keywords: Mapping[str, Any], subject: Network | nn.Module, *shape: Shape) -> Bound:
+    """The method's bound, taken of a network's increments where it is about nothing else."""
+    if not isinstance(subject, Network) or plugin.INFO.reads_biases:
+        result: Bound = plugin.bound(subject, *shape, **keywords)
+        return result
+    scaled = scale_network(subject)
+    of_scaled: Bound = plugin.bound(scaled.network, **keywords)
+    return of_scaled.multiplied_back(subject, scaled.exponents)

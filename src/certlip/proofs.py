@@ -26,6 +26,7 @@ from certlip.methods import load as load_method
 from certlip.network import Array, Network
 from certlip.partition.window import Window, restrict, tiles
 from certlip.rounding import multiply_up, sqrt_up
+from certlip.scaling import divide
 from certlip.sdp.certify import is_feasible
 from certlip.sdp.lmi import Lmi
 
@@ -69,14 +70,16 @@ def _graph_flaw(certificate: GraphCertificate) -> str:
 
 
 def _upper_flaw(certificate: UpperCertificate) -> str:
-    position = 0
+    position, network = 0, certificate.network
+    if certificate.exponents:
+        network = divide(network, certificate.exponents)
     for segment in certificate.segments:
         if segment.first != position or segment.last < segment.first:
             return f"the segments do not follow each other at layer {position}"
         position = segment.last
-        if flaw := _segment_flaw(certificate.network.segment(segment.first, segment.last), segment):
+        if flaw := _segment_flaw(network.segment(segment.first, segment.last), segment):
             return f"layers {segment.first} to {segment.last - 1}: {flaw}"
-    if position != len(certificate.network.layers):
+    if position != len(network.layers):
         return "the segments do not reach the last layer"
     return ""
 

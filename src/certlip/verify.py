@@ -9,6 +9,7 @@ from certlip import certificate as certificates
 from certlip.blocks import load_solved
 from certlip.certificate import Certificate
 from certlip.proofs import certificate_flaw
+from certlip.scaling import scale_network
 from certlip.solved_proofs import plan_flaw, solved_flaw
 
 
@@ -43,4 +44,4 @@ def _blocks_flaw(path: str | Path) -> str:
     network, plan, solved = load_solved(path)
     if network is None:
         return "it holds no network and no blocks, so it proves nothing"
-    return plan_flaw(network, plan) or solved_flaw(network, plan, solved)
+    return plan_flaw(network, plan) or solved_flaw(scale_network(network).network, plan, solved)

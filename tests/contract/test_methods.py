@@ -177,6 +177,41 @@ def test_scaling_the_output_scales_the_bound(variant):
         assert after.value == pytest.approx(4 * before.value, rel=RTOL)
 
 
+def _times_power_of_two(network: Network, shifts: tuple[int, ...]) -> Network:
+    """Weights times 2^shift, biases with what they are added to; for piecewise linear networks 2^(sum) times f."""
+    layers, total, given = [], 0, iter(shifts)
+    for layer in network.layers:
+        if isinstance(layer, Conv | Dense):
+            shift = next(given)
+            total += shift
+            layer = replace(layer, weight=np.ldexp(layer.weight, shift), bias=np.ldexp(layer.bias, total))
+        layers.append(layer)
+    return Network(tuple(layers), network.input_shape)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "conv"])
+@every_method
+def test_a_power_of_two_in_any_layer_is_a_factor_of_the_bound_exactly(variant, name):
+    if variant.name == "autolip":
+        pytest.skip("it sees the module alone: see its own tests")
+    network = NETWORKS.get(name) or _multilayer(name)
+    n_layers = sum(isinstance(layer, Conv | Dense) for layer in network.layers)
+    before = variant.bound(network)
+    for k in (-990, -400, -3, 3, 400, 990):
+        share = k // n_layers
+        zeros, shares = (0,) * (n_layers - 1), (share,) * (n_layers - 1)
+        places = [(*zeros, k), (k, *zeros), (k - sum(shares), *shares)]
+        if before.kind is Kind.LOWER and name == "tanh":
+            places = places[:1]  # a steeper tanh saturates elsewhere: another function
+        for shifts in places if name == "relu" else places[: 2 if abs(k) == 400 else 0]:
+            after = variant.bound(_times_power_of_two(network, shifts))
+            assert after.status is before.status, (shifts, after.reason)
+            if before.status is Status.OK:
+                assert after.value == math.ldexp(before.value, k), shifts
+            if after.certificate is not None:
+                assert certlip.verify(after.certificate), shifts
+
+
 @every_method
 def test_permuting_hidden_neurons_changes_nothing(variant):
     first, act, *others = NETWORKS["relu"].layers

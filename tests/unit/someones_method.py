@@ -10,7 +10,7 @@ from certlip.methods import Bound, MethodInfo
 from certlip.network import Network
 from certlip.record import Kind
 
-INFO = MethodInfo("Someone's own", Kind.ESTIMATE, "unpublished")
+INFO = MethodInfo("Someone's own", Kind.ESTIMATE, "unpublished", reads_biases=True)
 
 
 def bound(

@@ -23,6 +23,7 @@ from certlip.files import read_npz, write_npz
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 from certlip.partition.window import Window
+from certlip.scaling import scale_network
 
 
 @cache
@@ -142,7 +143,7 @@ def numbers(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 def upper(*segments: SegmentProof) -> str:
     """The flaw of a certificate made of these segments."""
-    return certlip.verify(UpperCertificate(network(), segments)).reason
+    return certlip.verify(UpperCertificate(network(), segments, scale_network(network()).exponents)).reason
 
 
 def test_segments_that_do_not_cover_the_network_in_order_are_rejected() -> None:

@@ -11,6 +11,7 @@ from certlip import jacobian
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Network, Shape
 from certlip.record import Kind
+from certlip.scaling import multiply_back
 
 INFO = LayerNormInfo("Power iteration", Kind.ESTIMATE, "Ryu et al. 2019, arXiv 1905.05406")
 
@@ -21,5 +22,6 @@ _SEED = 0
 def norm(layer: Conv, shape: Shape) -> float:
     """|K v| after 50 steps from a seeded normal start."""
     start = torch.randn(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(_SEED))
-    derivative = jacobian.linearise(Network((layer,), shape), start)
-    return float(jacobian.spectral_norms(derivative, start, _N_ITER)[0])
+    network = jacobian.Rescaled.of(Network((layer,), shape))
+    norms, _ = jacobian.spectral_norms(jacobian.linearise(network, start), start, _N_ITER)
+    return multiply_back(float(norms[0]), (network.exponent,))

@@ -14,15 +14,18 @@ set, or None), ``max_seconds``, ``threads`` and ``seed``; for a `plan` only ``ca
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
 from certlip import plugins
-from certlip.errors import ConfigError
+from certlip.errors import ConfigError, NotCertified
+from certlip.network import Network
 from certlip.options import check_keywords
 from certlip.record import Kind
+from certlip.scaling import multiply_back
 
 FILLED_IN = ("data", "max_seconds", "threads", "seed", "calibration")
 
@@ -33,7 +36,9 @@ class MethodInfo:
 
     title: as printed; kind: of its results, unless a `Bound` says otherwise; reference: authors, year, identifier;
     takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then
-    has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts.
+    has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts; reads_biases:
+    whether it is about more than increments. Any other method that takes a network is given it without biases, its
+    layers divided by powers of two (`certlip.scaling`), and its bound is multiplied by them afterwards.
     """
 
     title: str
@@ -41,6 +46,7 @@ class MethodInfo:
     reference: str
     takes: Literal["network", "module"] = "network"
     imports: tuple[str, ...] = ()
+    reads_biases: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,20 @@ class Bound:
     kind: Kind | None = None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def multiplied_back(self, network: Network, exponents: tuple[int, ...]) -> Bound:
+        """The bound of `network`, where this is the bound of `certlip.scaling.divide(network, exponents)`.
+
+        Raises NotCertified where it is no double.
+        """
+        value, certificate = multiply_back(self.value, exponents), self.certificate
+        if math.isinf(value):
+            raise NotCertified("the bound is larger than the largest double; divide a layer's weights by a constant")
+        if certificate is not None:
+            if not hasattr(certificate, "exponents"):
+                raise TypeError(f"a method with a {type(certificate).__name__} needs reads_biases=True in its INFO")
+            certificate = replace(certificate, network=network, exponents=exponents)
+        return replace(self, value=value, certificate=certificate)
 
 
 def names() -> list[str]:

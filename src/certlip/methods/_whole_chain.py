@@ -11,12 +11,15 @@ from certlip.chain import MAX_ENTRIES, Chain, linear_groups
 from certlip.errors import LimitExceeded
 from certlip.methods import Bound
 from certlip.network import Network
+from certlip.sdp import reduce
 from certlip.sdp.certify import certify
 from certlip.sdp.lmi import Lmi, Multipliers
 
 
 def certified_bound(network: Network, propose: Callable[[Lmi], Multipliers], **details: Any) -> Bound:
     """The bound that `propose`'s multipliers T_1..T_L prove, whatever they are; details: of the `Bound`.
+
+    propose: from what `certlip.sdp.reduce` makes of the inequality, whose layers have norms near one.
 
     Raises UnsupportedLayer by layer name, LimitExceeded where the matrix inequality would be too large, NotCertified.
     """
@@ -27,7 +30,12 @@ def certified_bound(network: Network, propose: Callable[[Lmi], Multipliers], **d
         )
     chain = Chain.of(network)
     lmi = Lmi.of(chain)
-    certified = certify(lmi, propose(lmi) if lmi.n_multipliers else ())
+    certified = certify(lmi, _proposed(lmi, propose) if lmi.n_multipliers else ())
     certificate = UpperCertificate.from_multipliers(network, chain.scale, certified)
     margins = {"margin": certified.margin, "slack": certified.slack}
     return Bound(certificate.value, certificate, details={"max_order": lmi.order, **margins, **details})
+
+
+def _proposed(lmi: Lmi, propose: Callable[[Lmi], Multipliers]) -> Multipliers:
+    reduced, factors = reduce(lmi)
+    return tuple(factor * t for factor, t in zip(factors[1:], propose(reduced), strict=True))

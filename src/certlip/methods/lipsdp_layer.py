@@ -63,9 +63,8 @@ def bound(
 
     def propose(lmi: Lmi) -> Multipliers:
         nonlocal early
-        reduced, factors = sdp.reduce(lmi)
-        taus, early = _minimise(_Barrier(reduced), rtol, deadline)
-        return tuple(np.full(n, f * tau) for n, f, tau in zip(lmi.sizes[1:], factors[1:], taus, strict=True))
+        taus, early = _minimise(_Barrier(lmi), rtol, deadline)
+        return tuple(np.full(n, tau) for n, tau in zip(lmi.sizes[1:], taus, strict=True))
 
     result = certified_bound(network, propose)
     reason = "stopped at the time limit: certified, but not the tightest" if early else ""

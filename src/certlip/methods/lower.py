@@ -18,13 +18,19 @@ from certlip.certificate import LowerCertificate
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Array, Network
 from certlip.record import Kind
+from certlip.scaling import multiply_back
 from certlip.tangent import lower_at
 
 if TYPE_CHECKING:
     from certlip.ascent import Candidates
+    from certlip.jacobian import Rescaled
 
 INFO = MethodInfo(
-    "Largest Jacobian norm found", Kind.LOWER, "Jordan & Dimakis 2020, arXiv 2003.01219", imports=("certlip.ascent",)
+    "Largest Jacobian norm found",
+    Kind.LOWER,
+    "Jordan & Dimakis 2020, arXiv 2003.01219",
+    imports=("certlip.ascent",),
+    reads_biases=True,
 )
 
 _SCALES = (0.1, 1.0, 10.0, 100.0)
@@ -56,22 +62,24 @@ def bound(
     from certlip.ascent import ascend, join
 
     deadline = math.inf if max_seconds is None else perf_counter() + 0.8 * max_seconds
-    sampled = _sample(network, _points(network, data, n_points, seed), seed, deadline)
+    rescaled = jacobian.Rescaled.of(network)
+    sampled = _sample(rescaled, _points(network, data, n_points, seed), seed, deadline)
     starts = sampled.best(n_starts)
-    climbs = [ascend(network, starts, n_steps, temperatures, step, deadline) for temperatures, step in _CLIMBS]
+    climbs = [ascend(rescaled, starts, n_steps, temperatures, step, deadline) for temperatures, step in _CLIMBS]
     best = join([sampled, *climbs]).best(max(1, n_starts // 2))
-    found = ascend(network, best, n_steps, *_LAST_CLIMB, deadline)
+    found = ascend(rescaled, best, n_steps, *_LAST_CLIMB, deadline)
     finalists = found.best(_PROVED)
     proved = []
     for x, v in zip(finalists.points, finalists.directions, strict=True):
-        _, direction = jacobian.spectral_norms(jacobian.linearise(network, x[None]), v[None], n_iter=300)
+        _, direction = jacobian.spectral_norms(jacobian.linearise(rescaled, x[None]), v[None], n_iter=300)
         point, v_array = x.numpy(), direction[0].detach().numpy()
         proved.append(LowerCertificate(network, point, v_array, lower_at(network, point, v_array)))
     certificate = max(proved, key=lambda c: c.value)
-    return Bound(certificate.value, certificate, details={"seed": seed, "sampled": float(sampled.norms.max())})
+    largest = multiply_back(float(sampled.norms.max()), (rescaled.exponent,))
+    return Bound(certificate.value, certificate, details={"seed": seed, "sampled": largest})
 
 
-def _sample(network: Network, points: Array, seed: int, deadline: float) -> Candidates:
+def _sample(network: Rescaled, points: Array, seed: int, deadline: float) -> Candidates:
     import torch
 
     from certlip.ascent import evaluate, join

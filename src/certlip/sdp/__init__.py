@@ -163,7 +163,8 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
         norm = largest * interpolative.estimate_spectral_norm(weight / largest, its=5, rng=0)
         divisors.append(2.0 ** round(np.log2(norm)) if 0 < norm < np.inf else 1.0)
         weights[i] = weight / divisors[-1]
-    factors = np.cumprod(np.square(divisors[::-1]))[::-1]
+    with np.errstate(over="ignore", under="ignore"):  # `certify` refuses multipliers that are not finite
+        factors = np.cumprod(np.square(divisors[::-1]))[::-1]
     return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors)
 
 

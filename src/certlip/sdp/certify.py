@@ -24,6 +24,8 @@ from certlip.sdp.tridiagonal import cholesky, factorises, less_square, solve_low
 
 SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 """How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""
+SMALLEST = 1e-200
+"""The least multiplier of `start`: many layers of zeros must not make it zero."""
 INFLATIONS = (32.0, 512.0, 8192.0)
 """How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
 SMALLEST_PRODUCT = 2.0**-1000
@@ -92,7 +94,7 @@ def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) ->
     Raises NotCertified where no point near the proposal verifies (far from feasible, not finite, degenerate scaling).
     """
     if not all(np.isfinite(t).all() for t in multipliers):
-        raise NotCertified("the solver returned multipliers that are not finite")
+        raise NotCertified("the proposed multipliers are not finite: the weights of a layer may be too far apart")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
     unit = (lmi.order + len(lmi.weights[-1])) ** 2 * UNIT
     if rho is not None:
@@ -162,7 +164,8 @@ def start(lmi: Lmi) -> Multipliers:
     blocks: list[Array] = []
     for weight, (a, b) in zip(lmi.weights[-2::-1], lmi.slopes[::-1], strict=True):
         blocks.append(np.full(weight.shape[0], c * (1 + abs(a + b) / (b - a)) / 2))
-        c *= 1.05 * max(abs(a), abs(b)) ** 2 * _squared_norm(weight)
+        steepest = max(abs(a), abs(b))
+        c = max(1.05 * steepest * steepest * _squared_norm(weight) * c, SMALLEST)
     return tuple(blocks[::-1])
 
 

@@ -81,6 +81,10 @@ def solve(
     neurons = Neurons.of(lmi.weights, lmi.slopes)
     if not neurons.n_kept:
         return Proposal(neurons.restore(np.zeros(0)), 0, "no neuron matters")
+    # rows of norm one hand their size on to the last weight, and the ascent takes its fourth power
+    last = neurons.weights[-1]
+    divisor = 2.0 ** int(np.frexp(np.abs(last).max())[1])
+    neurons = replace(neurons, weights=(*neurons.weights[:-1], last / divisor))
     n_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -90,8 +94,8 @@ def solve(
             outcome = _solve(problem, neurons, rtol, left)
     finally:
         torch.set_num_threads(n_threads)
-    multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
-    rho = outcome.rho if math.isfinite(outcome.rho) else None
+    multipliers = neurons.restore(divisor * divisor * outcome.multipliers.cpu().numpy())
+    rho = divisor * divisor * outcome.rho if math.isfinite(outcome.rho) else None
     return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho)
 
 

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import interpolative
 
 from certlip.chain import Slopes
 from certlip.network import Array
 from certlip.sdp.lmi import Multipliers
 
 SILENT = 1e12
-"""A neuron without input gets this many times the largest multiplier, one without output as much less."""
-STEP = 1e4
-"""Multipliers of left-out neurons fall by this factor a layer, which keeps coupled ones definite."""
+"""How far the multiplier of a left-out neuron is from where those of kept neurons would feel it."""
+ROOM = 2.0
+"""Room between the multipliers of left-out neurons of neighbouring layers, for the estimates of norms as well."""
+SMALLEST, LARGEST = 1e-250, 1e250
+"""Of the multipliers of left-out neurons."""
+CONSTANT = 1e-24
+"""The level of the input's multiplier where no neuron matters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +33,7 @@ class Neurons:
 
     weights: W_0..W_L without the others, rows of W_0..W_{L-1} of norm one; kept: a mask for each hidden
     layer; unheard: mask of the neurons without output (the other left-out ones have no input); scales: for
-    the kept neurons of each layer the norm of their input row.
+    the kept neurons of each layer the norm of their input row; given: W_0..W_L with all neurons.
     """
 
     weights: tuple[Array, ...]
@@ -36,11 +41,13 @@ class Neurons:
     kept: tuple[NDArray[np.bool_], ...]
     unheard: tuple[NDArray[np.bool_], ...]
     scales: tuple[Array, ...]
+    given: tuple[Array, ...]
 
     @classmethod
     def of(cls, weights: Sequence[Array], slopes: Sequence[Slopes]) -> Neurons:
         """Drop and scale; weights: W_0..W_L, slopes: of the L hidden layers."""
-        left = [np.asarray(w, dtype=np.float64) for w in weights]
+        given = [np.asarray(w, dtype=np.float64) for w in weights]
+        left = list(given)
         heard = [np.ones(w.shape[0], dtype=bool) for w in left]
         moved = [np.ones(w.shape[0], dtype=bool) for w in left]
         for i in range(len(left) - 1):
@@ -58,7 +65,7 @@ class Neurons:
             left[i + 1] = left[i + 1][:, kept[i]] * norms
             scales.append(norms)
         unheard = tuple(~h & m for h, m in zip(heard, moved, strict=True))
-        return cls(tuple(left), tuple(slopes), tuple(kept[:-1]), unheard[:-1], tuple(scales))
+        return cls(tuple(left), tuple(slopes), tuple(kept[:-1]), unheard[:-1], tuple(scales), tuple(given))
 
     @property
     def n_kept(self) -> int:
@@ -67,14 +74,52 @@ class Neurons:
     def restore(self, multipliers: Array) -> Multipliers:
         """T_1..T_L of all neurons from a vector of those of the kept ones."""
         cuts = np.cumsum([len(s) for s in self.scales])[:-1]
-        unscaled = [t / s**2 for t, s in zip(np.split(multipliers, cuts), self.scales, strict=True)]
-        positive = np.concatenate(unscaled) if self.n_kept else np.ones(1)
-        largest, smallest = float(positive.max()), float(positive.min())
-        depth = len(self.scales)
-        blocks = []
-        for i, (t, kept, unheard) in enumerate(zip(unscaled, self.kept, self.unheard, strict=True)):
-            block = np.full(len(kept), largest * SILENT * STEP ** (depth - i))
-            block[unheard] = smallest / SILENT / STEP**i
-            block[kept] = t
-            blocks.append(block)
+        scaled = np.split(multipliers, cuts)
+        blocks = [np.ones(len(kept)) for kept in self.kept]
+        for block, kept, t, s in zip(blocks, self.kept, scaled, self.scales, strict=True):
+            block[kept] = t / s**2
+        self._lower_unheard(blocks, float(scaled[0].min()) if self.n_kept else CONSTANT)
+        self._raise_unmoved(blocks)
         return tuple(blocks)
+
+    def _lower_unheard(self, blocks: list[Array], level: float) -> None:
+        """Give them one multiplier a layer, so small that no neuron before feels it; level: of the input's."""
+        heard = np.ones(self.given[0].shape[1], dtype=bool)
+        unheard, last = ~heard, 0.0
+        layers = zip(blocks, self.given, self.kept, self.unheard, self.slopes, strict=False)
+        for block, weight, kept, own, slopes in layers:
+            rows = weight[own]
+            shares = (level / SILENT, _squared_norm(rows[:, heard])), (last, _squared_norm(rows[:, unheard]))
+            limits = [value / (_step(slopes) * norm) for value, norm in shares if norm]
+            last = min(max(min(limits, default=level / SILENT), SMALLEST), LARGEST)
+            block[own] = last
+            level, heard, unheard = float(block[kept].min(initial=np.inf)), kept, own
+
+    def _raise_unmoved(self, blocks: list[Array]) -> None:
+        """Give them one multiplier a layer, so large that they do not feel what they feed."""
+        after, unmoved, last = np.ones(len(self.given[-1])), np.zeros(len(self.given[-1]), dtype=bool), 0.0
+        steps = [*map(_step, self.slopes[1:]), ROOM]
+        for i in reversed(range(len(blocks))):
+            own = ~(self.kept[i] | self.unheard[i])
+            columns = self.given[i + 1][:, own]
+            felt = SILENT * _squared_norm(np.sqrt(after[~unmoved])[:, None] * columns[~unmoved])
+            level = steps[i] * (felt + last * _squared_norm(columns[unmoved]))
+            last = min(max(level, SMALLEST), LARGEST) if level else 1.0
+            blocks[i][own] = last
+            after, unmoved = blocks[i], own
+
+
+def _step(slopes: Slopes) -> float:
+    """How much larger a layer's multiplier must be than that of the next, with these slopes, for a weight of norm 1."""
+    a, b = slopes
+    steepest = max(1.0, abs(a), abs(b))
+    return ROOM * steepest * steepest * (1 + abs(a + b) / (b - a))
+
+
+def _squared_norm(matrix: Array) -> float:
+    """About the square of the spectral norm."""
+    if not matrix.any():
+        return 0.0
+    largest = float(np.abs(matrix).max())
+    norm = largest * float(interpolative.estimate_spectral_norm(matrix / largest, its=5, rng=0))
+    return norm * norm
