@@ -13,7 +13,7 @@ import joblib
 
 from certlip import norms
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
-from certlip.chain import Chain, linear_groups
+from certlip.chain import linear_groups
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import code_of
@@ -24,7 +24,6 @@ from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
-from certlip.partition.window import restrict
 from certlip.progress import bar
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
@@ -84,7 +83,9 @@ def solve_blocks(
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
     """The certified bound of the network: the product over segments of the best proved constant of each.
 
-    Raises NoBound for a block that failed if the plan has no fallback, or if its solver does not work here.
+    A segment of which a limit cut a program short takes its product of layer constants where that is better, whether
+    the plan has a fallback or not. Raises NoBound for a block that failed otherwise if it has none, or if its solver
+    does not work here.
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
@@ -101,10 +102,11 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         part = network.segment(segment.first, segment.last)
         blocks = [by_place[index, b] for b in range(len(segment.blocks))]
         failed = [s for s in blocks if s.rho is None]
-        if failed and (not plan.fallback or failed[0].status == Status.SOLVER_FAILED):
-            raise LimitExceeded(failed[0].status, failed[0].reason)
+        other = [s for s in failed if s.status not in _CUT_SHORT]
+        if other and (not plan.fallback or other[0].status == Status.SOLVER_FAILED):
+            raise LimitExceeded(other[0].status, other[0].reason)
         candidates = []
-        if plan.fallback or not blocks:
+        if plan.fallback or not blocks or any(s.reason for s in blocks):
             candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
         if blocks and not failed:
             merged = metric_proof(network, plan, [index], by_place) if plan.merges_metrics(index) else None
@@ -128,14 +130,16 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
 
 
+_CUT_SHORT = (Status.TIME_LIMIT, Status.MEMORY_LIMIT)
+
+
 def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedBlock]) -> SegmentProof:
     segment = plan.segments[index]
     planned = list(zip(segment.blocks, blocks, strict=True))
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
     side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    patch, _ = restrict(part, segment.blocks[0].windows[0])
-    constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.merge, rhos, windows, side)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
     return SegmentProof(
         segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs

@@ -62,13 +62,12 @@ print(inherited, threads)
     assert done.stdout.split() == [str(forked), "3"]
 
 
-def test_a_call_over_its_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "GRACE_SECONDS", 0.2)
+def test_a_call_over_its_time_is_killed() -> None:
     begin = time.monotonic()
     with pytest.raises(LimitExceeded, match=r"no result within 0\.3 s") as refusal:
         limits.call(jobs.sleep, 60.0, limit=Limits(max_seconds=0.3))
     assert refusal.value.status == "time_limit"
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 0.3 + limits.ENDING_SECONDS + 2  # of starting and ending a process
 
 
 def test_a_call_over_its_memory_is_ended() -> None:
@@ -92,9 +91,8 @@ def test_a_process_that_somebody_ended_is_no_row(number: signal.Signals) -> None
         limits.call(jobs.die, int(number), limit=GENEROUS)
 
 
-def test_each_call_of_a_batch_keeps_its_own_limits_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_call_of_a_batch_keeps_its_own_limits_and_ends_no_other() -> None:
     """Killed, overdue, out of memory and refused calls between good ones, all sent at once."""
-    monkeypatch.setattr(limits, "GRACE_SECONDS", 1.0)
     batch = [("add", 2, 3), ("die", 9), ("fill", 400), ("add", 4, 5), ("sleep", 60.0), ("unsupported",), ("add", 6, 7)]
     found = list(limits.begin(jobs.named, batch, Limits(max_seconds=2, max_memory_mb=200)))
     assert [f.status if isinstance(f, NoBound) else f.value for f in found] == [

@@ -317,7 +317,7 @@ def test_multipliers_of_any_quality_are_opened_when_time_is_up(share: float) -> 
     found = ascend(problem, rtol=1e-5)
     start = start_of(conv_block(2))
     blocks = problem.lmi.split(share * found.multipliers + (1 - share) * start)
-    opened = openings.open_soon(problem.lmi, blocks, found.lower, time.perf_counter() + 60)
+    opened = openings.open_soon(problem.lmi, blocks, found.lower, Looks(problem.lmi), Deadline.after(60))
     if opened is None:
         assert share == 0.3
         return
