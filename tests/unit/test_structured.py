@@ -12,6 +12,7 @@ import torch
 from scipy.stats import ortho_group
 
 from certlip import limits, sdp
+from certlip.deadline import Deadline
 from certlip.errors import LimitExceeded, SolverUnavailable
 from certlip.limits import Limits
 from certlip.network import Array, Conv
@@ -20,6 +21,7 @@ from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds
 from certlip.sdp.structured.ascent import Ascent
+from certlip.sdp.structured.looks import Looks
 from certlip.sdp.structured.neurons import Neurons
 from certlip.sdp.structured.newton import Model, follow
 from certlip.sdp.structured.outcome import Outcome
@@ -179,7 +181,8 @@ def test_degenerate_networks_reach_the_gap_and_certify(name: str) -> None:
     lmi = Lmi(tuple(degenerate_networks()[name]), (RELU,) * (len(degenerate_networks()[name]) - 1))
     reduced, factors = sdp.reduce(lmi)
     proposal = structured.solve(reduced, rtol=1e-6, threads=1, max_seconds=None)
-    certified = sdp.certify(lmi, *sdp.restore(proposal, factors))
+    restored = sdp.restore(proposal, factors)
+    certified = sdp.certify(lmi, restored.multipliers, restored.rho)
     assert proposal.rho is not None
     lower = Ascent(problem_of(list(reduced.weights)))
     for _ in range(2000):
