@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from certlip import limits, sdp
 from certlip.chain import Chain, linear_groups
 from certlip.deadline import Deadline
-from certlip.errors import NoBound
+from certlip.errors import LimitExceeded, NoBound, NotCertified
 from certlip.limits import Measured
 from certlip.merge import on_window
 from certlip.network import Array, Network, Shape
@@ -109,9 +109,11 @@ def solve_problem(
 def finish_problem(job: Job, problem: Problem, *rest: Any) -> list[SolvedBlock]:
     """Certify what `solve_problem`, called with the same arguments, had reported when it was ended.
 
-    rest: its other arguments, the report and why it was ended.
+    rest: its other arguments, the report and why it was ended. Raises NoBound where that proves nothing.
     """
     *_, reported, why = rest
+    if reported is None:
+        raise NotCertified(why)
     return _solved(job, problem, partial(sdp.finish, draft=reported), partial(finish_folded, found=reported), why)
 
 
@@ -149,6 +151,8 @@ def blocks_of(job: Job, outcome: Measured | NoBound) -> list[SolvedBlock]:
 def refused(job: Job, refusal: NoBound) -> list[SolvedBlock]:
     """Why there is no outcome, for each block of a job."""
     common: dict[str, Any] = {"status": refusal.status, "reason": str(refusal), "chained": job.chained}
+    if isinstance(refusal, LimitExceeded):
+        common["seconds"] = refusal.seconds / len(job.places)
     return [SolvedBlock(*place, **common) for place in job.places]
 
 

@@ -26,7 +26,7 @@ REPORT_SECONDS = 0.5
 """At least so long between two reports of a call."""
 
 Finish = Callable[..., Any]
-"""Makes the best of what a call reported: called with the call's arguments, the report and why the call was ended."""
+"""Makes the best of a call that was ended: called with its arguments, what it reported, if it did, and why."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Limits:
     threads: int = 1
     max_seconds: float | None = None
     max_memory_mb: float | None = None
+
+    @property
+    def at_any_time(self) -> Limits:
+        """Without the one of time."""
+        return replace(self, max_seconds=None)
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ def begin(
     """Have several calls done in order in one process, each within limits of its own, while this one does other work.
 
     Gives for each what `call` returns, or the NoBound that it raises; raises what else it raises. A call that ends the
-    process ends no other: those after it are done in another process. finish: of a call that a limit or a kill ended
-    after it had reported something, gives the value; it is called under the same limits in the time that is left.
+    process ends no other: those after it are done in another process. finish: gives the value of a call that a limit or
+    a kill ended before its time was up; it is called under the same limits in the time that is left.
     """
     if limit.max_seconds is None and limit.max_memory_mb is None:
         return (_here(function, arguments, limit) for arguments in batch)
@@ -102,7 +107,7 @@ def _here(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Meas
 
 def _send(calls: Sequence[Call], limit: Limits) -> Worker:
     try:
-        worker = _idle.setdefault(limit.threads, []).pop()
+        worker = _idle.setdefault(limit.at_any_time, []).pop()
     except IndexError:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         # threads that spin while they wait take the cores of others, who may be what they wait for
@@ -122,7 +127,7 @@ def _outcomes(calls: Sequence[Call], worker: Worker, limit: Limits) -> Iterator[
         if left and not worker.alive:
             worker = _send(calls[-left:], limit)
         elif worker.alive and not left:
-            _idle.setdefault(limit.threads, []).append(worker)
+            _idle.setdefault(limit.at_any_time, []).append(worker)
         try:
             yield outcome
         except GeneratorExit:  # nobody hears the other answers
@@ -140,7 +145,7 @@ def _finished(
 
 def _finish(finish: Finish, arguments: tuple, ended: LimitExceeded, limit: Limits) -> Measured | NoBound:
     left = None if limit.max_seconds is None else limit.max_seconds - ended.seconds
-    if ended.reported is None or (left is not None and left <= 0):
+    if left is not None and left <= 0:
         return ended
     try:
         finished = call(finish, *arguments, ended.reported, str(ended), limit=replace(limit, max_seconds=left))
@@ -176,8 +181,8 @@ def _outcome(worker: Worker, limit: Limits) -> Measured | NoBound:
     return ended
 
 
-_idle: dict[int, list[Worker]] = {}
-"""Processes that wait for the next call with as many threads: to start one takes longer than a small program."""
+_idle: dict[Limits, list[Worker]] = {}
+"""Processes that wait for the next call under the same limits: to start one takes longer than a small program."""
 
 
 def end_idle() -> None:

@@ -122,7 +122,8 @@ import jobs_to_limit as jobs
 from certlip import limits
 from certlip.limits import Limits
 limits.call(os.getpid, limit=Limits(max_seconds=100))
-at_work = threading.Thread(target=limits.call, args=(jobs.sleep, 4.0), kwargs={"limit": Limits(threads=2, max_seconds=100)})
+limit = Limits(threads=2, max_seconds=100)
+at_work = threading.Thread(target=limits.call, args=(jobs.sleep, 4.0), kwargs={"limit": limit})
 at_work.daemon = True
 at_work.start()
 time.sleep(2)
@@ -181,7 +182,8 @@ def test_a_memory_limit_too_small_for_the_imports_is_a_row_that_says_so(solver: 
     """Torch and the conic solvers' libraries cannot be loaded in 3 MB: no solver has failed, and none is missing."""
     record = certlip.bound(random_network(1, max_linear=3), method="lipsdp", solver=solver, max_memory_mb=3)
     assert record.value == certlip.bound(random_network(1, max_linear=3), method="product").value
-    assert "use the product of norms: more memory than the 3 MB allowed was needed" in record.reason
+    assert "use the product of norms: " in record.reason
+    assert "memory" in record.reason
     assert "not installed" not in record.reason
 
 

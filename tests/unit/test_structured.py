@@ -18,10 +18,10 @@ from certlip.limits import Limits
 from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds
 from certlip.sdp.structured.ascent import Ascent
-from certlip.sdp.structured.looks import Looks
 from certlip.sdp.structured.neurons import Neurons
 from certlip.sdp.structured.newton import Model, follow
 from certlip.sdp.structured.outcome import Outcome

@@ -18,7 +18,7 @@ from certlip.methods import Bound
 from certlip.network import Network
 from certlip.sdp.certify import certify
 from certlip.sdp.lmi import Lmi, Multipliers
-from certlip.sdp.structured.looks import Looks
+from certlip.sdp.looks import Looks
 
 N_LOOKS = 6
 """Factorisations for which time is kept: a certificate takes the smallest rho and its proof."""

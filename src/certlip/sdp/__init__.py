@@ -21,6 +21,7 @@ from certlip.progress import bar
 from certlip.sdp import solvers
 from certlip.sdp.certify import Certified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.looks import Looks
 
 __all__ = [
     "Lmi",
@@ -117,6 +118,7 @@ def solve_lmi(
     """Certified solution of an `Lmi` with any fixed metrics; see `solve`. report: for `finish`."""
     name, adapter = solvers.choose(solver, lmi.order)
     begin, deadline = time.monotonic(), Deadline.after(max_seconds)
+    Looks(lmi).check(deadline)
     reduced, factors = reduce(lmi)
     needed = adapter.memory_mb(reduced)
     if max_memory_mb is not None and needed > max_memory_mb:

@@ -16,7 +16,7 @@ from certlip.network import Array
 from certlip.rounding import UNIT
 from certlip.sdp.certify import INFLATIONS, is_feasible, smallest_rho
 from certlip.sdp.lmi import Lmi
-from certlip.sdp.structured.looks import Looks
+from certlip.sdp.looks import Looks
 
 if TYPE_CHECKING:
     from torch import Tensor

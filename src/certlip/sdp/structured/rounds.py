@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded
+from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.structured.ascent import Ascent
-from certlip.sdp.structured.looks import Looks
 from certlip.sdp.structured.openings import open_least, open_soon, open_within, promise
 from certlip.sdp.structured.outcome import Outcome, Report, unheard
 from certlip.sdp.structured.problem import Problem
@@ -28,8 +27,6 @@ PATIENCE = 3
 """Rounds in a row without progress in either bound after which the ascent gives up."""
 SETTLED = 0.03
 """Progress of a round, in units of rtol, after which the gap is worth a look: one takes as long as many sweeps."""
-RESERVE = 3
-"""Looks for which time is kept: the last one, one more where that fails, and the certificate."""
 
 
 def ascend(
@@ -46,9 +43,7 @@ def ascend(
     import torch
 
     looks = Looks(problem.lmi)
-    if not (deadline.allows(RESERVE * looks.seconds) or looks.are_quick):
-        reason = f"a proof takes about {RESERVE * looks.seconds:.2g} s, and {max(deadline.left, 0.0):.2g} s are left"
-        raise LimitExceeded("time_limit", reason)
+    looks.check(deadline)
     ascent = Ascent(problem)
     best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
     for n_rounds in range(1, MAX_ROUNDS + 1):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded
 from certlip.sdp.elimination import cheapest
 from certlip.sdp.lmi import Lmi
 
@@ -19,6 +21,8 @@ SMALL_RATE = 1e9
 """Multiplications a second of small looks."""
 QUICK_SECONDS = 0.1
 """A look that takes less is made even where time is up: that keeps a limit as well as stopping before it would."""
+RESERVE = 3
+"""Looks for which time is kept: the last one, one more where that fails, and the certificate."""
 CAUTION = 1.3
 """A look may take so much longer than the last one, or than predicted."""
 
@@ -33,6 +37,13 @@ class Looks:
         self.multiplications = cheapest([*lmi.sizes, len(lmi.weights[-1])], vectors)[0]
         rate = SMALL_RATE if self.multiplications < LARGE else _rate()
         self.seconds = CAUTION * self.multiplications / rate
+
+    def check(self, deadline: Deadline) -> None:
+        """Raise LimitExceeded where the time would not suffice for any proof."""
+        needed = RESERVE * self.seconds
+        if not (self.are_quick or deadline.allows(needed)):
+            reason = f"a proof may take {needed:.2g} s, and {max(deadline.left, 0.0):.2g} s were left"
+            raise LimitExceeded("time_limit", reason)
 
     @property
     def are_quick(self) -> bool:
