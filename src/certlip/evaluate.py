@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from certlip import limits
 from certlip.certificate import save_none
 from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded, NoBound, NotCertified
+from certlip.errors import LimitExceeded, NoBound
 from certlip.limits import Limits
 from certlip.methods import Bound
 from certlip.methods.product import best_product
@@ -156,15 +156,15 @@ def _certified_network(plugin: ModuleType, subject: Subject) -> Network | None:
 def _finish(subject: Subject, *rest: Any) -> tuple[Bound, float]:
     """What `_evaluate`, called with the same arguments, had reported, or a product of layer constants that is better.
 
-    rest: its other arguments, what it reported and why it was ended. Raises NotCertified where there is neither.
+    rest: its other arguments, what it reported and why it was ended. Where there is neither it is tried once more.
     """
-    plugin_name, *_, reported, why = rest
+    plugin_name, options, max_seconds, reported, why = rest
     begin = time.perf_counter()
     found = [] if reported is None else [reported]
     if (network := _certified_network(importlib.import_module(plugin_name), subject)) is not None:
         found.append(best_product(network))
     if not found:
-        raise NotCertified(why)
+        return _evaluate(subject, plugin_name, options, max_seconds)
     return _cut_short(min(found, key=lambda bound: bound.value), why), time.perf_counter() - begin
 
 
