@@ -24,6 +24,7 @@ from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
 
 __all__ = [
+    "Draft",
     "Lmi",
     "Multipliers",
     "NotCertified",
