@@ -85,7 +85,9 @@ def solve_blocks(
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
     """The certified bound of the network: the product over segments of the best proved constant of each.
 
-    Raises NoBound for a block that failed if the plan has no fallback, or if its solver does not work here.
+    A segment of which a limit cut a program short takes its product of layer constants where that is better, whether
+    the plan has a fallback or not. Raises NoBound for a block that failed otherwise if it has none, or if its solver
+    does not work here.
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
@@ -103,10 +105,11 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         part = scaled.network.segment(segment.first, segment.last)
         blocks = [by_place[index, b] for b in range(len(segment.blocks))]
         failed = [s for s in blocks if s.rho is None]
-        if failed and (not plan.fallback or failed[0].status == Status.SOLVER_FAILED):
-            raise LimitExceeded(failed[0].status, failed[0].reason)
+        other = [s for s in failed if s.status not in _CUT_SHORT]
+        if other and (not plan.fallback or other[0].status == Status.SOLVER_FAILED):
+            raise LimitExceeded(other[0].status, other[0].reason)
         candidates = []
-        if plan.fallback or not blocks:
+        if plan.fallback or not blocks or any(s.reason for s in blocks):
             candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
         if blocks and not failed:
             merged = metric_proof(scaled.network, plan, [index], by_place) if plan.merges_metrics(index) else None
@@ -134,6 +137,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
 def _places(plan: Plan) -> set[tuple[Place, bool]]:
     """Place of each block that is to be solved, and whether as one of a chain."""
     return {(place, job.chained) for job in plan.jobs for place in job.places}
+
+
+_CUT_SHORT = (Status.TIME_LIMIT, Status.MEMORY_LIMIT)
 
 
 def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:

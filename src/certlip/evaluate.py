@@ -6,6 +6,7 @@ import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from certlip import limits
 from certlip.certificate import save_none
-from certlip.errors import NoBound
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded, NoBound
 from certlip.limits import Limits
 from certlip.methods import Bound
+from certlip.methods.product import best_product
 from certlip.network import Array, Network, Shape
 from certlip.provenance import provenance
 from certlip.record import Kind, Record, Status
@@ -39,9 +42,20 @@ class Subject:
 
 
 def evaluate(subject: Subject, plugin: ModuleType, options: Mapping[str, Any], limit: Limits, seed: int) -> Bound:
-    """The method's bound under the limits; its cost is added to the details. Raises what the method raises."""
-    fill = {"max_seconds": limit.max_seconds, "threads": limit.threads, "seed": seed}
-    measured = limits.call(_evaluate, subject, plugin.__name__, {**fill, **options}, limit=limit)
+    """The method's bound under the limits; its cost is added to the details. Raises what the method raises.
+
+    Where a limit ends a method that certifies, or is predicted to, the bound is what it had certified by then, or the
+    product of layer constants, and its reason says so.
+    """
+    filled = {"threads": limit.threads, "seed": seed, **options}
+    arguments = subject, plugin.__name__, filled, limit.max_seconds
+    try:
+        measured = limits.call(_evaluate, *arguments, limit=limit, finish=_finish)
+    except LimitExceeded as ended:
+        if not isinstance(ended.reported, Bound):
+            raise
+        _, given_back = _given(plugin, subject)
+        return _cut_short(given_back(ended.reported), str(ended), {"seconds": ended.seconds})
     result, seconds = measured.value
     return replace(result, details={**result.details, "seconds": seconds, "peak_mb": measured.peak_mb})
 
@@ -102,26 +116,75 @@ def save_result(record: Record, bound: str | Path, certificate: str | Path) -> N
     record.save(bound)
 
 
-def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) -> tuple[Bound, float]:
+PREPARING = 0.02
+"""Share of the time limit that may go to a product of layer constants, in case that a method is cut short."""
+
+
+def _evaluate(
+    subject: Subject, plugin_name: str, options: Mapping[str, Any], max_seconds: float | None
+) -> tuple[Bound, float]:
     """The method's bound and its seconds, imports and loading excluded."""
+    deadline = Deadline.after(max_seconds)
     plugin = importlib.import_module(plugin_name)
+    network, given_back = _given(plugin, subject)
+    certified = network if plugin.INFO.kind is Kind.CERTIFIED else None
+    if certified is not None:
+        with suppress(NoBound):  # the method says so itself
+            best_product(certified, deadline=Deadline.after(PREPARING * (max_seconds or 0.0)))  # is reported
     for heavy in plugin.INFO.imports:
         importlib.import_module(heavy)
     accepted = inspect.signature(plugin.bound).parameters
     keywords = {key: value for key, value in options.items() if key in accepted}
     if "data" in accepted:
         keywords["data"] = subject.data()
-    arguments = subject.module() if plugin.INFO.takes == "module" else (subject.network(),)
+    if "max_seconds" in accepted:
+        keywords["max_seconds"] = deadline.max_seconds
+    arguments = subject.module() if network is None else (network,)
     begin = time.perf_counter()
-    result = _bound(plugin, keywords, *arguments)
-    return result, time.perf_counter() - begin
+    try:
+        result = plugin.bound(*arguments, **keywords)
+    except LimitExceeded as refusal:
+        if certified is None:
+            raise
+        result = _cut_short(best_product(certified), str(refusal))
+    return given_back(result), time.perf_counter() - begin
 
 
-def _bound(plugin: ModuleType, keywords: Mapping[str, Any], subject: Network | nn.Module, *shape: Shape) -> Bound:
-    """The method's bound, taken of a network's increments where it is about nothing else."""
-    if not isinstance(subject, Network) or plugin.INFO.reads_biases:
-        result: Bound = plugin.bound(subject, *shape, **keywords)
-        return result
-    scaled = scale_network(subject)
-    of_scaled: Bound = plugin.bound(scaled.network, **keywords)
-    return of_scaled.multiplied_back(subject, scaled.exponents)
+def _given(plugin: ModuleType, subject: Subject) -> tuple[Network | None, Callable[[Bound], Bound]]:
+    """What a method of networks is given, and what makes its bound one of the subject.
+
+    A method that is about increments alone is given those, each layer divided by a power of two.
+    """
+    if plugin.INFO.takes != "network":
+        return None, _unchanged
+    network = subject.network()
+    if plugin.INFO.reads_biases:
+        return network, _unchanged
+    scaled = scale_network(network)
+    return scaled.network, lambda bound: bound.multiplied_back(network, scaled.exponents)
+
+
+def _unchanged(bound: Bound) -> Bound:
+    return bound
+
+
+def _finish(subject: Subject, *rest: Any) -> tuple[Bound, float]:
+    """What `_evaluate`, called with the same arguments, had reported, or a product of layer constants that is better.
+
+    rest: its other arguments, what it reported and why it was ended. Where there is neither it is tried once more.
+    """
+    plugin_name, options, max_seconds, reported, why = rest
+    begin = time.perf_counter()
+    plugin = importlib.import_module(plugin_name)
+    found = [] if reported is None else [reported]
+    network, given_back = _given(plugin, subject)
+    if network is not None and plugin.INFO.kind is Kind.CERTIFIED:
+        found.append(best_product(network))
+    if not found:
+        return _evaluate(subject, plugin_name, options, max_seconds)
+    return _cut_short(given_back(min(found, key=lambda bound: bound.value)), why), time.perf_counter() - begin
+
+
+def _cut_short(bound: Bound, why: str, details: Mapping[str, Any] | None = None) -> Bound:
+    reason = f"{why}: {bound.reason or 'this is the product of layer constants'}"
+    return replace(bound, reason=reason, details={**bound.details, **(details or {})})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from certlip.certificate import BlockProof, SegmentProof
-from certlip.chain import Chain, linear_groups
+from certlip.chain import linear_groups
 from certlip.errors import CertlipError
 from certlip.merge import hand_on, merge_blocks
 from certlip.network import Network
@@ -25,8 +25,7 @@ def merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedB
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
     side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    patch, _ = restrict(part, segment.blocks[0].windows[0])
-    constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.merge, rhos, windows, side)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
     return SegmentProof(
         segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs

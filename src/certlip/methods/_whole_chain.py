@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
+from certlip import limits
 from certlip.certificate import UpperCertificate
 from certlip.chain import MAX_ENTRIES, Chain, linear_groups
-from certlip.errors import LimitExceeded
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded, NotCertified
 from certlip.methods import Bound
 from certlip.network import Network
 from certlip.sdp import reduce
 from certlip.sdp.certify import certify
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.looks import Looks
+
+N_LOOKS = 6
+"""Factorisations for which time is kept: a certificate takes the smallest rho and its proof."""
+MOST_KEPT = 0.3
+"""Share of the time limit that is kept for them at most."""
 
 
-def certified_bound(network: Network, propose: Callable[[Lmi], Multipliers], **details: Any) -> Bound:
-    """The bound that `propose`'s multipliers T_1..T_L prove, whatever they are; details: of the `Bound`.
+class WholeChain:
+    """The matrix inequality of a network, and the bounds that multipliers of it prove.
 
-    propose: from what `certlip.sdp.reduce` makes of the inequality, whose layers have norms near one.
-
-    Raises UnsupportedLayer by layer name, LimitExceeded where the matrix inequality would be too large, NotCertified.
+    lmi: what `certlip.sdp.reduce` makes of it, whose layers have norms near one: multipliers are proposed for this;
+    deadline: for proposing multipliers; time to certify them is left after it. Raises UnsupportedLayer by layer name,
+    LimitExceeded where the matrix inequality would be too large.
     """
-    order = sum(math.prod(group[0][1]) for group in linear_groups(network)[0])
-    if order**2 > MAX_ENTRIES:
-        raise LimitExceeded(
-            "memory_limit", f"the matrix inequality has order {order}: more than {MAX_ENTRIES:.0e} entries"
-        )
-    chain = Chain.of(network)
-    lmi = Lmi.of(chain)
-    certified = certify(lmi, _proposed(lmi, propose) if lmi.n_multipliers else ())
-    certificate = UpperCertificate.from_multipliers(network, chain.scale, certified)
-    margins = {"margin": certified.margin, "slack": certified.slack}
-    return Bound(certificate.value, certificate, details={"max_order": lmi.order, **margins, **details})
 
+    def __init__(self, network: Network, max_seconds: float | None = None) -> None:
+        whole = Deadline.after(max_seconds)
+        order = sum(math.prod(group[0][1]) for group in linear_groups(network)[0])
+        if order**2 > MAX_ENTRIES:
+            raise LimitExceeded(
+                "memory_limit", f"the matrix inequality has order {order}: more than {MAX_ENTRIES:.0e} entries"
+            )
+        self.network, self._chain = network, Chain.of(network)
+        self._whole = Lmi.of(self._chain)
+        self.lmi, self._factors = reduce(self._whole)
+        kept = 0.0 if max_seconds is None else min(N_LOOKS * Looks(self._whole).seconds, MOST_KEPT * max_seconds)
+        self.deadline = whole.before(kept)
 
-def _proposed(lmi: Lmi, propose: Callable[[Lmi], Multipliers]) -> Multipliers:
-    reduced, factors = reduce(lmi)
-    return tuple(factor * t for factor, t in zip(factors[1:], propose(reduced), strict=True))
+    def bound(self, multipliers: Multipliers, reason: str = "", **details: Any) -> Bound:
+        """What T_1..T_L of `lmi` prove, whatever they are; reason, details: of the `Bound`. Raises NotCertified."""
+        restored = tuple(f * t for f, t in zip(self._factors[1:], multipliers, strict=True))
+        certified = certify(self._whole, restored)
+        certificate = UpperCertificate.from_multipliers(self.network, self._chain.scale, certified)
+        own = {"max_order": self._whole.order, "margin": certified.margin, "slack": certified.slack}
+        return Bound(certificate.value, certificate, None, reason, {**own, **details})
+
+    def report(self, propose: Callable[[], Multipliers], reason: str) -> None:
+        """Say what the multipliers at hand prove, in case that the method is ended before it has better ones."""
+        with suppress(NotCertified, np.linalg.LinAlgError):
+            limits.report(lambda: self.bound(propose(), reason))
