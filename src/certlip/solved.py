@@ -17,7 +17,8 @@ class SolvedBlock:
 
     segment, block: its place in the plan; chained: whether it belongs to one of the plan's chains; rho, multipliers:
     None and empty unless status is ok; metric: d of shape (n_0,) where the merge wants one, and rho is one then;
-    reason: why there is none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
+    reason: why there is none, or what there is to say; gap: its certified constant over the solver's dual bound, minus
+    one, None where the solver gives no dual bound; seconds: of solving and certifying; peak_mb: of its process.
     """
 
     segment: int
@@ -35,6 +36,7 @@ class SolvedBlock:
     margin: float | None = None
     metric: Array | None = None
     chained: bool = False
+    gap: float | None = None
 
 
 def to_arrays(solved: Sequence[SolvedBlock]) -> tuple[list[dict[str, Any]], dict[str, Array]]:

@@ -18,7 +18,7 @@ import math
 from itertools import pairwise
 
 from certlip.network import LINEAR, Network
-from certlip.partition.calibration import Calibration
+from certlip.partition.calibration import Calibration, job_memory_mb
 from certlip.partition.plan import JobPrediction, Merge, Plan, Prediction, SegmentPlan
 
 CUT, CHAINED_CUT = 0.6, 0.4
@@ -54,7 +54,8 @@ def predict(
     for job in plan.jobs:
         orders = plan.orders(job)
         seconds = calibration.job_seconds(plan.dense_orders(job), job.joint)
-        jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), seconds=seconds))
+        cost = {"seconds": seconds, "peak_mb": job_memory_mb(plan, job)}
+        jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), **cost))
     times = [job.seconds + calibration.start_seconds for job in jobs]
     return Prediction(
         jobs=tuple(jobs),
@@ -68,7 +69,8 @@ def predict(
 
 
 def looseness(network: Network, plan: Plan) -> float:
-    """Predicted logarithm of the bound over that of one program for the whole network."""
-    chainable = [plan.chain and segment.chainable for segment in plan.segments]
+    """Predicted logarithm of the first plan's bound over that of one program for the whole network."""
+    segments = [segment for segment in plan.segments if not segment.second]
+    chainable = [plan.chain and segment.chainable for segment in segments]
     cuts = [CHAINED_CUT if before and after else CUT for before, after in pairwise(chainable)]
-    return math.fsum([*cuts, *(segment_looseness(network, segment, plan.merge) for segment in plan.segments)])
+    return math.fsum([*cuts, *(segment_looseness(network, segment, plan.merge) for segment in segments)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -38,7 +39,7 @@ class Solution:
 
     bound: certified upper bound sqrt(rho); multipliers: T_1..T_L that prove it; status: ``ok`` or ``time_limit``
     (stopped early: certified all the same, only less tight); seconds: wall time, certification included,
-    imports excluded.
+    imports excluded; lower: the solver's dual bound on rho, up to rounding, None where it gives none.
     """
 
     bound: float
@@ -52,6 +53,12 @@ class Solution:
     slack: float
     margin: float
     order: int
+    lower: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """The bound over the solver's dual bound, minus one."""
+        return relative_gap(self.rho, self.lower)
 
 
 def solve(
@@ -121,7 +128,13 @@ def solve_lmi(
         slack=certified.slack,
         margin=certified.margin,
         order=lmi.order,
+        lower=None if proposal.lower is None else proposal.lower * factors[0],
     )
+
+
+def relative_gap(rho: float, lower: float | None) -> float | None:
+    """Of the bounds sqrt(rho) and sqrt(lower): their quotient minus one, None where there is no positive lower."""
+    return None if not lower else max(math.sqrt(rho / lower) - 1.0, 0.0)
 
 
 def certify_proposal(lmi: Lmi, proposal: solvers.Proposal, factors: Sequence[float]) -> Certified:

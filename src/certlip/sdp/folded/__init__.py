@@ -15,7 +15,7 @@ import numpy as np
 
 from certlip.errors import LimitExceeded, NotCertified
 from certlip.network import Array
-from certlip.sdp import solve_lmi
+from certlip.sdp import relative_gap, solve_lmi
 from certlip.sdp.certify import certify
 from certlip.sdp.folded.problem import Block, Stage
 from certlip.sdp.folded.propose import Point, ascend, backwards, top
@@ -47,6 +47,11 @@ class Folded:
     status: str
     solver: str
     solver_version: str
+
+    @property
+    def gap(self) -> float | None:
+        """The constant that this proves over that of the dual bound, minus one."""
+        return relative_gap(self.value, self.lower)
 
 
 def solve_folded(

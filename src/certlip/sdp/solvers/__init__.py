@@ -45,7 +45,7 @@ class Proposal:
 
     multipliers: T_1..T_L, feasible or not; iterations: None where the solver does not say; message: its own last word;
     status: ``ok`` or ``time_limit`` (stopped early, the multipliers are the best so far); rho: the solver's own
-    objective, never a bound: the benchmark of solvers shows how far from feasible it is.
+    objective, never a bound: the benchmark of solvers shows how far from feasible it is; lower: a dual bound on it.
     """
 
     multipliers: Multipliers
@@ -53,6 +53,7 @@ class Proposal:
     message: str = ""
     status: Literal["ok", "time_limit"] = "ok"
     rho: float | None = None
+    lower: float | None = None
 
 
 def names() -> list[str]:

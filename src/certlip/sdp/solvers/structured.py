@@ -91,7 +91,8 @@ def solve(
         torch.set_num_threads(n_threads)
     multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
     rho = outcome.rho if math.isfinite(outcome.rho) else None
-    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho)
+    lower = outcome.lower if outcome.lower > 0 else None
+    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho, lower)
 
 
 def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float | None) -> Outcome:
