@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from certlip.network import Array
+from certlip.partition.plan import Job
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,12 @@ class SolvedBlock:
     metric: Array | None = None
     chained: bool = False
     gap: float | None = None
+
+
+def blocks_of(job: Job, solved: Sequence[SolvedBlock]) -> list[SolvedBlock]:
+    """What came of a job of a plan: its blocks among these, none unless all are."""
+    found = [s for s in solved if (s.segment, s.block) in job.places and s.chained == job.chained]
+    return found if len(found) == len(job.places) else []
 
 
 def to_arrays(solved: Sequence[SolvedBlock]) -> tuple[list[dict[str, Any]], dict[str, Array]]:

@@ -1,4 +1,4 @@
-"""Tables and figures that are made from the rows of benchmarks."""
+"""Tables and figures that are made from the rows of benchmarks, and of predictions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ ROWS = {
     "gram_speed": measurements.gram_speed(SPEEDUPS),
     "solvers": measurements.solvers(),
     "workers": measurements.workers(),
+    "predictions": measurements.predictions(),
 }
 FIGURES = {
     "layer_norms": {
         "all": ROWS["layer_norms"],
         "one": measurements.layer_norms(["randn"]),
         "two": measurements.layer_norms(["randn", "vgg16"], seed=1),
+    },
+    "predictions": {
+        "all": ROWS["predictions"],
+        "one": measurements.predictions(1),
     },
     "solvers": {
         "all": ROWS["solvers"],
@@ -51,7 +56,7 @@ def table(name, rows):
 @pytest.mark.parametrize("package", [tables, figures], ids=["tables", "figures"])
 def test_each_is_made_from_a_benchmark_that_exists(package):
     assert of_benchmarks(package)
-    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= set(benchmarks.names())
+    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= {*benchmarks.names(), "predictions"}
 
 
 @pytest.mark.parametrize("name", of_benchmarks(tables))
