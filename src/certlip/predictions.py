@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from certlip.partition.plan import Job, Plan
@@ -67,5 +66,5 @@ def with_factors(rows: pd.DataFrame) -> pd.DataFrame:
 
 def spread(factors: pd.Series) -> tuple[float, float, float]:
     """Median of the factors; and how far off in either direction nine in ten stay, and all."""
-    off = np.maximum(factors, 1 / factors)
+    off = pd.concat([factors, 1 / factors], axis=1).max(axis=1)
     return float(factors.median()), float(off.quantile(0.9)), float(off.max())
