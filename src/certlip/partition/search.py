@@ -19,7 +19,7 @@ from certlip.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Merge, Plan, SegmentPlan
-from certlip.partition.predict import CHAINED_CUT, CUT, segment_looseness, wall_seconds
+from certlip.partition.predict import LOSSES, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
 from certlip.sdp.folded import memory_mb
 
@@ -173,7 +173,7 @@ class Search:
         """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
         segment, looseness, jobs, run = candidate
         if partial.segments:
-            looseness += CHAINED_CUT if partial.run.n_segments and run.n_segments else CUT
+            looseness += LOSSES.chained_cut if partial.run.n_segments and run.n_segments else LOSSES.cut
         closed = partial if run.n_segments else self._close(partial)
         if closed is None:
             return None
