@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from certlip import predictions as prediction_rows
+from certlip.benchmarks import looseness as looseness_rows
 from certlip.benchmarks import solvers as benchmark
 from certlip.collect import collect
 from certlip.layer_norms import _shapes
@@ -111,6 +112,25 @@ def predictions(n_programs: int = 12, seed: int = 0) -> pd.DataFrame:
             {**common, **sizes, "cut_short": cut_short, "predicted_seconds": seconds, "predicted_mb": mb, **took}
         )
     return pd.DataFrame(rows, columns=prediction_rows.COLUMNS)
+
+
+def looseness() -> pd.DataFrame:
+    """The frame of the benchmark `looseness`: one network whose plans are ranked rightly, one the other way round."""
+    rows = []
+    for network, sign in (("right", 1), ("reversed", -1)):
+        for number in range(5):
+            actual = 0.1 * number
+            common = {
+                "network": network,
+                "merge": "folded",
+                "grid": f"{number}x{number}",
+                "value": 10 * math.exp(actual),
+            }
+            predicted = 0.5 + sign * 0.2 * number
+            rows.append(
+                {**common, "actual": actual, "predicted": predicted, "refitted": actual, "doubling_folded": 0.04}
+            )
+    return pd.DataFrame(rows, columns=looseness_rows.COLUMNS)
 
 
 def gram_speed(speedups: Iterable[float]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ ROWS = {
     "solvers": measurements.solvers(),
     "workers": measurements.workers(),
     "predictions": measurements.predictions(),
+    "looseness": measurements.looseness(),
 }
 FIGURES = {
     "layer_norms": {
@@ -80,6 +81,13 @@ def test_a_table_of_nothing_has_its_columns_and_no_row(name):
     made = table(name, ROWS[source].iloc[:0])
     assert made.empty
     assert set(made.columns) <= set(table(name, ROWS[source]).columns)
+
+
+def test_the_ranking_of_plans_is_judged_network_by_network():
+    made = table("looseness", ROWS["looseness"])
+    assert made["Network"].tolist() == ["right", "reversed", "fitted"]
+    assert made["Rank correlation"].tolist()[:2] == ["1.00", "-1.00"]
+    assert "doubling_folded 0.040" in made["Plans"].iloc[-1]
 
 
 def test_layers_are_rows_and_rivals_columns_that_say_how_tight_and_how_slow():

@@ -49,7 +49,7 @@ rule collect_predictions:
         "../../environment.yml"
     params:
         rows=PREDICTED,
-        code=fingerprint("certlip.predictions"),
+        code=fingerprint("certlip.benchmarks", "certlip.blocks", "certlip.predictions"),
     script:
         "../scripts/collect_predictions.py"
 

@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 
 from certlip.blocks import merge_plan, solve_blocks
-from certlip.errors import NoBound, UnsupportedLayer
+from certlip.errors import UnsupportedLayer
 from certlip.limits import Limits
+from certlip.methods import Bound
 from certlip.network import Activation, Array, Conv, Network
 from certlip.partition.plan import Merge, Plan
 from certlip.partition.predict import LOSSES, Losses, looseness
 from certlip.partition.segment import find_cuts, make_segment
 
 MERGES: tuple[Merge, ...] = ("sum", "cover", "weighted", "folded")
-COLUMNS = ["network", "merge", "grid", "n_segments", "chain", "value", "actual", "predicted", "refitted"]
+COLUMNS = ["network", "merge", "grid", "n_segments", "chain", "value", "seconds", "actual", "predicted", "refitted"]
 COLUMNS += [f"{name}_{merge}" for name in ("grid", "doubling") for merge in MERGES] + ["cut", "chained_cut"]
 
 
@@ -49,13 +50,14 @@ def run(
     loaded = loaded or {f"block-{depth}": _block(depth, seed) for depth in depths}
     rows, plans = [], []
     for name, network in loaded.items():
-        whole = _value(network, _plan(network, 1, "sum", 0, alone=True), limit)
+        whole = _bound(network, _plan(network, 1, "sum", 0, alone=True), limit)
         for plan in _plans(network, sides, merges, n_convolutions):
-            value = _value(network, plan, limit)
-            if math.isnan(value):
+            if (bound := _bound(network, plan, limit)) is None:
                 continue
             plans.append((network, plan))
-            rows.append({"network": name, **_described(plan), "value": value, "actual": math.log(value / whole)})
+            actual = math.log(bound.value / whole.value) if whole else math.nan
+            found = {"value": bound.value, "seconds": bound.details["seconds"], "actual": actual}
+            rows.append({"network": name, **_described(plan), **found})
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["predicted"] = [looseness(*pair) for pair in plans]
     fitted = fit(plans, frame["actual"].to_numpy(dtype=float))
@@ -123,15 +125,12 @@ def _plan(
     return Plan(segments=segments, merge=merge, chain=chain)
 
 
-def _value(network: Network, plan: Plan, limit: Limits) -> float:
-    """Of the plan's bound; none where a limit cut a program short: that is no property of the plan."""
+def _bound(network: Network, plan: Plan, limit: Limits) -> Bound | None:
+    """By the plan; none where a limit cut a program short: that is no property of the plan."""
     solved = solve_blocks(network, plan, limit=limit)
     if any(s.rho is None or s.reason for s in solved):
-        return math.nan
-    try:
-        return merge_plan(network, plan, solved).value
-    except NoBound:
-        return math.nan
+        return None
+    return merge_plan(network, plan, solved)
 
 
 def _described(plan: Plan) -> dict[str, Any]:
