@@ -13,7 +13,7 @@ import joblib
 
 from certlip import norms
 from certlip.certificate import BlockProof, SegmentProof, UpperCertificate, constants_proof
-from certlip.chain import Chain, linear_groups
+from certlip.chain import linear_groups
 from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import code_of
@@ -24,7 +24,6 @@ from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
-from certlip.partition.window import restrict
 from certlip.progress import bar
 from certlip.record import Status
 from certlip.rounding import multiply_up, sqrt_up
@@ -85,7 +84,8 @@ def solve_blocks(
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
     """The certified bound of the network: the tightest way through its layers by what is proved of the plan's segments.
 
-    Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
+    A segment of which a limit cut a program short may take its product of layer constants whether the plan has a
+    fallback or not. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
@@ -118,13 +118,18 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     return Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
 
 
+_CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
+"""With a reason: what a limit made of a program."""
+
+
 def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Place, SolvedBlock]) -> Iterator[Step]:
     """What is proved of a segment on its own: its layer constants, and what its programs give where none failed."""
     segment = plan.segments[index]
     part = network.segment(segment.first, segment.last)
     blocks = [solved[index, b] for b in range(len(segment.blocks))]
     failed = [s for s in blocks if s.rho is None]
-    if plan.fallback or not blocks:
+    cut_short = any(s.reason and s.status in _CUT_SHORT for s in blocks)
+    if plan.fallback or not blocks or cut_short:
         why = failed[0].reason if failed else "its programs give no better one"
         note = f"{segment.named} use the product of norms: {why}" if blocks else ""
         yield Step(constants_proof(segment.first, norms.layer_constants(part)), note=note)
@@ -148,8 +153,7 @@ def _merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[Solved
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
     side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    patch, _ = restrict(part, segment.blocks[0].windows[0])
-    constant = multiply_up([Chain.of(patch).scale, merge_blocks(plan.merge, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.merge, rhos, windows, side)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
     return SegmentProof(
         segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs

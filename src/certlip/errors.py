@@ -1,6 +1,7 @@
 """The errors that are a user's to read: one sentence each, naming the thing and the remedy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class CertlipError(Exception):
@@ -61,11 +62,15 @@ class NoData(NoBound):
 
 
 class LimitExceeded(NoBound):
-    """A limit of time or memory was hit, or is predicted to be hit; status: ``time_limit`` or ``memory_limit``."""
+    """A limit of time or memory was hit, or is predicted to be hit.
 
-    def __init__(self, status: str, reason: str) -> None:
+    status: ``time_limit`` or ``memory_limit``; reported: what the call that was ended had by then, None for nothing;
+    seconds: that it took.
+    """
+
+    def __init__(self, status: str, reason: str, reported: Any = None, seconds: float = 0.0) -> None:
         super().__init__(status, reason)
-        self.status = status
+        self.status, self.reported, self.seconds = status, reported, seconds
 
     def __str__(self) -> str:
         return self.args[1]

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from certlip import limits
 from certlip.certificate import save_none
-from certlip.errors import NoBound
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded, NoBound
 from certlip.limits import Limits
 from certlip.methods import Bound
+from certlip.methods.product import best_product
 from certlip.network import Array, Network, Shape
 from certlip.provenance import provenance
 from certlip.record import Kind, Record, Status
@@ -38,9 +41,19 @@ class Subject:
 
 
 def evaluate(subject: Subject, plugin: ModuleType, options: Mapping[str, Any], limit: Limits, seed: int) -> Bound:
-    """The method's bound under the limits; its cost is added to the details. Raises what the method raises."""
-    fill = {"max_seconds": limit.max_seconds, "threads": limit.threads, "seed": seed}
-    measured = limits.call(_evaluate, subject, plugin.__name__, {**fill, **options}, limit=limit)
+    """The method's bound under the limits; its cost is added to the details. Raises what the method raises.
+
+    Where a limit ends a method that certifies, or is predicted to, the bound is what it had certified by then, or the
+    product of layer constants, and its reason says so.
+    """
+    filled = {"threads": limit.threads, "seed": seed, **options}
+    arguments = subject, plugin.__name__, filled, limit.max_seconds
+    try:
+        measured = limits.call(_evaluate, *arguments, limit=limit, finish=_finish)
+    except LimitExceeded as ended:
+        if not isinstance(ended.reported, Bound):
+            raise
+        return _cut_short(ended.reported, str(ended), {"seconds": ended.seconds})
     result, seconds = measured.value
     return replace(result, details={**result.details, "seconds": seconds, "peak_mb": measured.peak_mb})
 
@@ -101,16 +114,60 @@ def save_result(record: Record, bound: str | Path, certificate: str | Path) -> N
     record.save(bound)
 
 
-def _evaluate(subject: Subject, plugin_name: str, options: Mapping[str, Any]) -> tuple[Bound, float]:
+PREPARING = 0.02
+"""Share of the time limit that may go to a product of layer constants, in case that a method is cut short."""
+
+
+def _evaluate(
+    subject: Subject, plugin_name: str, options: Mapping[str, Any], max_seconds: float | None
+) -> tuple[Bound, float]:
     """The method's bound and its seconds, imports and loading excluded."""
+    deadline = Deadline.after(max_seconds)
     plugin = importlib.import_module(plugin_name)
+    network = _certified_network(plugin, subject)
+    if network is not None:
+        with suppress(NoBound):  # the method says so itself
+            best_product(network, deadline=Deadline.after(PREPARING * (max_seconds or 0.0)))  # is reported
     for heavy in plugin.INFO.imports:
         importlib.import_module(heavy)
     accepted = inspect.signature(plugin.bound).parameters
     keywords = {key: value for key, value in options.items() if key in accepted}
     if "data" in accepted:
         keywords["data"] = subject.data()
-    arguments = subject.module() if plugin.INFO.takes == "module" else (subject.network(),)
+    if "max_seconds" in accepted:
+        keywords["max_seconds"] = deadline.max_seconds
+    arguments = subject.module() if plugin.INFO.takes == "module" else (network or subject.network(),)
     begin = time.perf_counter()
-    result = plugin.bound(*arguments, **keywords)
+    try:
+        result = plugin.bound(*arguments, **keywords)
+    except LimitExceeded as refusal:
+        if network is None:
+            raise
+        result = _cut_short(best_product(network), str(refusal))
     return result, time.perf_counter() - begin
+
+
+def _certified_network(plugin: ModuleType, subject: Subject) -> Network | None:
+    """The network of a method that certifies whatever its options, None for other methods."""
+    of_network = plugin.INFO.kind is Kind.CERTIFIED and plugin.INFO.takes == "network"
+    return subject.network() if of_network else None
+
+
+def _finish(subject: Subject, *rest: Any) -> tuple[Bound, float]:
+    """What `_evaluate`, called with the same arguments, had reported, or a product of layer constants that is better.
+
+    rest: its other arguments, what it reported and why it was ended. Where there is neither it is tried once more.
+    """
+    plugin_name, options, max_seconds, reported, why = rest
+    begin = time.perf_counter()
+    found = [] if reported is None else [reported]
+    if (network := _certified_network(importlib.import_module(plugin_name), subject)) is not None:
+        found.append(best_product(network))
+    if not found:
+        return _evaluate(subject, plugin_name, options, max_seconds)
+    return _cut_short(min(found, key=lambda bound: bound.value), why), time.perf_counter() - begin
+
+
+def _cut_short(bound: Bound, why: str, details: Mapping[str, Any] | None = None) -> Bound:
+    reason = f"{why}: {bound.reason or 'this is the product of layer constants'}"
+    return replace(bound, reason=reason, details={**bound.details, **(details or {})})

@@ -1,18 +1,25 @@
-"""One job of a plan: a semidefinite program set up from network and plan, solved, certified."""
+"""One job of a plan: a semidefinite program described from network and plan, set up where it is solved, certified.
+
+A description holds weights of layers. The matrices, which are much larger, are written out in the process that solves,
+under its limits.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from functools import lru_cache
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip import sdp
+from certlip import limits, sdp
 from certlip.chain import Chain, linear_groups
-from certlip.errors import NoBound
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded, NoBound, NotCertified
 from certlip.limits import Measured
 from certlip.merge import on_window
 from certlip.network import Array, Network, Shape
@@ -21,71 +28,147 @@ from certlip.partition.segment import cover
 from certlip.partition.window import Window, restrict
 from certlip.provenance import fingerprint
 from certlip.record import Status
-from certlip.sdp.folded import Block, Folded, Stage, solve_folded
+from certlip.sdp.folded import Block, Folded, Stage, finish_folded, solve_folded
+from certlip.sdp.folded.problem import Indices
 from certlip.sdp.metric import absorb
 from certlip.solved import SolvedBlock
 
-EARLY = "the solver was stopped at its time limit: certified, but not the tightest"
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One semidefinite program: of a patch's network, and for merge ``weighted`` its input metric."""
+
+    patch: Network
+    metric: Array | None
+
+    def lmi(self) -> sdp.Lmi:
+        return sdp.Lmi.of(Chain.of(self.patch), self.metric)
+
+    @property
+    def content(self) -> tuple:
+        """What decides the outcome."""
+        return self.patch.sha256, self.metric
 
 
-Problem = sdp.Lmi | tuple[Stage, ...]
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """A `Stage` before its matrices are written out: of each block the patch's network, what it reads and writes."""
+
+    blocks: tuple[tuple[Network, Indices, Indices], ...]
+    n_in: int
+    scale: float
+
+    def stage(self) -> Stage:
+        blocks = (Block(sdp.Lmi.of(Chain.of(patch)), reads, writes) for patch, reads, writes in self.blocks)
+        return Stage(tuple(blocks), self.n_in, self.scale)
+
+    @property
+    def content(self) -> tuple:
+        """What decides the outcome."""
+        return [(patch.sha256, reads, writes) for patch, reads, writes in self.blocks], self.n_in, self.scale
+
+
+Problem = Program | tuple[Patches, ...]
 """What is solved: one semidefinite program, or one for all blocks of some segments together."""
 
 
 def problem_of(network: Network, plan: Plan, job: Job) -> Problem:
-    """Set up a job; raises NoBound for layers that allow none, and for what is too large."""
+    """Describe a job; raises NoBound for layers that allow none."""
     if job.joint:
-        return tuple(_stage(network, plan.segments[index]) for index in job.segments)
+        return tuple(_patches(network, plan.segments[index]) for index in job.segments)
     ((index, block),) = job.places
     segment = plan.segments[index]
     part = network.segment(segment.first, segment.last)
     patch, _ = restrict(part, segment.blocks[block].windows[0])
-    weights = equal_shares(part, segment, block) if plan.merges_metrics(index) else None
-    return sdp.Lmi.of(Chain.of(patch), weights)
+    return Program(patch, equal_shares(part, segment, block) if plan.merges_metrics(index) else None)
 
 
-def blocks_of(job: Job, problem: Problem, outcome: Measured | NoBound) -> list[SolvedBlock]:
+def content_of(problem: Problem) -> Any:
+    """What decides the outcome of a problem, for `SolvedCache.path`."""
+    return problem.content if isinstance(problem, Program) else [patches.content for patches in problem]
+
+
+def solve_problem(
+    job: Job, problem: Problem, solver: str, rtol: float, threads: int, max_seconds: float | None, max_mb: float | None
+) -> list[SolvedBlock]:
+    """Set up, solve and certify within the limits, in whatever process this is; raises NoBound.
+
+    What is found on the way is reported, for `finish_problem`.
+    """
+    deadline = Deadline.after(max_seconds)
+
+    def of_program(lmi: sdp.Lmi) -> sdp.Solution:
+        return sdp.solve_lmi(lmi, solver, rtol, threads, deadline.max_seconds, max_mb, limits.report)
+
+    def of_stages(stages: Sequence[Stage]) -> Folded:
+        return solve_folded(stages, solver, rtol, threads, deadline.max_seconds, max_mb, limits.report)
+
+    return _solved(job, problem, of_program, of_stages, f"the time limit of {max_seconds} s")
+
+
+def finish_problem(job: Job, problem: Problem, *rest: Any) -> list[SolvedBlock]:
+    """Certify what `solve_problem`, called with the same arguments, had reported when it was ended.
+
+    rest: its other arguments, the report and why it was ended. Raises NoBound where that proves nothing.
+    """
+    *_, reported, why = rest
+    if reported is None:
+        raise NotCertified(why)
+    return _solved(job, problem, partial(sdp.finish, draft=reported), partial(finish_folded, found=reported), why)
+
+
+def _solved(
+    job: Job,
+    problem: Problem,
+    of_program: Callable[[sdp.Lmi], sdp.Solution],
+    of_stages: Callable[[Sequence[Stage]], Folded],
+    why: str,
+) -> list[SolvedBlock]:
+    """The blocks of a job; why: a solution may have been cut short."""
+    begin = time.monotonic()
+    solution: sdp.Solution | Folded
+    if isinstance(problem, Program):
+        lmi = problem.lmi()
+        solution = program = of_program(lmi)
+        solved = _of_program(job, lmi, program)
+    else:
+        stages = tuple(patches.stage() for patches in problem)
+        solution = folded = of_stages(stages)
+        solved = _of_stages(job, stages, folded)
+    # the blocks of a job share its time equally, so that sums over blocks are right
+    seconds = (time.monotonic() - begin) / len(solved)
+    reason = "" if solution.status == "ok" else f"{why} cut it short: {sdp.left_open(solution.gap)}"
+    return [replace(block, seconds=seconds, reason=reason) for block in solved]
+
+
+def blocks_of(job: Job, outcome: Measured | NoBound) -> list[SolvedBlock]:
     """The outcome of each block of a job."""
-    try:
-        if isinstance(outcome, NoBound):
-            return refused(job, outcome)
-        if isinstance(problem, sdp.Lmi):
-            return _of_program(job, problem, outcome)
-        return _of_stages(job, problem, outcome)
-    except NoBound as refusal:
-        return refused(job, refusal)
+    if isinstance(outcome, NoBound):
+        return refused(job, outcome)
+    return [replace(block, peak_mb=outcome.peak_mb) for block in outcome.value]
 
 
 def refused(job: Job, refusal: NoBound) -> list[SolvedBlock]:
     """Why there is no outcome, for each block of a job."""
     common: dict[str, Any] = {"status": refusal.status, "reason": str(refusal), "chained": job.chained}
+    if isinstance(refusal, LimitExceeded):
+        common["seconds"] = refusal.seconds / len(job.places)
     return [SolvedBlock(*place, **common) for place in job.places]
 
 
-def _of_program(job: Job, lmi: sdp.Lmi, measured: Measured) -> list[SolvedBlock]:
-    solution: sdp.Solution = measured.value
+def _of_program(job: Job, lmi: sdp.Lmi, solution: sdp.Solution) -> list[SolvedBlock]:
     found = {f.name: getattr(solution, f.name) for f in fields(SolvedBlock) if hasattr(solution, f.name)}
     if lmi.input_metric is not None:
         absorbed = absorb(lmi, solution.rho, solution.multipliers)
         found |= {"rho": 1.0, "metric": absorbed.metric, "margin": absorbed.margin}
-    early = EARLY if solution.status == "time_limit" else ""
-    found |= {"status": Status.OK, "reason": early, "peak_mb": measured.peak_mb}
-    return [SolvedBlock(*job.places[0], **found)]
+    return [SolvedBlock(*job.places[0], **{**found, "status": Status.OK})]
 
 
-def _of_stages(job: Job, stages: tuple[Stage, ...], measured: Measured) -> list[SolvedBlock]:
-    solution: Folded = measured.value
+def _of_stages(job: Job, stages: tuple[Stage, ...], solution: Folded) -> list[SolvedBlock]:
     shared: dict[str, Any] = {
         f.name: getattr(solution, f.name) for f in fields(SolvedBlock) if hasattr(solution, f.name)
     }
-    shared |= {
-        "status": Status.OK,
-        "reason": EARLY if solution.status == "time_limit" else "",
-        "peak_mb": measured.peak_mb,
-        "chained": job.chained,
-        # the blocks of a job share its time equally, so that sums over blocks are right
-        "seconds": solution.seconds / len(job.places),
-    }
+    shared |= {"status": Status.OK, "chained": job.chained}
     solved = []
     for index, stage, blocks in zip(job.segments, stages, solution.blocks, strict=True):
         for number, (block, found) in enumerate(zip(stage.blocks, blocks, strict=True)):
@@ -95,7 +178,7 @@ def _of_stages(job: Job, stages: tuple[Stage, ...], measured: Measured) -> list[
     return solved
 
 
-def _stage(network: Network, segment: SegmentPlan) -> Stage:
+def _patches(network: Network, segment: SegmentPlan) -> Patches:
     part = network.segment(segment.first, segment.last)
     inputs, outputs = (np.arange(math.prod(s)).reshape(s) for s in (part.input_shape, part.shapes[-1]))
     blocks = []
@@ -103,8 +186,8 @@ def _stage(network: Network, segment: SegmentPlan) -> Stage:
         patch, _ = restrict(part, planned.windows[0])
         reads = np.array([on_window(inputs, field) for field in planned.fields])
         writes = np.array([on_window(outputs, window) for window in planned.windows])
-        blocks.append(Block(sdp.Lmi.of(Chain.of(patch)), reads, writes))
-    return Stage(tuple(blocks), inputs.size, linear_groups(part)[2])
+        blocks.append((patch, reads, writes))
+    return Patches(tuple(blocks), inputs.size, linear_groups(part)[2])
 
 
 def code_of(plan: Plan) -> str:
@@ -126,17 +209,3 @@ def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:
 @lru_cache(1)
 def _counts(fields: tuple[Window | None, ...], shape: Shape) -> NDArray[np.int64]:
     return cover(fields, shape)
-
-
-def solve_problem(
-    problem: Problem,
-    solver: str,
-    rtol: float,
-    threads: int,
-    max_seconds: float | None,
-    max_memory_mb: float | None,
-) -> sdp.Solution | Folded:
-    """Solve and certify, in whatever process this is."""
-    if isinstance(problem, sdp.Lmi):
-        return sdp.solve_lmi(problem, solver, rtol, threads, max_seconds, max_memory_mb)
-    return solve_folded(problem, solver, rtol, threads, max_seconds, max_memory_mb)

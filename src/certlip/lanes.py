@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from certlip import limits
 from certlip.errors import NoBound
-from certlip.jobs import Problem, blocks_of, problem_of, refused, solve_problem
+from certlip.jobs import Problem, blocks_of, content_of, finish_problem, problem_of, refused, solve_problem
 from certlip.limits import Limits
 from certlip.network import Network
 from certlip.partition.plan import Job, Plan
@@ -84,7 +84,7 @@ class Lane:
         except NoBound as refusal:
             self.tell(number, refused(job, refusal))
             return None
-        path = self.cache.path(problem, self.plan.solver, self.plan.rtol, self.limit.max_seconds, self.code)
+        path = self.cache.path(content_of(problem), self.plan.solver, self.plan.rtol, self.limit.max_seconds, self.code)
         if (known := self.cache.find(path, sorted(job.places))) is None:
             return Prepared(number, job, problem, path)
         self.tell(number, known)
@@ -92,10 +92,11 @@ class Lane:
 
     def _begin(self, prepared: Sequence[Prepared]) -> Iterator[limits.Measured | NoBound]:
         common = (self.plan.solver, self.plan.rtol, *vars(self.limit).values())
-        return limits.begin(solve_problem, [(one.problem, *common) for one in prepared], self.limit)
+        batch = [(one.job, one.problem, *common) for one in prepared]
+        return limits.begin(solve_problem, batch, self.limit, finish_problem)
 
     def _collect(self, prepared: Sequence[Prepared], outcomes: Iterator[limits.Measured | NoBound]) -> None:
         for one, outcome in zip(prepared, outcomes, strict=False):
-            solved = blocks_of(one.job, one.problem, outcome)
+            solved = blocks_of(one.job, outcome)
             self.cache.keep(one.path, solved)
             self.tell(one.number, solved)

@@ -10,18 +10,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from certlip.errors import LimitExceeded, NoBound, Stopped
-from certlip.worker import Call, Died, Overdue, Worker
+from certlip.errors import CertlipError, LimitExceeded, NoBound, Stopped
+from certlip.worker import Call, Died, Overdue, Worker, hand_over, is_waited_for
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-GRACE_SECONDS = 10.0
-"""How long a call that keeps its own time limit may overrun before it is killed (start-up and certification)."""
+ENDING_SECONDS = 0.5
+"""How long after its limit a call is killed: time to hand on what it found. To start a process comes on top."""
+REPORT_SECONDS = 0.5
+"""At least so long between two reports of a call."""
+
+Finish = Callable[..., Any]
+"""Makes the best of a call that was ended: called with its arguments, what it reported, if it did, and why."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Limits:
     threads: int = 1
     max_seconds: float | None = None
     max_memory_mb: float | None = None
+
+    @property
+    def at_any_time(self) -> Limits:
+        """Without the one of time."""
+        return replace(self, max_seconds=None)
 
 
 @dataclass(frozen=True)
@@ -43,29 +53,49 @@ class Measured:
     peak_mb: float
 
 
-def call(function: Callable[..., Any], *arguments: Any, limit: Limits) -> Measured:
+def call(function: Callable[..., Any], *arguments: Any, limit: Limits, finish: Finish | None = None) -> Measured:
     """Run ``function(*arguments)`` with fixed threads; under a limit of time or memory in a process of its own.
 
-    Exceptions of the function are raised here.
-    Raises LimitExceeded with status ``time_limit`` or ``memory_limit`` when a limit ended the process, Stopped when
-    somebody did.
+    finish: see `begin`. Exceptions of the function are raised here.
+    Raises LimitExceeded with status ``time_limit`` or ``memory_limit``, and what the function had reported, when a
+    limit ended the process, Stopped when somebody did.
     """
-    (outcome,) = begin(function, [arguments], limit)
+    (outcome,) = begin(function, [arguments], limit, finish)
     if isinstance(outcome, NoBound):
         raise outcome
     return outcome
 
 
-def begin(function: Callable[..., Any], batch: Sequence[tuple], limit: Limits) -> Iterator[Measured | NoBound]:
+def begin(
+    function: Callable[..., Any], batch: Sequence[tuple], limit: Limits, finish: Finish | None = None
+) -> Iterator[Measured | NoBound]:
     """Have several calls done in order in one process, each within limits of its own, while this one does other work.
 
     Gives for each what `call` returns, or the NoBound that it raises; raises what else it raises. A call that ends the
-    process ends no other: those after it are done in another process.
+    process ends no other: those after it are done in another process. finish: gives the value of a call that a limit or
+    a kill ended before its time was up; it is called under the same limits in the time that is left.
     """
     if limit.max_seconds is None and limit.max_memory_mb is None:
         return (_here(function, arguments, limit) for arguments in batch)
-    calls = [(_measure, (function, arguments, limit)) for arguments in batch]
-    return _receive(calls, _send(calls, limit), limit)
+    outcomes = _receive([(_measure, (function, arguments, limit)) for arguments in batch], limit)
+    return outcomes if finish is None else _finished(finish, batch, outcomes, limit)
+
+
+def report(make: Callable[[], Any]) -> None:
+    """Say what the call that this process does has so far, in case that it does not come to its end.
+
+    make: gives it; not called where nobody waits for it, nor soon after the last report: a tenth of the time at most
+    goes to reports.
+    """
+    global _next_report
+    begin = time.monotonic()
+    if is_waited_for() and begin >= _next_report:
+        hand_over(make())
+        end = time.monotonic()
+        _next_report = end + max(REPORT_SECONDS, 9 * (end - begin))
+
+
+_next_report = 0.0
 
 
 def _here(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured | NoBound:
@@ -77,7 +107,7 @@ def _here(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Meas
 
 def _send(calls: Sequence[Call], limit: Limits) -> Worker:
     try:
-        worker = _idle.setdefault(limit, []).pop()
+        worker = _idle.setdefault(limit.at_any_time, []).pop()
     except IndexError:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         # threads that spin while they wait take the cores of others, who may be what they wait for
@@ -86,13 +116,18 @@ def _send(calls: Sequence[Call], limit: Limits) -> Worker:
     return worker
 
 
-def _receive(calls: Sequence[Call], worker: Worker, limit: Limits) -> Iterator[Measured | NoBound]:
+def _receive(calls: Sequence[Call], limit: Limits) -> Iterator[Measured | NoBound]:
+    """The outcomes of calls that are under way when this returns."""
+    return _outcomes(calls, _send(calls, limit), limit)
+
+
+def _outcomes(calls: Sequence[Call], worker: Worker, limit: Limits) -> Iterator[Measured | NoBound]:
     for left in reversed(range(len(calls))):
         outcome = _outcome(worker, limit)
         if left and not worker.alive:
             worker = _send(calls[-left:], limit)
         elif worker.alive and not left:
-            _idle.setdefault(limit, []).append(worker)
+            _idle.setdefault(limit.at_any_time, []).append(worker)
         try:
             yield outcome
         except GeneratorExit:  # nobody hears the other answers
@@ -101,23 +136,49 @@ def _receive(calls: Sequence[Call], worker: Worker, limit: Limits) -> Iterator[M
             raise
 
 
+def _finished(
+    finish: Finish, batch: Sequence[tuple], outcomes: Iterator[Measured | NoBound], limit: Limits
+) -> Iterator[Measured | NoBound]:
+    for arguments, outcome in zip(batch, outcomes, strict=True):
+        yield _finish(finish, arguments, outcome, limit) if isinstance(outcome, LimitExceeded) else outcome
+
+
+def _finish(finish: Finish, arguments: tuple, ended: LimitExceeded, limit: Limits) -> Measured | NoBound:
+    left = None if limit.max_seconds is None else limit.max_seconds - ended.seconds
+    if left is not None and left <= 0:
+        return ended
+    try:
+        finished = call(finish, *arguments, ended.reported, str(ended), limit=replace(limit, max_seconds=left))
+    except NoBound:
+        return ended
+    return replace(finished, seconds=ended.seconds + finished.seconds)
+
+
 def _outcome(worker: Worker, limit: Limits) -> Measured | NoBound:
     """Of the next call; the worker is alive after a result or a refusal of the function itself."""
     try:
-        measured: Measured = worker.receive(None if limit.max_seconds is None else limit.max_seconds + GRACE_SECONDS)
+        seconds = None if limit.max_seconds is None else limit.max_seconds + ENDING_SECONDS
+        measured: Measured = worker.receive(seconds)
         return measured
     except NoBound as refusal:
         return refusal
     except Overdue:
-        return LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s")
+        ended = LimitExceeded("time_limit", f"no result within {limit.max_seconds:g} s")
     except Died as death:
-        return _death(death.exitcode)
+        if worker.begun is None and (death.exitcode or 0) >= 0:
+            raise CertlipError(
+                f"a process of its own could not start (exit code {death.exitcode}); what it printed says why"
+            ) from None
+        ended = _death(death.exitcode)
     except BaseException as error:
         worker.end()
-        if isinstance(error, Exception) and is_out_of_memory(error):
-            there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
-            return LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
-        raise
+        if not (isinstance(error, Exception) and is_out_of_memory(error)):
+            raise
+        there_is = "there is" if limit.max_memory_mb is None else f"the {limit.max_memory_mb:.0f} MB allowed"
+        ended = LimitExceeded("memory_limit", f"more memory than {there_is} was needed")
+    ended.reported = worker.reported
+    ended.seconds = 0.0 if worker.begun is None else time.monotonic() - worker.begun
+    return ended
 
 
 _idle: dict[Limits, list[Worker]] = {}
@@ -178,9 +239,12 @@ _SIGNS = (
 
 
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
-    if limit.max_memory_mb is not None:
+    global _next_report
+    _next_report = 0.0
+    if is_waited_for():
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (_held() + int(limit.max_memory_mb * 2**20), hard))
+        allowed = hard if limit.max_memory_mb is None else _held() + int(limit.max_memory_mb * 2**20)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
         _forget_peak()
     with _thread_pools(len(sys.modules)).limit(limits=limit.threads):
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A process that does calls for this one, in order, and can be ended in the midst of one."""
+"""A process that does calls for this one in order, reports what it has so far, and can be ended in the midst of one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import copy
 import multiprocessing.util
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.backend.utils import kill_process_tree
 
+from certlip.deadline import Deadline
+
 Call = tuple[Callable[..., Any], tuple]
 """A function and its arguments."""
 
 SECONDS_TO_EXIT = 5.0
+SECONDS_TO_START = 120.0
+"""Time for a process to begin its first call, on top of that call's own: it may have to start Python."""
+
+BEGUN, REPORTED, RETURNED, RAISED = range(4)
+"""What a message of the process says: when a call began, what it has so far, and how it ended."""
 
 
 class Overdue(Exception):
@@ -34,11 +43,30 @@ class Died(Exception):
         self.exitcode = exitcode
 
 
+def hand_over(value: Any) -> None:
+    """Hand what a call has so far to the process that waits for it; nobody waits outside of a `Worker`."""
+    if _waiting:
+        _waiting[0].send_bytes(dumps((REPORTED, value)))
+
+
+def is_waited_for() -> bool:
+    """Whether somebody hears what is reported."""
+    return bool(_waiting)
+
+
+_waiting: list[Connection] = []
+"""The pipe to the process that this one works for, if it does."""
+
+
 class Worker:
     """The process: forked, which spares the imports, unless a thread of ours could hold a lock.
 
-    environment: variables that it sets for itself. It ends with this process, or when `end` is called.
+    environment: variables that it sets for itself; begun: on `time.monotonic`, when the call that is received began,
+    None before; reported: what that call reported last. It ends with this process, or when `end` is called.
     """
+
+    begun: float | None
+    reported: Any
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._pipe, others_end = multiprocessing.Pipe()
@@ -61,12 +89,23 @@ class Worker:
     def receive(self, seconds: float | None = None) -> Any:
         """What the next call returns; what it raises is raised here.
 
-        Raises Overdue when it takes longer than this, Died: in both cases the process is gone.
+        seconds: from when it begins. Raises Overdue when it takes longer than this, Died: in both cases the process is
+        gone.
         """
+        self.begun, self.reported = None, None
+        deadline = Deadline.after(None if seconds is None else SECONDS_TO_START + seconds)
         try:
-            if not self._pipe.poll(seconds):
-                raise Overdue
-            returned, value = self._pipe.recv()
+            while True:
+                if not self._pipe.poll(deadline.max_seconds):
+                    raise Overdue
+                message, value = self._pipe.recv()
+                if message == BEGUN:
+                    self.begun = value
+                    deadline = deadline if seconds is None else Deadline(value + seconds)
+                elif message == REPORTED:
+                    self.reported = value
+                else:
+                    break
         except (EOFError, OSError):
             self._process.join(SECONDS_TO_EXIT)
             exitcode = self._process.exitcode
@@ -75,7 +114,7 @@ class Worker:
         except BaseException:
             self.end()
             raise
-        if returned:
+        if message == RETURNED:
             return value
         raise value
 
@@ -99,22 +138,33 @@ def _serve(pipe: Connection, environment: Mapping[str, str], parents_end: Connec
         parents_end.close()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the parent is answered by the parent
+    _waiting[:] = [pipe]
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            for function, arguments in pipe.recv():
+            message = pipe.recv_bytes()
+            try:
+                calls = ForkingPickler.loads(message)
+            except Exception as error:  # a module that can only be imported there, or no memory
+                pipe.send_bytes(_raised(error))
+                continue
+            for function, arguments in calls:
+                pipe.send_bytes(dumps((BEGUN, time.monotonic())))
                 pipe.send_bytes(_answer(function, arguments))
 
 
 def _answer(function: Callable[..., Any], arguments: tuple) -> Any:
-    """Whether it returned, and what it returned or raised, pickled."""
+    """How a call ended and what it returned or raised, pickled."""
     try:
-        return dumps((True, function(*arguments)))
+        return dumps((RETURNED, function(*arguments)))
     except BaseException as error:
-        error.add_note(f"in a process of its own:\n{traceback.format_exc()}")
-        error.__traceback__ = None  # it holds all that the call held
-        raised = error
+        return _raised(error)
+
+
+def _raised(error: BaseException) -> Any:
+    error.add_note(f"in a process of its own:\n{traceback.format_exc()}")
+    error.__traceback__ = None  # it holds all that the call held
     try:
-        copy.copy(raised)  # as the reader of the pickle makes it: some exceptions cannot be made again
-        return dumps((False, raised))
+        copy.copy(error)  # as the reader of the pickle makes it: some exceptions cannot be made again
+        return dumps((RAISED, error))
     except Exception:
-        return dumps((False, RuntimeError(f"{type(raised).__name__}: {raised}")))
+        return dumps((RAISED, RuntimeError(f"{type(error).__name__}: {error}")))

@@ -72,3 +72,16 @@ def named(name: str, *arguments: Any) -> Any:
 
 def pid_of_a_call(limit: Limits) -> int:
     return limits.call(os.getpid, limit=limit).value
+
+
+def report_and(end: str, *arguments: Any) -> None:
+    """Report twice, and then do something that ends in a limit or a kill."""
+    limits.report(lambda: "first")
+    time.sleep(1.2 * limits.REPORT_SECONDS)
+    limits.report(lambda: "second")
+    limits.report(lambda: "too soon after")
+    named(end, *arguments)
+
+
+def finish(*arguments: Any) -> tuple[Any, ...]:
+    return arguments

@@ -136,9 +136,27 @@ def test_each_small_program_uses_the_named_solver():
     assert oracle.is_at_least(found.value, network)
 
 
-def test_eclipse_stops_at_its_time_limit_in_words():
-    with pytest.raises(LimitExceeded, match="stopped before layer 1"):
-        eclipse.bound(dense_network(*random_weights(0, 3, 4, 2)), max_seconds=0.0)
+def test_eclipse_without_time_is_its_fast_form_and_says_so():
+    network = dense_network(*random_weights(0, 3, 4, 4, 2))
+    found = eclipse.bound(network, max_seconds=0.0)
+    assert found.value == eclipse_fast.bound(network).value
+    assert found.reason == (
+        "the time limit of 0 s cut it short: the multipliers of hidden layers 1 to 2 are those of ECLipsE-Fast"
+    )
+
+
+def test_the_layers_that_eclipse_has_no_time_for_take_the_closed_form_behind_those_before(monkeypatch):
+    network = dense_network(*random_weights(1, 4, 6, 6, 6, 3))
+    solved = eclipse._Programs._solve
+    monkeypatch.setattr(
+        eclipse._Programs, "_solve", lambda self, lmi: None if len(self.solutions) == 2 else solved(self, lmi)
+    )
+    found = eclipse.bound(network, max_seconds=100.0)
+    monkeypatch.undo()
+    assert "hidden layers 3 to 3" in found.reason
+    assert found.details["n_sdps"] == 2
+    assert eclipse.bound(network).value <= found.value * (1 + 1e-6)
+    assert found.value <= eclipse_fast.bound(network).value
 
 
 @pytest.mark.parametrize("method", [eclipse, eclipse_fast, lipsdp_layer])

@@ -13,7 +13,7 @@ from test_eclipse import SLOPES, dense_network, random_weights
 
 from certlip import sdp
 from certlip.chain import Chain
-from certlip.errors import LimitExceeded
+from certlip.deadline import Deadline
 from certlip.methods import lipsdp_layer
 from certlip.sdp.certify import smallest_rho
 from certlip.sdp.lmi import Lmi
@@ -38,7 +38,7 @@ def test_it_lies_between_lipsdp_neuron_and_the_product(seed, kind):
 @pytest.mark.parametrize("slopes", SLOPES)
 def test_no_other_multipliers_of_its_kind_are_better(slopes):
     lmi = Lmi(tuple(random_weights(3, 4, 5, 5, 3)), (slopes, slopes))
-    taus, early = lipsdp_layer._minimise(lipsdp_layer._Barrier(lmi), 1e-6, None)
+    taus, _, early = lipsdp_layer._minimise(lipsdp_layer._Barrier(lmi), 1e-6, Deadline(), lambda *_: None)
     assert not early
 
     def rho(taus) -> float:
@@ -69,11 +69,10 @@ def test_at_the_time_limit_it_returns_a_certified_bound_and_says_so():
     network = dense_network(*random_weights(5, 60, 60, 60, 60, 60, 10))
     loose = lipsdp_layer.bound(network, max_seconds=0.05)
     tight = lipsdp_layer.bound(network)
-    assert "stopped at the time limit" in loose.reason
+    assert "the time limit of 0.05 s cut it short: certified, with a gap of" in loose.reason
     assert not tight.reason
     assert loose.value >= tight.value * (1 - 1e-4)
-    with pytest.raises(LimitExceeded, match="before the first Newton step"):
-        lipsdp_layer.bound(network, max_seconds=0.0)
+    assert lipsdp_layer.bound(network, max_seconds=0.0).value >= loose.value * (1 - 1e-4)
 
 
 def test_a_constant_network_gets_a_bound_near_zero():

@@ -60,15 +60,11 @@ def parts(plan: Plan) -> tuple[Plan, Plan]:
     return plan.model_copy(update={"segments": first}), plan.model_copy(update={"segments": second})
 
 
-def failed(solved: list[SolvedBlock], *places: tuple[int, int]) -> list[SolvedBlock]:
-    """What is solved where the programs at these places were killed."""
-    lost: dict[str, Any] = {
-        "rho": None,
-        "multipliers": (),
-        "status": Status.TIME_LIMIT,
-        "reason": "killed",
-        "gap": None,
-    }
+def failed(
+    solved: list[SolvedBlock], *places: tuple[int, int], status: Status = Status.TIME_LIMIT
+) -> list[SolvedBlock]:
+    """What is solved where the programs at these places came to nothing."""
+    lost: dict[str, Any] = {"rho": None, "multipliers": (), "status": status, "reason": "killed", "gap": None}
     return [replace(s, **lost) if (s.segment, s.block) in places else s for s in solved]
 
 
@@ -151,6 +147,6 @@ def test_without_fallback_a_failure_that_leaves_no_way_is_a_refusal() -> None:
     network = net()
     plan = automatic(network).model_copy(update={"fallback": False})
     solved = solve_blocks(network, plan)
-    assert merge_plan(network, plan, failed(solved, (0, 0))).value
+    assert merge_plan(network, plan, failed(solved, (0, 0), status=Status.NOT_CERTIFIED)).value
     with pytest.raises(certlip.errors.NoBound, match="killed"):
-        merge_plan(network, plan, failed(solved, *plan.blocks))
+        merge_plan(network, plan, failed(solved, *plan.blocks, status=Status.NOT_CERTIFIED))

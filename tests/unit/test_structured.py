@@ -12,11 +12,13 @@ import torch
 from scipy.stats import ortho_group
 
 from certlip import limits, sdp
+from certlip.deadline import Deadline
 from certlip.errors import LimitExceeded, SolverUnavailable
 from certlip.limits import Limits
 from certlip.network import Array, Conv
 from certlip.operators import matrix
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds
 from certlip.sdp.structured.ascent import Ascent
@@ -179,7 +181,8 @@ def test_degenerate_networks_reach_the_gap_and_certify(name: str) -> None:
     lmi = Lmi(tuple(degenerate_networks()[name]), (RELU,) * (len(degenerate_networks()[name]) - 1))
     reduced, factors = sdp.reduce(lmi)
     proposal = structured.solve(reduced, rtol=1e-6, threads=1, max_seconds=None)
-    certified = sdp.certify(lmi, *sdp.restore(proposal, factors))
+    restored = sdp.restore(proposal, factors)
+    certified = sdp.certify(lmi, restored.multipliers, restored.rho)
     assert proposal.rho is not None
     lower = Ascent(problem_of(list(reduced.weights)))
     for _ in range(2000):
@@ -317,7 +320,7 @@ def test_multipliers_of_any_quality_are_opened_when_time_is_up(share: float) -> 
     found = ascend(problem, rtol=1e-5)
     start = start_of(conv_block(2))
     blocks = problem.lmi.split(share * found.multipliers + (1 - share) * start)
-    opened = openings.open_soon(problem.lmi, blocks, found.lower, time.perf_counter() + 60)
+    opened = openings.open_soon(problem.lmi, blocks, found.lower, Looks(problem.lmi), Deadline.after(60))
     if opened is None:
         assert share == 0.3
         return

@@ -91,7 +91,7 @@ def request_mb(n_processes, attempt):
 
 def request_minutes(n_rounds, attempt):
     """Wall time of a job that works to the time limit this many times, one after the other."""
-    seconds = math.ceil(n_rounds) * (CONFIG.limits.max_seconds + limits.GRACE_SECONDS)
+    seconds = math.ceil(n_rounds) * (CONFIG.limits.max_seconds + limits.ENDING_SECONDS)
     return attempt * math.ceil(seconds / 60 + 2)
 
 
@@ -131,7 +131,7 @@ def request_minutes_of_plan(plan, scatteritem, threads, attempt):
     allowed = request_minutes(len(orders) / threads, attempt)
     if not predicted:
         return allowed
-    seconds = [job.seconds + limits.GRACE_SECONDS for job in predicted]
+    seconds = [job.seconds + limits.ENDING_SECONDS for job in predicted]
     longest = wall_seconds(sum(seconds), max(seconds), threads)
     return min(allowed, attempt * math.ceil(GENEROSITY * longest / 60 + 2))
 

@@ -14,7 +14,7 @@ from certlip.benchmarks._problems import family, make_problem
 from certlip.errors import NoBound
 from certlip.limits import Limits
 from certlip.record import Status
-from certlip.sdp import Certified, certify_proposal, reduce
+from certlip.sdp import Certified, certify_proposal, reduce, restore
 from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
@@ -106,5 +106,5 @@ def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> tuple[Proposal,
     reduced, factors = reduce(lmi)
     proposal = adapter.solve(reduced, rtol=rtol, threads=limit.threads, max_seconds=limit.max_seconds)
     solved = time.perf_counter()
-    certified = certify_proposal(lmi, proposal, factors)
+    certified = certify_proposal(lmi, restore(proposal, factors))
     return proposal, certified, solved - begin, time.perf_counter() - solved

@@ -13,20 +13,25 @@ run beside the module before it was believed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from certlip import norms
-from certlip.certificate import GraphCertificate, UpperCertificate
+from certlip import limits, norms
+from certlip.certificate import GraphCertificate
 from certlip.errors import UnsupportedLayer
 from certlip.methods import Bound, MethodInfo
+from certlip.methods.product import best_product
 from certlip.network import Activation, MaxPool, Network, Shape
 from certlip.record import Kind
+from certlip.refined import quick_ones, refined_constants
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from certlip.computation_graph import Graph
     from certlip.graph import Node
 
 INFO = MethodInfo(
@@ -59,16 +64,22 @@ def _certified(module: nn.Module, input_shape: Shape) -> Bound:
     from certlip.export import export_network
     from certlip.export_graph import export_graph
 
-    certificate: UpperCertificate | GraphCertificate
     try:
         network = export_network(module, input_shape)
-        certificate = UpperCertificate.from_constants(network, norms.layer_constants(network))
+        return replace(best_product(network), kind=Kind.CERTIFIED)
     except UnsupportedLayer:  # no chain
         graph = export_graph(module, input_shape)
-        stretches = (step.operation for step in graph.steps)
-        constants = [norms.layer_constants(part) if isinstance(part, Network) else () for part in stretches]
-        certificate = GraphCertificate(graph, tuple(map(tuple, constants)))
-    return Bound(certificate.value, certificate, kind=Kind.CERTIFIED)
+        stretches = {i: step.operation for i, step in enumerate(graph.steps) if isinstance(step.operation, Network)}
+        for found, quick in refined_constants(list(stretches.values())):
+            constants = dict(zip(stretches, map(tuple, found), strict=True))
+            make = partial(_of_graph, graph, tuple(constants.get(i, ()) for i in range(len(graph.steps))), quick)
+            limits.report(make)
+        return make()
+
+
+def _of_graph(graph: Graph, constants: tuple[tuple[float, ...], ...], quick: list[str]) -> Bound:
+    certificate = GraphCertificate(graph, constants)
+    return Bound(certificate.value, certificate, Kind.CERTIFIED, quick_ones(quick))
 
 
 class _Estimate:

@@ -58,7 +58,8 @@ def plan(
     map is cut down to it; cuts: names of the layers that end a segment, by default the layer before each flattening and
     the layers around max pooling; chain: with merge ``folded``, also bound neighbouring segments in one go, each with
     the metric of the next as output metric instead of that metric's maximum, where that is better; fallback: whether a
-    segment is bounded by the product of its layer constants where its programs give no better bound, or none.
+    segment is bounded by the product of its layer constants where its programs give no better bound, or none; where a
+    limit cut one of them short it is in any case, if that is better.
     With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores;
     and a second plan besides where one of its programs might not keep the limits.
     """

@@ -16,7 +16,7 @@ T = Lambda_i / (2 c_i): so any solver of this package solves it, for slopes in a
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,8 +26,8 @@ from scipy import linalg
 from certlip import sdp
 from certlip.errors import LimitExceeded
 from certlip.methods import Bound, MethodInfo
-from certlip.methods._whole_chain import certified_bound
-from certlip.methods.eclipse_fast import schur_complement
+from certlip.methods._whole_chain import WholeChain
+from certlip.methods.eclipse_fast import complete, schur_complement
 from certlip.network import Array, Network
 from certlip.record import Kind
 from certlip.sdp.certify import smallest_rho
@@ -50,41 +50,67 @@ def bound(
 ) -> Bound:
     """The certified value of the multipliers that the L small programs propose; solver, rtol: of each.
 
-    Raises UnsupportedLayer by layer name, LimitExceeded for time and for matrices too large, SolverUnavailable.
+    At max_seconds the layers that are left take the multipliers of ECLipsE-Fast, behind those before.
+    Raises UnsupportedLayer by layer name, LimitExceeded for matrices too large, SolverUnavailable.
     """
-    programs = _Programs(solver, rtol, threads, None if max_seconds is None else time.monotonic() + max_seconds)
-    result = certified_bound(network, programs.propose)
-    described: dict[str, Any] = {"n_sdps": len(programs.solutions), "n_distinct_sdps": len(programs.solutions)}
+    chain = WholeChain(network, max_seconds)
+    programs = _Programs(solver, rtol, threads, chain)
+    multipliers = programs.propose()
+    n_solved = len(programs.solutions)
+    described: dict[str, Any] = {"n_sdps": n_solved, "n_distinct_sdps": n_solved}
     if programs.solutions:
         last = programs.solutions[-1]
         described |= {"solver": last.solver, "solver_version": last.solver_version}
-    return Bound(result.value, result.certificate, details={**result.details, **described})
+    reason = f"the time limit of {max_seconds:g} s cut it short: {programs.left_to_fast()}" if programs.late else ""
+    return chain.bound(multipliers, reason, **described)
 
 
 class _Programs:
-    """The small programs of one network, solved in order within one time limit."""
+    """The small programs of one network, solved in order until the deadline of its chain."""
 
-    def __init__(self, solver: str, rtol: float, threads: int, deadline: float | None) -> None:
-        self.solver, self.rtol, self.threads, self.deadline = solver, rtol, threads, deadline
+    def __init__(self, solver: str, rtol: float, threads: int, chain: WholeChain) -> None:
+        self.solver, self.rtol, self.threads, self.chain = solver, rtol, threads, chain
         self.solutions: list[sdp.Solution] = []
+        self.late = False
 
-    def propose(self, lmi: Lmi) -> Multipliers:
+    def propose(self) -> Multipliers:
         """T_i = rho Lambda_i / 2."""
-        lambdas, metric, rho = [], np.eye(lmi.sizes[0]), 1.0
+        lmi = self.chain.lmi
+        lambdas: list[Array] = []
+        metric, rho = np.eye(lmi.sizes[0]), 1.0
         for weight, after, slopes in zip(lmi.weights, lmi.weights[1:], lmi.slopes, strict=False):
+            so_far = partial(complete, lmi, list(lambdas), metric)
+            self.chain.report(so_far, self.left_to_fast())
             root = linalg.cholesky(metric, lower=True)
             scaled = linalg.solve_triangular(root, weight.T, lower=True).T
-            rho, multipliers = self._solve(Lmi((scaled, after), (slopes,)))
+            solved = self._solve(Lmi((scaled, after), (slopes,)))
+            if solved is None:
+                self.late = True
+                return so_far()
+            rho, multipliers = solved
             lambdas.append(2 * multipliers / rho)
             metric = schur_complement(scaled @ scaled.T, lambdas[-1], slopes)
         return tuple(rho * x / 2 for x in lambdas)
 
-    def _solve(self, lmi: Lmi) -> tuple[float, Array]:
-        """A point of one program, moved inside by `INWARDS`: X_i must stay definite where W_i does not look."""
-        left = None if self.deadline is None else self.deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise LimitExceeded("time_limit", f"stopped before layer {len(self.solutions) + 1} of the hidden layers")
-        solution = sdp.solve_lmi(lmi, self.solver, self.rtol, self.threads, left)
+    def left_to_fast(self) -> str:
+        """Which layers have no program's multipliers."""
+        n_solved, n_layers = len(self.solutions), len(self.chain.lmi.slopes)
+        return f"the multipliers of hidden layers {n_solved + 1} to {n_layers} are those of ECLipsE-Fast"
+
+    def _solve(self, lmi: Lmi) -> tuple[float, Array] | None:
+        """A point of one program, moved inside by `INWARDS`: X_i must stay definite where W_i does not look.
+
+        None where there is no time for it.
+        """
+        deadline = self.chain.deadline
+        try:
+            if not deadline.allows(0):
+                return None
+            solution = sdp.solve_lmi(lmi, self.solver, self.rtol, self.threads, deadline.max_seconds)
+        except LimitExceeded as refusal:
+            if refusal.status != "time_limit":
+                raise
+            return None
         self.solutions.append(solution)
         (anchor,) = sdp.start(lmi)
         highest = smallest_rho(lmi, (anchor,))

@@ -18,13 +18,15 @@ the paper's case).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import eigsh
 
 from certlip.chain import Slopes
 from certlip.methods import Bound, MethodInfo
-from certlip.methods._whole_chain import certified_bound
+from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
 from certlip.record import Kind
 from certlip.sdp.lmi import Lmi, Multipliers
@@ -37,19 +39,24 @@ def bound(network: Network) -> Bound:
 
     Raises UnsupportedLayer by layer name, LimitExceeded where the network's matrices would be too large.
     """
-    return certified_bound(network, propose)
+    chain = WholeChain(network)
+    return chain.bound(propose(chain.lmi))
 
 
 def propose(lmi: Lmi) -> Multipliers:
     """T_i = rho lambda_i / 2, constant within a layer; rounding only costs tightness."""
-    lambdas: list[float] = []
-    metric: Array = np.eye(lmi.sizes[0])
-    for weight, slopes in zip(lmi.weights, lmi.slopes, strict=False):
+    return complete(lmi, [], np.eye(lmi.sizes[0]))
+
+
+def complete(lmi: Lmi, first: Sequence[Array], metric: Array) -> Multipliers:
+    """The same behind layers whose Lambda_i are given, as vectors, with the X_i of the last of them."""
+    lambdas = list(first)
+    for weight, slopes in zip(lmi.weights[len(first) : -1], lmi.slopes[len(first) :], strict=True):
         s = seen_through(weight, metric)
-        lambdas.append(_steepness(s, slopes))
-        metric = schur_complement(s, np.full(len(s), lambdas[-1]), slopes)
-    rho = largest_eigenvalue(seen_through(lmi.weights[-1], metric))
-    return tuple(np.full(n, rho * x / 2) for n, x in zip(lmi.sizes[1:], lambdas, strict=True))
+        lambdas.append(np.full(len(s), _steepness(s, slopes)))
+        metric = schur_complement(s, lambdas[-1], slopes)
+    rho = largest_eigenvalue(seen_through(lmi.weights[-1], metric)) if lambdas else 0.0
+    return tuple(rho * x / 2 for x in lambdas)
 
 
 def seen_through(weight: Array, metric: Array) -> Array:

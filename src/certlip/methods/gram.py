@@ -7,12 +7,14 @@ exact norm, rounding included, and each constant is proved once more, by Cholesk
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import NonNegativeInt
 
 from certlip import norms, torus
-from certlip.certificate import UpperCertificate
 from certlip.gram_iteration import Parts, gram_norm
 from certlip.methods import Bound, MethodInfo
+from certlip.methods.product import best_product
 from certlip.network import Conv, Dense, Layer, Network, Shape
 from certlip.record import Kind
 from certlip.rounding import up
@@ -26,9 +28,7 @@ def bound(network: Network, *, n_iter: NonNegativeInt = 5) -> Bound:
     n_iter: Gram steps; each doubles the power, the overestimate shrinks like rank^(2^-(n_iter + 1)).
     Raises UnsupportedLayer by layer name.
     """
-    constants = [_constant(layer, shape, n_iter) for layer, shape in zip(network.layers, network.shapes, strict=False)]
-    certificate = UpperCertificate.from_constants(network, constants)
-    return Bound(certificate.value, certificate)
+    return best_product(network, partial(_constant, n_iter=n_iter))
 
 
 def layer_norm(layer: Conv | Dense, shape: Shape, n_iter: int) -> float:

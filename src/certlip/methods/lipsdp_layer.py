@@ -16,8 +16,8 @@ gap to the optimum is at most (order + L) / t. `certify` proves what the last po
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Annotated
 
 import numpy as np
@@ -25,9 +25,9 @@ from pydantic import Field
 from scipy import linalg
 
 from certlip import sdp
-from certlip.errors import LimitExceeded
+from certlip.deadline import Deadline
 from certlip.methods import Bound, MethodInfo, eclipse_fast
-from certlip.methods._whole_chain import certified_bound
+from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
 from certlip.record import Kind
 from certlip.sdp.certify import smallest_rho
@@ -37,9 +37,6 @@ INFO = MethodInfo("LipSDP-Layer", Kind.CERTIFIED, "Fazlyab et al. 2019, arXiv 19
 
 GROWTH = 3.0
 """Factor of t from one central point to the next."""
-
-PROPOSING = 0.7
-"""Share of the time limit for Newton's method; the proof takes the rest."""
 
 INWARDS = 0.02
 """Share of the always feasible start point in the first one, which is else that of ECLipsE-Fast."""
@@ -58,18 +55,18 @@ def bound(
 
     Raises UnsupportedLayer by layer name, LimitExceeded where the network's matrices would be too large.
     """
-    deadline = None if max_seconds is None else time.monotonic() + PROPOSING * max_seconds
-    early = False
+    chain = WholeChain(network, max_seconds)
+    reduced, factors = sdp.reduce(chain.lmi)
 
-    def propose(lmi: Lmi) -> Multipliers:
-        nonlocal early
-        reduced, factors = sdp.reduce(lmi)
-        taus, early = _minimise(_Barrier(reduced), rtol, deadline)
-        return tuple(np.full(n, f * tau) for n, f, tau in zip(lmi.sizes[1:], factors[1:], taus, strict=True))
+    def spread(taus: Array) -> Multipliers:
+        return tuple(np.full(n, f * t) for n, f, t in zip(chain.lmi.sizes[1:], factors[1:], taus, strict=True))
 
-    result = certified_bound(network, propose)
-    reason = "stopped at the time limit: certified, but not the tightest" if early else ""
-    return Bound(result.value, result.certificate, reason=reason, details=result.details)
+    def report(taus: Array, gap: float) -> None:
+        chain.report(lambda: spread(taus), sdp.left_open(gap))
+
+    taus, gap, early = _minimise(_Barrier(reduced), rtol, chain.deadline, report)
+    reason = f"the time limit of {max_seconds:g} s cut it short: {sdp.left_open(gap)}" if early else ""
+    return chain.bound(spread(taus), reason)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,32 +119,35 @@ class _Barrier:
         return np.hstack([left, 2 * own - (a + b) * through]), slice(starts[k - 1], starts[k + 1])
 
 
-def _minimise(barrier: _Barrier, rtol: float, deadline: float | None) -> tuple[Array, bool]:
-    """tau_1..tau_L, and whether the deadline came first: no step is begun that would end after it."""
-    if not all(w.any() for w in barrier.lmi.weights):
-        return np.array([t[0] for t in sdp.start(barrier.lmi)]), False  # a constant function: nothing to choose
+def _minimise(
+    barrier: _Barrier, rtol: float, deadline: Deadline, report: Callable[[Array, float], None]
+) -> tuple[Array, float, bool]:
+    """tau_1..tau_L, the relative gap of rho to the least, and whether the deadline came first.
+
+    No step is begun that would end after it, going by the longest; report: told each point with its gap.
+    """
+    if not barrier.lmi.slopes or not all(w.any() for w in barrier.lmi.weights):
+        return np.array([t[0] for t in sdp.start(barrier.lmi)]), 0.0, False  # a constant function: nothing to choose
     fast, inside = eclipse_fast.propose(barrier.lmi), sdp.start(barrier.lmi)
     multipliers = [(1 - INWARDS) * t + INWARDS * s for t, s in zip(fast, inside, strict=True)]
     rho = smallest_rho(barrier.lmi, multipliers) or 1.0
     point = np.array([1.05 * rho, *(t[0] for t in multipliers)])
     weight, negligible = barrier.lmi.order + len(multipliers), NEGLIGIBLE * point[0]
-    t = weight / point[0]
-    longest = 0.0
-    for n_steps in count():
+    t, gap, longest = weight / point[0], 1.0, 0.0
+    while True:
         begin = time.monotonic()
-        if deadline is not None and begin + longest > deadline:
-            if not n_steps:
-                raise LimitExceeded("time_limit", "stopped before the first Newton step")
-            return point[1:], True
+        report(point[1:], gap)
+        if not deadline.allows(longest):
+            return point[1:], gap, True
         moved, decrement = _newton_step(barrier, point, t)
-        longest = max(longest, time.monotonic() - begin)
         if decrement < 0.25 or moved is None:
-            if weight / t <= rtol * max(point[0], negligible):
-                return point[1:], False
+            gap = weight / t / max(point[0], negligible)
+            if gap <= rtol:
+                return point[1:], gap, False
             t *= GROWTH
         if moved is not None:
             point = moved
-    raise AssertionError
+        longest = max(longest, time.monotonic() - begin)
 
 
 def _newton_step(barrier: _Barrier, point: Array, t: float) -> tuple[Array | None, float]:

@@ -5,16 +5,41 @@ L(f_L o ... o f_1) <= L(f_L) ... L(f_1): certified, since each constant of `cert
 
 from __future__ import annotations
 
-from certlip import norms
+from functools import partial
+
+from certlip import limits, norms
 from certlip.certificate import UpperCertificate
+from certlip.deadline import Deadline
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Network
 from certlip.record import Kind
+from certlip.refined import Constant, quick_ones, refined_constants
 
 INFO = MethodInfo("Product of layer norms", Kind.CERTIFIED, "Szegedy et al. 2014, arXiv 1312.6199")
 
 
 def bound(network: Network) -> Bound:
     """The product of certified layer constants, rounded up; raises UnsupportedLayer by layer name."""
-    certificate = UpperCertificate.from_constants(network, norms.layer_constants(network))
-    return Bound(certificate.value, certificate)
+    return best_product(network)
+
+
+def best_product(
+    network: Network,
+    constant: Constant = norms.layer_constant,
+    deadline: Deadline = Deadline(),  # noqa: B008, frozen
+) -> Bound:
+    """The product of certified constants of layers, which is reported from the first on as they become sharper.
+
+    deadline: no further constant is made sharper after it.
+    """
+    for (constants,), quick in refined_constants([network], constant):
+        make = partial(_bound, network, list(constants), quick)
+        limits.report(make)
+        if not deadline.allows(0):
+            break
+    return make()
+
+
+def _bound(network: Network, constants: list[float], quick: list[str]) -> Bound:
+    certificate = UpperCertificate.from_constants(network, constants)
+    return Bound(certificate.value, certificate, reason=quick_ones(quick))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import linalg
 from scipy.linalg import interpolative
 
 from certlip.chain import relu_chain
+from certlip.deadline import Deadline
 from certlip.errors import DataError, LimitExceeded, NotCertified
 from certlip.network import Array
 from certlip.progress import bar
 from certlip.sdp import solvers
 from certlip.sdp.certify import Certified, certify, is_feasible, start
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.looks import Looks
 
 __all__ = [
     "Lmi",
@@ -26,7 +29,9 @@ __all__ = [
     "NotCertified",
     "Solution",
     "certify",
+    "finish",
     "is_feasible",
+    "left_open",
     "solve",
     "solve_lmi",
     "start",
@@ -38,8 +43,8 @@ class Solution:
     """A certified solution of a LipSDP.
 
     bound: certified upper bound sqrt(rho); multipliers: T_1..T_L that prove it; status: ``ok`` or ``time_limit``
-    (stopped early: certified all the same, only less tight); seconds: wall time, certification included,
-    imports excluded; lower: the solver's dual bound on rho, up to rounding, None where it gives none.
+    (stopped early: certified all the same, only less tight); gap: the bound over the solver's dual bound, minus one,
+    None where it gives none; seconds: wall time, certification included, imports excluded.
     """
 
     bound: float
@@ -53,12 +58,7 @@ class Solution:
     slack: float
     margin: float
     order: int
-    lower: float | None = None
-
-    @property
-    def gap(self) -> float | None:
-        """The bound over the solver's dual bound, minus one."""
-        return relative_gap(self.rho, self.lower)
+    gap: float | None = None
 
 
 def solve(
@@ -90,7 +90,19 @@ def solve(
             raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")
     lmi = Lmi.of(chain)
     with nullcontext() if options.get("verbose") else bar(f"semidefinite program of order {lmi.order}"):
-        return solve_lmi(lmi, solver, rtol, threads, max_seconds, max_memory_mb, **options)
+        return solve_lmi(lmi, solver, rtol, threads, max_seconds, max_memory_mb, None, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What a solver had when it was ended: a proposal for the given `Lmi`, in its units, and whose it is."""
+
+    proposal: solvers.Proposal
+    solver: str
+
+
+Report = Callable[[Callable[[], Draft]], None]
+"""Told how to get the latest `Draft`: `certlip.limits.report`."""
 
 
 def solve_lmi(
@@ -100,11 +112,13 @@ def solve_lmi(
     threads: int = 1,
     max_seconds: float | None = None,
     max_memory_mb: float | None = None,
+    report: Report | None = None,
     **options: object,
 ) -> Solution:
-    """Certified solution of an `Lmi` with any fixed metrics; see `solve`."""
+    """Certified solution of an `Lmi` with any fixed metrics; see `solve`. report: for `finish`."""
     name, adapter = solvers.choose(solver, lmi.order)
-    begin = time.perf_counter()
+    begin, deadline = time.monotonic(), Deadline.after(max_seconds)
+    Looks(lmi).check(deadline)
     reduced, factors = reduce(lmi)
     needed = adapter.memory_mb(reduced)
     if max_memory_mb is not None and needed > max_memory_mb:
@@ -113,37 +127,61 @@ def solve_lmi(
             f"solver {name} needs about {needed:.0f} MB of memory for order {reduced.order}, "
             f"the limit is {max_memory_mb:.0f} MB",
         )
-    left = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
-    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=left, **options)
-    certified = certify_proposal(lmi, proposal, factors)
+    if report and adapter.INFO.anytime:
+
+        def draft(make: Callable[[], solvers.Proposal]) -> Draft:
+            return Draft(restore(make(), factors), name)
+
+        options["report"] = lambda make: report(partial(draft, make))
+    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=deadline.max_seconds, **options)
+    proposal = restore(proposal, factors)
+    return _solution(lmi, certify_proposal(lmi, proposal), proposal, name, time.monotonic() - begin)
+
+
+def finish(lmi: Lmi, draft: Draft) -> Solution:
+    """The certified solution that the last report of `solve_lmi` makes; raises NotCertified where nothing is proved."""
+    begin = time.monotonic()
+    certified = certify(lmi, draft.proposal.multipliers, draft.proposal.rho)
+    stopped = replace(draft.proposal, status="time_limit")
+    return _solution(lmi, certified, stopped, draft.solver, time.monotonic() - begin)
+
+
+def _solution(lmi: Lmi, certified: Certified, proposal: solvers.Proposal, solver: str, seconds: float) -> Solution:
     return Solution(
         bound=certified.bound,
         rho=certified.rho,
         multipliers=certified.multipliers,
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
         iterations=proposal.iterations,
-        solver=name,
-        solver_version=adapter.INFO.version(),
+        solver=solver,
+        solver_version=solvers.load(solver).INFO.version(),
         status=proposal.status,
         slack=certified.slack,
         margin=certified.margin,
         order=lmi.order,
-        lower=None if proposal.lower is None else proposal.lower * factors[0],
+        gap=relative_gap(certified.rho, proposal.lower),
     )
 
 
 def relative_gap(rho: float, lower: float | None) -> float | None:
     """Of the bounds sqrt(rho) and sqrt(lower): their quotient minus one, None where there is no positive lower."""
-    return None if not lower else max(math.sqrt(rho / lower) - 1.0, 0.0)
+    return max(math.sqrt(rho / lower) - 1.0, 0.0) if lower is not None and lower > 0 else None
 
 
-def certify_proposal(lmi: Lmi, proposal: solvers.Proposal, factors: Sequence[float]) -> Certified:
-    """What is proved by a solver's proposal for `reduce(lmi)`, of which these are the factors.
+def left_open(gap: float | None) -> str:
+    """What to say of a solution that was cut short, with its gap."""
+    if gap is None or math.isinf(gap):
+        return "certified, its gap not known"
+    return f"certified, with a gap of {100 * gap:.2g} % open"
+
+
+def certify_proposal(lmi: Lmi, proposal: solvers.Proposal) -> Certified:
+    """What is proved by a proposal in the units of the `Lmi`.
 
     Raises LimitExceeded where nothing is, of a solver that was stopped; else NotCertified.
     """
     try:
-        return certify(lmi, *restore(proposal, factors))
+        return certify(lmi, proposal.multipliers, proposal.rho)
     except NotCertified as error:
         if proposal.status != "time_limit":
             raise
@@ -177,7 +215,8 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors)
 
 
-def restore(proposal: solvers.Proposal, factors: Sequence[float]) -> tuple[Multipliers, float | None]:
-    """T_1..T_L and rho of a proposal in the units before `reduce`."""
-    rho = None if proposal.rho is None else proposal.rho * factors[0]
-    return tuple(t * f for t, f in zip(proposal.multipliers, factors[1:], strict=True)), rho
+def restore(proposal: solvers.Proposal, factors: Sequence[float]) -> solvers.Proposal:
+    """A solver's proposal for `reduce(lmi)` in the units of the given `Lmi`; factors: those of `reduce`."""
+    multipliers = tuple(t * f for t, f in zip(proposal.multipliers, factors[1:], strict=True))
+    rho, lower = (None if value is None else value * factors[0] for value in (proposal.rho, proposal.lower))
+    return replace(proposal, multipliers=multipliers, rho=rho, lower=lower)

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
 
+from certlip.deadline import Deadline
 from certlip.errors import LimitExceeded, NotCertified
 from certlip.network import Array
 from certlip.sdp import relative_gap, solve_lmi
 from certlip.sdp.certify import certify
 from certlip.sdp.folded.problem import Block, Stage
-from certlip.sdp.folded.propose import Point, ascend, backwards, top
+from certlip.sdp.folded.propose import Found, Point, ascend, backwards, opened, top
 from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.metric import CertifiedMetric, absorb
 from certlip.sdp.structured.rows import RANK
 
-__all__ = ["Block", "Folded", "Stage", "solve_folded"]
+__all__ = ["Block", "Folded", "Stage", "finish_folded", "solve_folded"]
 
 N_MATRICES = 8
 """Dense matrices of the largest block's order alive at the peak of its certification."""
+UNJUDGED = (0.01, 0.1, 0.5)
+"""Shares given up in turn for the feasibility of a point of an unfinished ascent."""
 N_ROWS = 12
 """Copies of the rows of all blocks, of `RANK` numbers a row, alive at the peak of a sweep."""
 
@@ -61,25 +64,26 @@ def solve_folded(
     threads: int = 1,
     max_seconds: float | None = None,
     max_memory_mb: float | None = None,
+    report: Callable[[Callable[[], Found]], None] | None = None,
 ) -> Folded:
     """Certified metrics of all blocks with nearly the smallest max_p D^0(p).
 
     solver: of the programs with fixed metrics that take over where the ascent of a single stage leaves a gap above
-    rtol. Raises LimitExceeded where time or memory did not suffice for any point, NotCertified.
+    rtol; report: told what the ascent has so far, for `finish_folded`. Raises LimitExceeded where time or memory did
+    not suffice for any point, NotCertified.
     """
     import torch  # noqa: F401, before the clock starts
 
-    begin = time.perf_counter()
+    begin, deadline = time.monotonic(), Deadline.after(max_seconds)
     orders = [block.lmi.order for stage in stages for block in stage.blocks]
     needed = memory_mb(max(orders), sum(orders))
     if max_memory_mb is not None and needed > max_memory_mb:
         reason = f"all patches together need about {needed:.0f} MB, the limit is {max_memory_mb:.0f} MB"
         raise LimitExceeded("memory_limit", reason)
-    found = ascend(stages, rtol, threads, max_seconds)
+    found = ascend(stages, rtol, threads, deadline, report)
     points, name = [found.point] if math.isfinite(found.value) else [], "folded"
     if found.gap > rtol and found.status == "ok" and len(stages) == 1:
-        left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
-        points += _with_fixed_metrics(stages[0], found.point, solver, rtol, threads, left)
+        points += _with_fixed_metrics(stages[0], found.point, solver, rtol, threads, deadline)
         name = f"folded, {solver}"
     if not points:
         raise (
@@ -87,16 +91,28 @@ def solve_folded(
             if found.status == "ok"
             else LimitExceeded("time_limit", f"no feasible metrics within {max_seconds:g} s")
         )
-    point = min(points, key=lambda p: top(stages, p))
-    blocks = _certified(stages, point)
+    best = replace(found, point=min(points, key=lambda p: top(stages, p)))
+    return _certified_folded(stages, best, name, begin)
+
+
+def finish_folded(stages: Sequence[Stage], found: Found) -> Folded:
+    """What the last report of `solve_folded` proves; raises NotCertified where that is nothing."""
+    begin, point = time.monotonic(), found.point
+    if not math.isfinite(found.value):  # nobody has looked yet whether it is feasible
+        point = next((p for share in UNJUDGED if (p := opened(stages, point, share))), point)
+    return _certified_folded(stages, replace(found, point=point, status="time_limit"), "folded", begin)
+
+
+def _certified_folded(stages: Sequence[Stage], found: Found, solver: str, begin: float) -> Folded:
+    blocks = _certified(stages, found.point)
     return Folded(
         blocks=blocks,
         value=float(stages[0].load([b.metric for b in blocks[0]]).max()),
         lower=found.lower,
-        seconds=time.perf_counter() - begin,
+        seconds=time.monotonic() - begin,
         iterations=found.iterations,
         status=found.status,
-        solver=name,
+        solver=solver,
         solver_version=version("certlip"),
     )
 
@@ -122,17 +138,16 @@ def _certified(stages: Sequence[Stage], point: Point) -> tuple[tuple[CertifiedMe
 
 
 def _with_fixed_metrics(
-    stage: Stage, point: Point, solver: str, rtol: float, threads: int, max_seconds: float | None
+    stage: Stage, point: Point, solver: str, rtol: float, threads: int, deadline: Deadline
 ) -> list[Point]:
     """What the metrics of the ascent, those of ``weighted`` and those of ``cover`` give, multipliers free."""
-    begin = time.perf_counter()
     points = []
     equal = [np.ones(block.reads.shape[1]) for block in stage.blocks]
     for metrics in ([d for d, _ in point[0]], stage.shares(), equal):
         pairs = []
         for block, metric in zip(stage.blocks, metrics, strict=True):
-            left = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
-            solution = solve_lmi(replace(block.lmi, input_metric=metric), solver, rtol, threads, left)
+            lmi = replace(block.lmi, input_metric=metric)
+            solution = solve_lmi(lmi, solver, rtol, threads, deadline.max_seconds)
             pairs.append((solution.rho * metric, solution.multipliers))
         points.append([pairs])
     return points

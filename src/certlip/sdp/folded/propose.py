@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from scipy import linalg
 
+from certlip.deadline import Deadline
 from certlip.network import Array
 from certlip.sdp.certify import smallest_rho
 from certlip.sdp.folded.ascent import Ascent
@@ -53,27 +55,34 @@ class Found:
         return (self.value - self.lower) / self.value if math.isfinite(self.value) else math.inf
 
 
-def ascend(stages: Sequence[Stage], rtol: float, threads: int = 1, max_seconds: float | None = None) -> Found:
-    """The best point of at most `MAX_ROUNDS` rounds."""
+def ascend(
+    stages: Sequence[Stage],
+    rtol: float,
+    threads: int = 1,
+    deadline: Deadline = Deadline(),  # noqa: B008, frozen
+    report: Callable[[Callable[[], Found]], None] | None = None,
+) -> Found:
+    """The best point of at most `MAX_ROUNDS` rounds; report: told it as it changes."""
     import torch
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _rounds(stages, rtol, max_seconds)
+        return _rounds(stages, rtol, deadline, report or (lambda make: None))
     finally:
         torch.set_num_threads(n_threads)
 
 
-def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> Found:
-    begin = time.perf_counter()
+def _rounds(
+    stages: Sequence[Stage], rtol: float, deadline: Deadline, report: Callable[[Callable[[], Found]], None]
+) -> Found:
     ascent = Ascent(stages)
     best, reserve = Found(ascent.proposal(), math.inf, 0.0, 0), 0.0
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, gap = ascent.lower, best.gap
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
             ascent.sweep()
-            late = max_seconds is not None and time.perf_counter() - begin > max_seconds - reserve
+            late = not deadline.allows(reserve)
             if late:
                 break
         ascent.settle()
@@ -89,12 +98,17 @@ def _rounds(stages: Sequence[Stage], rtol: float, max_seconds: float | None) -> 
                 reserve = RESERVE * (time.perf_counter() - judged)
                 if best.gap <= rtol:
                     break
+        report(partial(_so_far, best, ascent))
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
         if late or best.gap <= rtol:
             return replace(best, status="time_limit" if late else "ok")
         if progress <= 0.01 * rtol and best.gap > gap / 2 and ascent.rank < MAX_RANK:
             ascent.widen()
     return best
+
+
+def _so_far(best: Found, ascent: Ascent) -> Found:
+    return best if math.isfinite(best.value) else replace(best, point=ascent.proposal())
 
 
 def opened(stages: Sequence[Stage], proposal: Point, share: float) -> Point | None:

@@ -7,7 +7,9 @@ An adapter defines
     def memory_mb(lmi) -> float                predicted peak memory of `solve`
     def solve(lmi, *, rtol, threads, max_seconds) -> Proposal
 
-and gets an `Lmi` without metrics, whose layers have norms near one (`certlip.sdp.solve` sees to that).
+and gets an `Lmi` without metrics, whose layers have norms near one (`certlip.sdp.solve` sees to that). With
+``anytime=True`` in its INFO `solve` also takes ``report``, a function that it calls, as often as it likes, with a
+function that gives the best `Proposal` so far.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class SolverInfo:
     """What an adapter says of its solver.
 
     title: as printed; licence: SPDX or "commercial"; preference: ``auto`` takes the available solver with the smallest,
-    of those whose max_order admits the problem; version: of the installed package, asked for only when it ran.
+    of those whose max_order admits the problem; version: of the installed package, asked for only when it ran; anytime:
+    whether it reports what it has so far.
     """
 
     title: str
@@ -37,6 +40,7 @@ class SolverInfo:
     preference: int
     max_order: int
     version: Callable[[], str]
+    anytime: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,8 @@ class Proposal:
 
     multipliers: T_1..T_L, feasible or not; iterations: None where the solver does not say; message: its own last word;
     status: ``ok`` or ``time_limit`` (stopped early, the multipliers are the best so far); rho: the solver's own
-    objective, never a bound: the benchmark of solvers shows how far from feasible it is; lower: a dual bound on it.
+    objective, never a bound: the benchmark of solvers shows how far from feasible it is; lower: the solver's own dual
+    bound on rho, not verified.
     """
 
     multipliers: Multipliers

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certlip.errors import SolverUnavailable
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded, SolverUnavailable
 from certlip.limits import memory_left_mb
 from certlip.sdp.certify import start
 from certlip.sdp.lmi import Lmi
@@ -22,7 +22,7 @@ from certlip.sdp.solvers._conic import missing
 from certlip.sdp.structured.neurons import Neurons
 
 if TYPE_CHECKING:
-    from certlip.sdp.structured.outcome import Outcome
+    from certlip.sdp.structured.outcome import Outcome, Report
     from certlip.sdp.structured.problem import Problem
 
 INFO = SolverInfo(
@@ -31,12 +31,16 @@ INFO = SolverInfo(
     preference=0,
     max_order=1_000_000,
     version=lambda: version("certlip"),
+    anytime=True,
 )
 
 N_WEIGHTS, N_BLOCKS = 6, 4
 """Copies of all weights, and matrices of the order of the widest layer, alive at the peak of the ascent."""
 N_MATRICES = 14
 """Dense matrices of the LMI's order alive at the peak of a Newton step."""
+
+LARGEST_AT_ONCE = 2000
+"""Order up to which the multipliers of the start take no time that matters."""
 
 WARM_SHARE = 0.01
 """Share of the start in the point that Newton's method begins with."""
@@ -60,13 +64,15 @@ def solve(
     max_seconds: float | None,
     device: str = "cpu",
     verbose: bool = False,
+    report: Callable[[Callable[[], Proposal]], None] | None = None,
 ) -> Proposal:
     """Multipliers whose rho is within rtol of the optimum, strictly feasible at any time.
 
     device: ``cpu`` or ``cuda``, of sweeps and Newton steps; proofs of a gap are made by the processor; verbose: print a
-    line an iteration. Proposal.iterations counts rounds of the ascent (10 sweeps, then 1.3 times more each) and Newton
-    steps. Those are left out where this process may not take the memory: what the ascent found by then is proposed.
-    Raises SolverUnavailable for a CUDA device that is not there.
+    line an iteration; report: told the best proposal so far, proved or only likely. Proposal.iterations counts rounds
+    of the ascent (10 sweeps, then 1.3 times more each) and Newton steps. Those are left out where this process may not
+    take the memory: what the ascent found by then is proposed.
+    Raises SolverUnavailable for a CUDA device that is not there, LimitExceeded where nothing can be proved in time.
     """
     import torch
 
@@ -74,7 +80,7 @@ def solve(
 
     if device != "cpu" and not torch.cuda.is_available():
         raise SolverUnavailable(f"solver structured: torch finds no {device} device here; use device='cpu'")
-    begin = time.perf_counter()
+    deadline = Deadline.after(max_seconds)
     if not lmi.slopes:
         return Proposal((), 0, "nothing to choose")
     neurons = Neurons.of(lmi.weights, lmi.slopes)
@@ -82,30 +88,38 @@ def solve(
         return Proposal(neurons.restore(np.zeros(0)), 0, "no neuron matters")
     n_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
+
+    def told(make: Callable[[], Outcome]) -> None:
+        if report:
+            report(lambda: _proposal(neurons, make()))
+
     try:
         problem = Problem(neurons.weights, neurons.slopes, device)
         with _logged(verbose):
-            left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
-            outcome = _solve(problem, neurons, rtol, left)
+            outcome = _solve(problem, neurons, rtol, deadline, told)
     finally:
         torch.set_num_threads(n_threads)
+    return _proposal(neurons, outcome)
+
+
+def _proposal(neurons: Neurons, outcome: Outcome) -> Proposal:
     multipliers = neurons.restore(outcome.multipliers.cpu().numpy())
     rho = outcome.rho if math.isfinite(outcome.rho) else None
-    lower = outcome.lower if outcome.lower > 0 else None
-    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho, lower)
+    return Proposal(multipliers, outcome.iterations, outcome.message, outcome.status, rho, outcome.lower)
 
 
-def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float | None) -> Outcome:
+def _solve(problem: Problem, neurons: Neurons, rtol: float, deadline: Deadline, report: Report) -> Outcome:
     """Ascent, and Newton's method from where the ascent stalls."""
     from certlip.sdp.structured.newton import follow
     from certlip.sdp.structured.rounds import ascend
 
-    begin = time.perf_counter()
-    found = ascend(problem, rtol, max_seconds)
+    found = ascend(problem, rtol, deadline, report)
     found = replace(found, message=f"{found.iterations} rounds of ascent, gap {found.gap:.1e}")
     late = found.status == "time_limit"
     if found.gap <= rtol or (late and math.isfinite(found.rho)):
         return found
+    if late and problem.order > LARGEST_AT_ONCE:
+        raise LimitExceeded("time_limit", f"stopped after {found.iterations} rounds, before anything could be proved")
     first = problem.weights[-1].new_tensor(np.concatenate(start(Lmi(neurons.weights, neurons.slopes))))
     if not math.isfinite(found.rho):
         found = replace(found, multipliers=first)
@@ -113,10 +127,9 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, max_seconds: float |
         return found
     if N_MATRICES * 8 * problem.order**2 / 2**20 > memory_left_mb():
         return replace(found, message=f"{found.message}; no memory for Newton's method")
-    left = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
     # inside by a little: Newton's method crawls along the boundary otherwise
     inside = (1 - WARM_SHARE) * found.multipliers + WARM_SHARE * first
-    newton = follow(problem, inside, rtol, left, found.lower)
+    newton = follow(problem, inside, rtol, deadline, found.lower, report)
     best = newton if newton.rho < found.rho else replace(newton, multipliers=found.multipliers, rho=found.rho)
     words = f"{found.iterations} rounds of ascent, {newton.iterations} Newton steps, gap {best.gap:.1e}"
     if newton.message:

@@ -6,10 +6,12 @@ import logging
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from certlip.deadline import Deadline
 from certlip.sdp.structured.barrier import Spectrum
-from certlip.sdp.structured.outcome import Outcome
+from certlip.sdp.structured.outcome import Outcome, Report, unheard
 from certlip.sdp.structured.problem import Problem
 
 if TYPE_CHECKING:
@@ -74,16 +76,18 @@ def follow(
     problem: Problem,
     multipliers: Tensor,
     rtol: float,
-    max_seconds: float | None = None,
+    deadline: Deadline = Deadline(),  # noqa: B008, frozen
     lower: float = -math.inf,
+    report: Report = unheard,
 ) -> Outcome:
     """Follow the central path from strictly feasible multipliers, (m,), to a relative gap of rtol.
 
-    lower: a dual bound already known.
+    lower: a dual bound already known; deadline: no step is begun that would end after it, going by the longest one;
+    report: told each point.
     """
     import torch
 
-    begin = time.perf_counter()
+    longest, begin = 0.0, time.monotonic()
     spectrum = Spectrum(problem, multipliers)
     mu = START * float(spectrum.eigenvalues[-1]) / problem.barrier_degree
     x = _joined(spectrum.minimise(mu)[0], multipliers)
@@ -105,7 +109,9 @@ def follow(
         )
         if outcome.gap <= rtol:
             return outcome
-        if max_seconds is not None and time.perf_counter() - begin > max_seconds:
+        report(partial(replace, outcome))
+        longest, begin = max(longest, time.monotonic() - begin), time.monotonic()
+        if not deadline.allows(longest):
             return replace(outcome, status="time_limit")
         if decrement < NEAR:
             mu *= REDUCTION

@@ -8,14 +8,15 @@ with its own sign changes. f^(L+1) - 1 is called the loss.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from certlip.deadline import Deadline
 from certlip.network import Array
 from certlip.rounding import UNIT
 from certlip.sdp.certify import INFLATIONS, is_feasible, smallest_rho
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.looks import Looks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ LAST_LOSSES = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 """Shares of rho tried after those: multipliers of an unfinished ascent can be far outside."""
 SMALLER, LARGER = (1e-2, 1e-3, 1e-4, 1e-5), (0.1, 0.5)
 """Shares of rho tried where time is up."""
+LEAST_LOOKS = 6
+"""Looks for which time must be left to search for the least rho of a loss, which takes some of them."""
 GAPS = (0.25, 0.999)
 """Gaps tried for given multipliers, in units of rtol: the last one is within it, rounding included."""
 
@@ -42,15 +45,19 @@ def open_within(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float) -
     return next(((opened, rho) for rho in tried if is_feasible(lmi, rho, multipliers)), None)
 
 
-def open_least(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, deadline: float) -> Opening | None:
+def open_least(
+    lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, looks: Looks, deadline: Deadline
+) -> Opening | None:
     """The least rho of each loss, up to rounding, as long as losses are below the gap left: the best of them.
 
-    deadline: on `time.perf_counter`, no loss is tried after it once something is proved.
+    Where there is no time for one, what `open_soon` gives.
     """
     best, rho = None, math.inf
     for loss in (*(share * rtol for share in (USUAL_LOSS, *OTHER_LOSSES)), *LAST_LOSSES):
-        if 1 - lower / rho <= max(rtol, loss) or (best and time.perf_counter() > deadline):
+        if 1 - lower / rho <= max(rtol, loss):
             break
+        if not deadline.allows(LEAST_LOOKS * looks.seconds):
+            return best or open_soon(lmi, blocks, lower, looks, deadline)
         opened, multipliers = _scaled(blocks, loss)
         least = _least(lmi, multipliers)
         if least < rho:
@@ -58,21 +65,31 @@ def open_least(lmi: Lmi, blocks: Sequence[Tensor], lower: float, rtol: float, de
     return best
 
 
-def open_soon(lmi: Lmi, blocks: Sequence[Tensor], lower: float, deadline: float) -> Opening | None:
+def open_soon(lmi: Lmi, blocks: Sequence[Tensor], lower: float, looks: Looks, deadline: Deadline) -> Opening | None:
     """By one factorisation for each loss: smaller ones as long as they prove something in time, else larger ones.
 
-    deadline: on `time.perf_counter`.
+    One is tried at any rate, others while there is time for them and for a certificate.
     """
     best = None
     for loss in SMALLER:
-        found = _at(lmi, blocks, lower, loss)
+        if best and not deadline.allows(2 * looks.seconds):
+            break
+        with looks.timed():
+            found = _at(lmi, blocks, lower, loss)
         if found is None:
             break
         best = found
-        if time.perf_counter() > deadline:
+    for loss in LARGER:
+        if best or not (deadline.allows(2 * looks.seconds) or looks.are_quick):
             break
-    larger = (found for loss in LARGER if (found := _at(lmi, blocks, lower, loss)))
-    return best or next(larger, None)
+        with looks.timed():
+            best = _at(lmi, blocks, lower, loss)
+    return best
+
+
+def promise(blocks: Sequence[Tensor], lower: float) -> Opening:
+    """What is tried first where time is up, not proved."""
+    return _scaled(blocks, SMALLER[0])[0], lower * (1 + 2 * SMALLER[0])
 
 
 def _at(lmi: Lmi, blocks: Sequence[Tensor], lower: float, loss: float) -> Opening | None:

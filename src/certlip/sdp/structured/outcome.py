@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,3 +26,11 @@ class Outcome:
     def gap(self) -> float:
         """(rho - lower) / rho."""
         return (self.rho - self.lower) / self.rho if math.isfinite(self.rho) else math.inf
+
+
+Report = Callable[[Callable[[], Outcome]], None]
+"""Told how to get the best outcome so far; its rho may still lack a proof."""
+
+
+def unheard(make: Callable[[], Outcome]) -> None:
+    """The `Report` of a solve that nobody waits for."""

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
+from certlip.deadline import Deadline
+from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.structured.ascent import Ascent
-from certlip.sdp.structured.openings import open_least, open_soon, open_within
-from certlip.sdp.structured.outcome import Outcome
+from certlip.sdp.structured.openings import open_least, open_soon, open_within, promise
+from certlip.sdp.structured.outcome import Outcome, Report, unheard
 from certlip.sdp.structured.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -19,46 +27,48 @@ PATIENCE = 3
 """Rounds in a row without progress in either bound after which the ascent gives up."""
 SETTLED = 0.03
 """Progress of a round, in units of rtol, after which the gap is worth a look: one takes as long as many sweeps."""
-LOOK_SECONDS = 1e-12
-"""What the first look is taken to cost, in units of order^3."""
-RESERVE = 2
-"""Time kept for the last proofs and the certificate, in units of a look."""
 
 
-def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> Outcome:
+def ascend(
+    problem: Problem,
+    rtol: float,
+    deadline: Deadline = Deadline(),  # noqa: B008, frozen
+    report: Report = unheard,
+) -> Outcome:
     """Rounds of sweeps until both bounds are within rtol, or progress ends.
 
-    Outcome.iterations counts rounds; its rho is infinite where no round gave feasible multipliers.
+    report: told the best so far after each round. Outcome.iterations counts rounds; its rho is infinite where no round
+    gave feasible multipliers. Raises LimitExceeded where the time would not suffice to prove any.
     """
     import torch
 
-    begin = time.perf_counter()
-    deadline = math.inf if max_seconds is None else begin + max_seconds
+    looks = Looks(problem.lmi)
+    looks.check(deadline)
     ascent = Ascent(problem)
     best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
-    cost = LOOK_SECONDS * problem.order**3
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
             ascent.sweep()
-            late = time.perf_counter() > deadline - RESERVE * cost
+            late = not deadline.allows(RESERVE * looks.seconds)
             if late:
                 break
         ascent.settle()
         progress, gap_before = (ascent.lower - before) / ascent.lower, 1 - ascent.lower / rho
         converged = progress <= 0.01 * rtol
         proposal = problem.lmi, ascent.multipliers, ascent.lower
-        found, look = None, time.perf_counter()
+        found = None
         if late:
-            found = open_soon(*proposal, deadline - cost)
+            found = open_soon(*proposal, looks, deadline)
         elif progress <= SETTLED * rtol:
-            found = open_within(*proposal, rtol)
-            cost = time.perf_counter() - look
+            with looks.timed():
+                found = open_within(*proposal, rtol)
         if found is None and not late and (converged or n_rounds == MAX_ROUNDS):
-            found = open_least(*proposal, rtol, deadline - cost)
+            found = open_least(*proposal, rtol, looks, deadline)
         if found is not None and found[1] < rho:
             best, rho = found
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
+        report(partial(_so_far, outcome, ascent.multipliers))
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, outcome.gap, ascent.rank)
         if late or outcome.gap <= rtol:
             return outcome
@@ -68,3 +78,11 @@ def ascend(problem: Problem, rtol: float, max_seconds: float | None = None) -> O
         if stalled == PATIENCE:
             return outcome
     return outcome
+
+
+def _so_far(outcome: Outcome, multipliers: Sequence[Tensor]) -> Outcome:
+    """The outcome, or where nothing is proved yet what these multipliers promise."""
+    if math.isfinite(outcome.rho):
+        return outcome
+    opened, rho = promise(multipliers, outcome.lower)
+    return replace(outcome, multipliers=opened, rho=rho)

@@ -1,0 +1,66 @@
+"""What a look at the gap costs, predicted from its operations until one was taken: none is begun that ends too late."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded
+from certlip.sdp.elimination import cheapest
+from certlip.sdp.lmi import Lmi
+
+PROBE = 512
+"""Order of the matrix product by which the speed of this machine under its present load is measured."""
+LARGE = 1e9
+"""Multiplications of a look from which on they take most of its time; smaller ones are not predicted by the probe."""
+SMALL_RATE = 1e9
+"""Multiplications a second of small looks."""
+QUICK_SECONDS = 0.1
+"""A look that takes less is made even where time is up: that keeps a limit as well as stopping before it would."""
+RESERVE = 3
+"""Looks for which time is kept: the last one, one more where that fails, and the certificate."""
+CAUTION = 1.3
+"""A look may take so much longer than the last one, or than predicted."""
+
+
+class Looks:
+    """seconds: what the next factorisation of P(rho, T) takes, generously."""
+
+    def __init__(self, lmi: Lmi) -> None:
+        slopes = [a * b == 0 for a, b in lmi.slopes]
+        # a product of slopes puts W' T W on the diagonal of the block before
+        vectors = [*slopes, True, True] if slopes else [True, True]
+        self.multiplications = cheapest([*lmi.sizes, len(lmi.weights[-1])], vectors)[0]
+        rate = SMALL_RATE if self.multiplications < LARGE else _rate()
+        self.seconds = CAUTION * self.multiplications / rate
+
+    def check(self, deadline: Deadline) -> None:
+        """Raise LimitExceeded where the time would not suffice for any proof."""
+        needed = RESERVE * self.seconds
+        if not (self.are_quick or deadline.allows(needed)):
+            reason = f"a proof may take {needed:.2g} s, and {max(deadline.left, 0.0):.2g} s were left"
+            raise LimitExceeded("time_limit", reason)
+
+    @property
+    def are_quick(self) -> bool:
+        """Whether the time that they take is no matter."""
+        return self.seconds < QUICK_SECONDS
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """A block that is one look."""
+        begin = time.monotonic()
+        yield
+        self.seconds = CAUTION * (time.monotonic() - begin)
+
+
+def _rate() -> float:
+    """Multiplications a second of a matrix product, now and with the threads of now."""
+    matrix = np.ones((PROBE, PROBE))
+    begin = time.monotonic()
+    matrix @ matrix
+    return PROBE**3 / (time.monotonic() - begin)
