@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-import torch  # noqa: F401, so that a fork has it
+import torch
 
 import certlip
-from certlip import limits, refined
+from certlip import jobs, limits, norms, refined, sdp
+from certlip.blocks import make_plan
+from certlip.chain import Chain
+from certlip.deadline import Deadline
+from certlip.errors import LimitExceeded
+from certlip.methods import load
+from certlip.methods.product import best_product
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
 from certlip.record import Record, Status
+from certlip.sdp.looks import CAUTION, Looks
 
 SMALL = 1e-3
 
@@ -128,3 +137,107 @@ def test_a_limit_of_time_is_kept_and_gives_a_certified_value(
     record = certlip.bound(NETWORK, **METHODS[name], max_seconds=seconds)
     assert time.monotonic() - begin < seconds + limits.ENDING_SECONDS + 3  # of other work on this machine
     check(record, lowest)
+
+
+def test_what_a_program_reports_proves_better_and_better_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    lmi = sdp.Lmi.of(Chain.of(NETWORK))
+    drafts: list[sdp.Draft] = []
+    best = sdp.solve_lmi(lmi, "structured", report=lambda make: drafts.append(make()))
+    finished = [sdp.finish(lmi, draft) for draft in drafts]
+    assert len(finished) > 2
+    assert all(best.rho * (1 - SMALL) <= solution.rho for solution in finished)
+    assert all(sdp.is_feasible(lmi, solution.rho, solution.multipliers) for solution in finished)
+    assert finished[-1].rho <= best.rho * (1 + SMALL)
+    assert finished[-1].gap <= SMALL < finished[0].gap
+    assert finished[0].bound < best_product(NETWORK).value
+
+
+@pytest.mark.parametrize("merge", ["weighted", "folded"])
+def test_what_a_job_had_reported_is_finished_as_its_blocks(merge: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(lambda: NETWORK, load("dcp"), {"grid": (2, 2), "merge": merge})
+    job = next(job for job in plan.jobs if job.places[0][0] == 0)
+    problem = jobs.problem_of(NETWORK, plan, job)
+    reports: list[Any] = []
+    monkeypatch.setattr(limits, "report", lambda make: reports.append(make()))
+    arguments = (job, problem, "auto", 1e-4, 1, 100.0, None)
+    best = jobs.solve_problem(*arguments)
+    for reported in (reports[0], reports[-1]):
+        blocks = jobs.finish_problem(*arguments, reported, "somebody")
+        assert all("somebody cut it short: certified, with a gap of" in block.reason for block in blocks)
+        assert [(b.segment, b.block) for b in blocks] == [(b.segment, b.block) for b in best]
+        pairs = zip(blocks, best, strict=True)
+        assert max(float((b.metric - a.metric).max()) for b, a in pairs) >= -SMALL  # type: ignore[operator]
+
+
+def test_layer_constants_are_certified_from_the_first_on_and_become_sharper() -> None:
+    products = [math.prod(found[0]) for found, _ in refined.refined_constants([NETWORK]) if found]
+    assert len(products) == 1 + sum(isinstance(layer, Conv | Dense) for layer in NETWORK.layers)
+    assert products == sorted(products, reverse=True)
+    assert best_product(NETWORK).value == pytest.approx(products[-1], rel=1e-12)
+    for found, _ in refined.refined_constants([NETWORK]):
+        pairs = zip(NETWORK.layers, NETWORK.shapes, found[0], strict=False)
+        assert all(norms.holds(layer, shape, constant) for layer, shape, constant in pairs)
+
+
+def test_a_product_that_runs_out_of_time_says_which_layers_have_frobenius_norms() -> None:
+    found = best_product(NETWORK, deadline=Deadline.after(0.0))
+    assert found.reason == "Frobenius norms stand for conv0, conv1, dense0, dense1, dense2"
+    assert certlip.verify(found.certificate).ok
+
+
+def test_what_a_look_takes_is_predicted() -> None:
+    """On a machine that does other things beside, so roughly."""
+    wide = network(width=900, depth=3, side=22)
+    lmi = sdp.Lmi.of(Chain.of(wide))
+    looks = Looks(lmi)
+    predicted = looks.seconds / CAUTION
+    with looks.timed():
+        sdp.is_feasible(lmi, 1e6, sdp.start(lmi))
+    assert predicted / 6 < looks.seconds / CAUTION < predicted * 6
+    with pytest.raises(LimitExceeded, match="a proof may take"):
+        looks.check(Deadline.after(looks.seconds))
+    looks.check(Deadline.after(4 * looks.seconds))
+
+
+def paper_network(name: str) -> Network:
+    """CNN2 and the trade-off's block with random weights: programs of order 20,322 and 22,480."""
+    from certlip.export import export_network
+    from certlip.zoo import cnn2, conv_block
+
+    torch.manual_seed(1)
+    if name == "cnn2":
+        return export_network(cnn2.make().double().eval(), (3, 32, 32))
+    block = conv_block.make(channels=1, n_layers=10, kernel=5, image_size=[64, 64])
+    return export_network(block.double().eval(), (1, 64, 64))
+
+
+def bound_in_time(name: str, options: dict[str, Any], seconds: float) -> tuple[str, float, float]:
+    begin = time.monotonic()
+    record = certlip.bound(paper_network(name), **options, max_seconds=seconds)
+    return record.reason, record.value or math.inf, time.monotonic() - begin
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seconds", [1, 5, 20])
+@pytest.mark.parametrize("name", ["cnn2", "tradeoff"])
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_the_largest_networks_have_a_certified_value_in_any_time(
+    name: str, options: dict[str, Any], seconds: float
+) -> None:
+    naive = best_product(paper_network(name)).value
+    n_programs = 6 if options["method"] == "dcp" else 1
+    reason, value, wall = bound_in_time(name, options, seconds)
+    assert value < math.inf, reason
+    if options["method"] in ("lipsdp", "dcp"):
+        assert value <= naive * (1 + SMALL)
+    assert wall < n_programs * (seconds + limits.ENDING_SECONDS + 2) + 10
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("n", [2, 4])
+def test_side_by_side_they_keep_their_limits_too(n: int) -> None:
+    with ProcessPoolExecutor(n, multiprocessing.get_context("spawn")) as pool:
+        asked = [pool.submit(bound_in_time, "cnn2", {"method": "lipsdp"}, 20) for _ in range(n)]
+        answers = [future.result() for future in asked]
+    naive = best_product(paper_network("cnn2")).value
+    assert all(value <= naive * (1 + SMALL) and wall < 20 + 15 for _, value, wall in answers)

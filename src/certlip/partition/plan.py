@@ -121,9 +121,9 @@ class Plan(FileModel):
     both have. All are solved, and the merge takes the best way through the layers, from one plan to the other where
     both have a cut. refusal: status and reason of a method that cannot plan this network, which then has no segments;
     seconds: of planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its
-    product of layer constants; otherwise a segment with a failed block has no bound; chain: also bound neighbouring
-    segments in one go, each taking the metric of the next as output metric, and keep what is better; prediction: of an
-    automatic plan.
+    product of layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also
+    bound neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
+    prediction: of an automatic plan.
     """
 
     noun: ClassVar = "plan"

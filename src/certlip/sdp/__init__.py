@@ -24,6 +24,7 @@ from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
 
 __all__ = [
+    "Draft",
     "Lmi",
     "Multipliers",
     "NotCertified",
@@ -118,7 +119,8 @@ def solve_lmi(
     """Certified solution of an `Lmi` with any fixed metrics; see `solve`. report: for `finish`."""
     name, adapter = solvers.choose(solver, lmi.order)
     begin, deadline = time.monotonic(), Deadline.after(max_seconds)
-    Looks(lmi).check(deadline)
+    looks = Looks(lmi)
+    looks.check(deadline)
     reduced, factors = reduce(lmi)
     needed = adapter.memory_mb(reduced)
     if max_memory_mb is not None and needed > max_memory_mb:
@@ -133,7 +135,9 @@ def solve_lmi(
             return Draft(restore(make(), factors), name)
 
         options["report"] = lambda make: report(partial(draft, make))
-    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=deadline.max_seconds, **options)
+    # a solver that is anytime keeps time for the certificate itself
+    solving = deadline if adapter.INFO.anytime else deadline.before(2 * looks.seconds)
+    proposal = adapter.solve(reduced, rtol=rtol, threads=threads, max_seconds=solving.max_seconds, **options)
     proposal = restore(proposal, factors)
     return _solution(lmi, certify_proposal(lmi, proposal), proposal, name, time.monotonic() - begin)
 

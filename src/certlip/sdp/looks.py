@@ -28,15 +28,16 @@ CAUTION = 1.3
 
 
 class Looks:
-    """seconds: what the next factorisation of P(rho, T) takes, generously."""
+    """seconds: what the next factorisation of P(rho, T), or of the P of several inequalities, takes, generously."""
 
-    def __init__(self, lmi: Lmi) -> None:
-        slopes = [a * b == 0 for a, b in lmi.slopes]
-        # a product of slopes puts W' T W on the diagonal of the block before
-        vectors = [*slopes, True, True] if slopes else [True, True]
-        self.multiplications = cheapest([*lmi.sizes, len(lmi.weights[-1])], vectors)[0]
-        rate = SMALL_RATE if self.multiplications < LARGE else _rate()
-        self.seconds = CAUTION * self.multiplications / rate
+    def __init__(self, *lmis: Lmi) -> None:
+        multiplications = sum(_multiplications(lmi) for lmi in lmis)
+        self._rate = SMALL_RATE if multiplications < LARGE else _rate()
+        self.seconds = self.predicted(multiplications)
+
+    def predicted(self, multiplications: float) -> float:
+        """Seconds that so many take, generously."""
+        return CAUTION * multiplications / self._rate
 
     def check(self, deadline: Deadline) -> None:
         """Raise LimitExceeded where the time would not suffice for any proof."""
@@ -56,6 +57,12 @@ class Looks:
         begin = time.monotonic()
         yield
         self.seconds = CAUTION * (time.monotonic() - begin)
+
+
+def _multiplications(lmi: Lmi) -> float:
+    # a product of slopes puts W' T W on the diagonal of the block before
+    vectors = [*(a * b == 0 for a, b in lmi.slopes), True, True]
+    return cheapest([*lmi.sizes, len(lmi.weights[-1])], vectors)[0]
 
 
 def _rate() -> float:

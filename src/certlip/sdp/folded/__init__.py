@@ -21,6 +21,7 @@ from certlip.sdp.certify import certify
 from certlip.sdp.folded.problem import Block, Stage
 from certlip.sdp.folded.propose import Found, Point, ascend, backwards, opened, top
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.looks import Looks
 from certlip.sdp.metric import CertifiedMetric, absorb
 from certlip.sdp.structured.rows import RANK
 
@@ -80,6 +81,7 @@ def solve_folded(
     if max_memory_mb is not None and needed > max_memory_mb:
         reason = f"all patches together need about {needed:.0f} MB, the limit is {max_memory_mb:.0f} MB"
         raise LimitExceeded("memory_limit", reason)
+    Looks(*(block.lmi for stage in stages for block in stage.blocks)).check(deadline)
     found = ascend(stages, rtol, threads, deadline, report)
     points, name = [found.point] if math.isfinite(found.value) else [], "folded"
     if found.gap > rtol and found.status == "ok" and len(stages) == 1:

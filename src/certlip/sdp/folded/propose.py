@@ -19,6 +19,7 @@ from certlip.sdp.certify import smallest_rho
 from certlip.sdp.folded.ascent import Ascent
 from certlip.sdp.folded.problem import Stage
 from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.sdp.looks import Looks
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ def _rounds(
     stages: Sequence[Stage], rtol: float, deadline: Deadline, report: Callable[[Callable[[], Found]], None]
 ) -> Found:
     ascent = Ascent(stages)
-    best, reserve = Found(ascent.proposal(), math.inf, 0.0, 0), 0.0
+    looks = Looks(*(block.lmi for stage in stages for block in stage.blocks))
+    best, reserve = Found(ascent.proposal(), math.inf, 0.0, 0), RESERVE * looks.seconds
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, gap = ascent.lower, best.gap
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):

@@ -17,6 +17,7 @@ from certlip.errors import LimitExceeded, SolverUnavailable
 from certlip.limits import memory_left_mb
 from certlip.sdp.certify import start
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing
 from certlip.sdp.structured.neurons import Neurons
@@ -39,6 +40,8 @@ N_WEIGHTS, N_BLOCKS = 6, 4
 N_MATRICES = 14
 """Dense matrices of the LMI's order alive at the peak of a Newton step."""
 
+NEWTON_WORK = 6
+"""Multiplications of a Newton step, in units of order^3."""
 LARGEST_AT_ONCE = 2000
 """Order up to which the multipliers of the start take no time that matters."""
 
@@ -127,9 +130,13 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, deadline: Deadline, 
         return found
     if N_MATRICES * 8 * problem.order**2 / 2**20 > memory_left_mb():
         return replace(found, message=f"{found.message}; no memory for Newton's method")
+    looks = Looks(problem.lmi)
+    in_time = deadline.before(RESERVE * looks.seconds)
+    if not in_time.allows(looks.predicted(NEWTON_WORK * problem.order**3)):
+        return replace(found, status="time_limit", message=f"{found.message}; no time for Newton's method")
     # inside by a little: Newton's method crawls along the boundary otherwise
     inside = (1 - WARM_SHARE) * found.multipliers + WARM_SHARE * first
-    newton = follow(problem, inside, rtol, deadline, found.lower, report)
+    newton = follow(problem, inside, rtol, in_time, found.lower, report)
     best = newton if newton.rho < found.rho else replace(newton, multipliers=found.multipliers, rho=found.rho)
     words = f"{found.iterations} rounds of ascent, {newton.iterations} Newton steps, gap {best.gap:.1e}"
     if newton.message:
