@@ -56,6 +56,7 @@ localrules:
     seed_network,
     plan_blocks,
     collect_bounds,
+    collect_predictions,
     write_table,
     draw_figure,
     verify,

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from certlip import predictions as prediction_rows
+from certlip.benchmarks import looseness as looseness_rows
 from certlip.benchmarks import solvers as benchmark
 from certlip.collect import collect
 from certlip.layer_norms import _shapes
@@ -92,6 +94,43 @@ def workers() -> pd.DataFrame:
     """The frame of the benchmark `workers`."""
     rows = [(1, 9, 1577, 20.4, 1.0), (2, 9, 1577, 11.1, 1.84)]
     return pd.DataFrame(rows, columns=["n_workers", "n_programs", "order", "seconds", "speedup"])
+
+
+def predictions(n_programs: int = 12, seed: int = 0) -> pd.DataFrame:
+    """The frame of `certlip.predictions.collect`; a limit ended the last program of several."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(n_programs):
+        order, shape = int(200 * 1.5**number), ("alone", "joint", "chained")[number % 3]
+        common = {"network": f"n{number}", "method": "dcp-auto", "job": "segment 1, jointly", "shape": shape}
+        solver = "structured" if shape == "alone" else "folded"
+        sizes = {"n_programs": 1, "order": order, "dense_order": order // 2, "solver": solver, "status": "ok"}
+        seconds, mb = 1e-8 * order**2.4, 300 + order**2 / 5e4
+        took = {"seconds": seconds * rng.uniform(0.6, 1.9), "peak_mb": mb * rng.uniform(0.7, 1.1)}
+        cut_short = 0 < number == n_programs - 1
+        rows.append(
+            {**common, **sizes, "cut_short": cut_short, "predicted_seconds": seconds, "predicted_mb": mb, **took}
+        )
+    return pd.DataFrame(rows, columns=prediction_rows.COLUMNS)
+
+
+def looseness() -> pd.DataFrame:
+    """The frame of the benchmark `looseness`: one network whose plans are ranked rightly, one the other way round."""
+    rows = []
+    for network, sign in (("right", 1), ("reversed", -1)):
+        for number in range(5):
+            actual = 0.1 * number
+            common = {
+                "network": network,
+                "merge": "folded",
+                "grid": f"{number}x{number}",
+                "value": 10 * math.exp(actual),
+            }
+            predicted = 0.5 + sign * 0.2 * number
+            rows.append(
+                {**common, "actual": actual, "predicted": predicted, "refitted": actual, "doubling_folded": 0.04}
+            )
+    return pd.DataFrame(rows, columns=looseness_rows.COLUMNS)
 
 
 def gram_speed(speedups: Iterable[float]) -> pd.DataFrame:

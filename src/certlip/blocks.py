@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,11 +24,11 @@ from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
 from certlip.progress import bar
 from certlip.record import Status
-from certlip.rounding import multiply_up
 from certlip.scaling import scale_network
 from certlip.solved import SolvedBlock, from_arrays, to_arrays
 from certlip.solved_cache import SolvedCache
 from certlip.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
+from certlip.way import Step, gap_of, tightest
 
 
 def make_plan(
@@ -83,52 +83,41 @@ def solve_blocks(
 
 
 def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
-    """The certified bound of the network: the product over segments of the best proved constant of each.
+    """The certified bound of the network: the tightest way through its layers by what is proved of the plan's segments.
 
-    A segment of which a limit cut a program short takes its product of layer constants where that is better, whether
-    the plan has a fallback or not. Raises NoBound for a block that failed otherwise if it has none, or if its solver
-    does not work here.
+    A segment of which a limit cut a program short may take its product of layer constants whether the plan has a
+    fallback or not. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
     begin = time.perf_counter()
-    by_place = {(s.segment, s.block): s for s in solved if not s.chained}
+    apart = {(s.segment, s.block): s for s in solved if not s.chained}
     chained = {(s.segment, s.block): s for s in solved if s.chained}
     planned = _places(plan)
     if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
         raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
-    notes = [f"layers {s.layers[0]} to {s.layers[-1]}: {s.note}" for s in plan.segments if s.note]
-    notes += [s.reason for s in solved if s.status == Status.OK and s.reason]
-    proofs = []
+    failed = [s for s in solved if s.rho is None]
+    if refusing := [s for s in failed if s.status == Status.SOLVER_FAILED]:
+        raise LimitExceeded(refusing[0].status, refusing[0].reason)
     scaled = scale_network(network)
-    for index, segment in enumerate(plan.segments):
-        part = scaled.network.segment(segment.first, segment.last)
-        blocks = [by_place[index, b] for b in range(len(segment.blocks))]
-        failed = [s for s in blocks if s.rho is None]
-        other = [s for s in failed if s.status not in _CUT_SHORT]
-        if other and (not plan.fallback or other[0].status == Status.SOLVER_FAILED):
-            raise LimitExceeded(other[0].status, other[0].reason)
-        candidates = []
-        if plan.fallback or not blocks or any(s.reason for s in blocks):
-            candidates.append(constants_proof(segment.first, norms.layer_constants(part)))
-        if blocks and not failed:
-            merged = metric_proof(scaled.network, plan, [index], by_place) if plan.merges_metrics(index) else None
-            candidates.append(merged or merged_proof(part, plan, index, blocks))
-        best = min(candidates, key=lambda proof: proof.constant)
-        if blocks and best.rule == "constants":
-            why = failed[0].reason if failed else "its programs give no better one"
-            notes.append(f"layers {segment.layers[0]} to {segment.layers[-1]} use the product of norms: {why}")
-        proofs.append(best)
-    for run in reversed(plan.chains):
-        failed = [chained[index, b] for index in run for b in range(len(plan.segments[index].blocks))]
-        failed = [s for s in failed if s.rho is None]
-        apart = multiply_up(proofs[index].constant for index in run)
-        if failed:
-            notes.append(f"segments {run[0]} to {run[-1]} are not chained: {failed[0].reason}")
-        elif (proof := metric_proof(scaled.network, plan, run, chained)).constant < apart:
-            proofs[run[0] : run[-1] + 1] = [proof]
-    certificate = UpperCertificate(scaled.network, tuple(proofs))
-    details = _details(plan, solved)
+    steps = [step for index in range(len(plan.segments)) for step in _segment_steps(scaled.network, plan, index, apart)]
+    steps += [step for run in plan.chains for step in _chain_steps(scaled.network, plan, run, chained)]
+    way = tightest(steps, len(network.layers))
+    if way is None and failed:
+        raise LimitExceeded(failed[0].status, failed[0].reason)
+    if way is None:
+        raise DataError("the plan's segments do not reach the last layer; plan again")
+    certificate = UpperCertificate(scaled.network, tuple(step.proof for step in way))
+    notes = [f"{segment.named}: {segment.note}" for segment in plan.segments if segment.note]
+    notes += [step.note for step in way if step.note]
+    taken = {step.proof.first: step.proof.last for step in way if step.proof.rule == "constants"}
+    for s in failed:
+        segment = plan.segments[s.segment]
+        if s.chained:
+            notes.append(f"{segment.named} are not chained: {s.reason}")
+        elif taken.get(segment.first) != segment.last:
+            notes.append(f"{segment.named} are bounded another way: {s.reason}")
+    details = {**_details(plan, solved), "gap": gap_of(way)}
     details["seconds"] += plan.seconds + time.perf_counter() - begin
     found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
     return found.multiplied_back(network, scaled.exponents)
@@ -139,7 +128,33 @@ def _places(plan: Plan) -> set[tuple[Place, bool]]:
     return {(place, job.chained) for job in plan.jobs for place in job.places}
 
 
-_CUT_SHORT = (Status.TIME_LIMIT, Status.MEMORY_LIMIT)
+_CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
+"""With a reason: what a limit made of a program."""
+
+
+def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Place, SolvedBlock]) -> Iterator[Step]:
+    """What is proved of a segment on its own: its layer constants, and what its programs give where none failed."""
+    segment = plan.segments[index]
+    part = network.segment(segment.first, segment.last)
+    blocks = [solved[index, b] for b in range(len(segment.blocks))]
+    failed = [s for s in blocks if s.rho is None]
+    cut_short = any(s.reason and s.status in _CUT_SHORT for s in blocks)
+    if plan.fallback or not blocks or cut_short:
+        why = failed[0].reason if failed else "its programs give no better one"
+        note = f"{segment.named} use the product of norms: {why}" if blocks else ""
+        yield Step(constants_proof(segment.first, norms.layer_constants(part)), note=note)
+    if blocks and not failed:
+        merged = metric_proof(network, plan, [index], solved) if plan.merges_metrics(index) else None
+        yield Step.of(merged or merged_proof(part, plan, index, blocks), blocks)
+
+
+def _chain_steps(
+    network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]
+) -> Iterator[Step]:
+    """What is proved of segments that hand their metrics on."""
+    blocks = [solved[index, b] for index in run for b in range(len(plan.segments[index].blocks))]
+    if all(s.rho is not None for s in blocks):
+        yield Step.of(metric_proof(network, plan, run, solved), blocks)
 
 
 def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:

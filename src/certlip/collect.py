@@ -120,12 +120,12 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def rows_file(source: str) -> str:
-    """File, in the folder of results, of the comparison (``bounds``) or of a benchmark's rows."""
-    return "bounds.csv" if source == "bounds" else f"benchmarks/{source}.csv"
+    """File, in the folder of results, of the comparison (``bounds``), of ``predictions`` or of a benchmark's rows."""
+    return f"{source}.csv" if source in ("bounds", "predictions") else f"benchmarks/{source}.csv"
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
-    """The rows of the comparison, typed (`read`), or of a benchmark as they are; raises DataError if there are none."""
+    """The rows of the comparison, typed (`read`), or others as they are; raises DataError if there are none."""
     if Path(path).name == "bounds.csv":
         return read(path)
     try:

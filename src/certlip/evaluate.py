@@ -100,7 +100,7 @@ def record_of(
 
 
 _COSTS = {
-    *("margin", "seconds", "calibration_seconds", "peak_mb", "device", "iterations"),
+    *("margin", "gap", "seconds", "calibration_seconds", "peak_mb", "device", "iterations"),
     *("n_sdps", "n_distinct_sdps", "max_order", "solver", "solver_version"),
 }
 """Fields of a `Record` that a method may fill in by its details."""

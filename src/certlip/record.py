@@ -40,9 +40,10 @@ class Record(BaseModel):
 
     value: the bound, None unless status is ok; reason: one sentence where something needs saying; certificate: the
     proof in memory (`certlip.verify` re-checks it), certificate_file: where it was saved; margin: of its tightest
-    verification. seconds: work of the method without imports and loading, summed over sub-problems as if run one after
-    the other; calibration_seconds: what choosing the partition cost; peak_mb: peak memory of the process that ran it;
-    n_sdps, n_distinct_sdps, max_order: of the semidefinite programs, None without any.
+    verification; gap: the value over what the solver's dual bounds allow it to become, minus one: at most so much could
+    better multipliers gain. seconds: work of the method without imports and loading, summed over sub-problems as if run
+    one after the other; calibration_seconds: what choosing the partition cost; peak_mb: peak memory of the process that
+    ran it; n_sdps, n_distinct_sdps, max_order: of the semidefinite programs, None without any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -57,6 +58,7 @@ class Record(BaseModel):
     certificate: Any = Field(default=None, exclude=True, repr=False)
     certificate_file: str | None = None
     margin: float | None = None
+    gap: float | None = None
     seconds: float = 0.0
     calibration_seconds: float = 0.0
     peak_mb: float | None = None

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from certlip.blocks import load_solved
 from certlip.partition.plan import Job, Plan, Prediction, SegmentPlan
-from certlip.solved import SolvedBlock
+from certlip.solved import SolvedBlock, blocks_of
 
 
 def solved_of(path: Path) -> list[SolvedBlock]:
@@ -28,22 +28,24 @@ def render(plan: Plan, prediction: Prediction | None, solved: Sequence[SolvedBlo
 
 
 def _segments(plan: Plan) -> Table:
-    table = _table("segment", "layers", "grid", "patches", "programs", "orders", "receptive fields")
+    table = _table("segment", "plan", "layers", "grid", "patches", "programs", "orders", "receptive fields")
     for number, segment in enumerate(plan.segments, start=1):
+        which = "second" if segment.second else "first"
         layers = segment.layers[0] if len(segment.layers) == 1 else f"{segment.layers[0]} .. {segment.layers[-1]}"
         patches = sum(len(block.windows) for block in segment.blocks)
         orders = sorted({block.order for block in segment.blocks})
         described = [str(patches), str(len(segment.blocks)), _range(orders), _fields(segment)]
-        table.add_row(str(number), layers, _by(segment.grid), *(described if segment.blocks else ["-"] * 4))
+        table.add_row(str(number), which, layers, _by(segment.grid), *(described if segment.blocks else ["-"] * 4))
     return table
 
 
 def _jobs(plan: Plan, prediction: Prediction | None, solved: Sequence[SolvedBlock]) -> Table:
-    table = _table("job", "programs", "largest order", "predicted s", "actual s")
+    table = _table("job", "programs", "largest order", "predicted s", "actual s", "outcome")
     predicted = [job.seconds for job in prediction.jobs] if prediction else [None] * len(plan.jobs)
     actual = [_seconds_of(job, solved) for job in plan.jobs]
     for job, expected, took in zip(plan.jobs, predicted, actual, strict=True):
-        table.add_row(job.label, str(len(job.places)), str(max(plan.orders(job))), _number(expected), _number(took))
+        order, outcome = str(max(plan.orders(job))), _outcome_of(job, solved)
+        table.add_row(job.label, str(len(job.places)), order, _number(expected), _number(took), outcome)
     sums = [None if None in column else math.fsum(c or 0.0 for c in column) for column in (predicted, actual)]
     table.add_row("all, one after the other", "", "", *map(_number, sums))
     return table
@@ -53,6 +55,8 @@ def _sentences(plan: Plan, prediction: Prediction | None) -> Iterator[str]:
     for segment in plan.segments:
         if segment.note:
             yield f"Layers {segment.layers[0]} to {segment.layers[-1]}: {segment.note}."
+    if any(segment.second for segment in plan.segments):
+        yield "A program of the first plan might not keep its limits: the second is solved too, the better counts."
     if prediction is None:
         return
     budget = "" if prediction.budget is None else f", the budget is {prediction.budget:g} s"
@@ -64,8 +68,14 @@ def _sentences(plan: Plan, prediction: Prediction | None) -> Iterator[str]:
 
 
 def _seconds_of(job: Job, solved: Sequence[SolvedBlock]) -> float | None:
-    found = [s.seconds for s in solved if (s.segment, s.block) in job.places and s.chained == job.chained]
-    return math.fsum(found) if len(found) == len(job.places) else None
+    found = blocks_of(job, solved)
+    return math.fsum(s.seconds for s in found) if found else None
+
+
+def _outcome_of(job: Job, solved: Sequence[SolvedBlock]) -> str:
+    found = blocks_of(job, solved)
+    words = dict.fromkeys(f"{s.status}: {s.reason}" if s.reason else s.status for s in found)
+    return "; ".join(words) or "-"
 
 
 def _fields(segment: SegmentPlan) -> str:

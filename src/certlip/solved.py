@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 
 from certlip.files import floats
 from certlip.network import Array
+from certlip.partition.plan import Job
 from certlip.record import Status
 
 
@@ -19,7 +20,8 @@ class SolvedBlock:
 
     segment, block: its place in the plan; chained: whether it belongs to one of the plan's chains; rho, multipliers:
     None and empty unless status is ok; metric: d of shape (n_0,) where the merge wants one, and rho is one then;
-    reason: why there is none, or what there is to say; seconds: of solving and certifying; peak_mb: of its process.
+    reason: why there is none, or what there is to say; gap: its certified constant over the solver's dual bound, minus
+    one, None where the solver gives no dual bound; seconds: of solving and certifying; peak_mb: of its process.
     """
 
     segment: int
@@ -37,6 +39,13 @@ class SolvedBlock:
     margin: float | None = None
     metric: Array | None = None
     chained: bool = False
+    gap: float | None = None
+
+
+def blocks_of(job: Job, solved: Sequence[SolvedBlock]) -> list[SolvedBlock]:
+    """What came of a job of a plan: its blocks among these, none unless all are."""
+    found = [s for s in solved if (s.segment, s.block) in job.places and s.chained == job.chained]
+    return found if len(found) == len(job.places) else []
 
 
 def to_arrays(solved: Sequence[SolvedBlock]) -> tuple[list[dict[str, Any]], dict[str, Array]]:

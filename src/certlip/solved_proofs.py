@@ -58,18 +58,16 @@ def _stages_proof(plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedB
 def plan_flaw(network: Network, plan: Plan) -> str:
     """Where a plan does not fit the network, in words; empty if it does.
 
-    Its segments must follow each other, their patches tile their maps and read what the plan says, and those that are
-    one program must be the same.
+    Its segments must be of the network's layers, their patches tile their maps and read what the plan says, and those
+    that are one program must be the same.
     """
     if plan.refusal:
         return "" if plan.refusal[0] in {*Status} - {Status.OK} else f"it is refused as {plan.refusal[0]!r}"
-    position = 0
     try:
         for number, segment in enumerate(plan.segments, start=1):
-            names = tuple(layer.name for layer in network.layers[position : segment.last])
-            if segment.first != position or not names or segment.layers != names:
+            names = tuple(layer.name for layer in network.layers[segment.first : segment.last])
+            if segment.first < 0 or segment.layers != names:
                 return f"segment {number} is not of the network's layers"
-            position = segment.last
             part = network.segment(segment.first, segment.last)
             windows = [window for block in segment.blocks for window in block.windows]
             if segment.blocks and (flaw := tiling_flaw(part, windows) or _patches_flaw(part, segment)):
@@ -78,7 +76,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
                 return f"segment {number}: it has patches but no grid"
     except CertlipError as error:
         return str(error)
-    return "" if position == len(network.layers) else "its segments do not reach the last layer"
+    return ""
 
 
 def _patches_flaw(part: Network, segment: SegmentPlan) -> str:

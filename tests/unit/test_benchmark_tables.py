@@ -1,4 +1,4 @@
-"""Tables and figures that are made from the rows of benchmarks."""
+"""Tables and figures that are made from the rows of benchmarks, and of predictions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ ROWS = {
     "gram_speed": measurements.gram_speed(SPEEDUPS),
     "solvers": measurements.solvers(),
     "workers": measurements.workers(),
+    "predictions": measurements.predictions(),
+    "looseness": measurements.looseness(),
 }
 FIGURES = {
     "layer_norms": {
         "all": ROWS["layer_norms"],
         "one": measurements.layer_norms(["randn"]),
         "two": measurements.layer_norms(["randn", "vgg16"], seed=1),
+    },
+    "predictions": {
+        "all": ROWS["predictions"],
+        "one": measurements.predictions(1),
     },
     "solvers": {
         "all": ROWS["solvers"],
@@ -51,7 +57,7 @@ def table(name, rows):
 @pytest.mark.parametrize("package", [tables, figures], ids=["tables", "figures"])
 def test_each_is_made_from_a_benchmark_that_exists(package):
     assert of_benchmarks(package)
-    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= set(benchmarks.names())
+    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= {*benchmarks.names(), "predictions"}
 
 
 @pytest.mark.parametrize("name", of_benchmarks(tables))
@@ -75,6 +81,13 @@ def test_a_table_of_nothing_has_its_columns_and_no_row(name):
     made = table(name, ROWS[source].iloc[:0])
     assert made.empty
     assert set(made.columns) <= set(table(name, ROWS[source]).columns)
+
+
+def test_the_ranking_of_plans_is_judged_network_by_network():
+    made = table("looseness", ROWS["looseness"])
+    assert made["Network"].tolist() == ["right", "reversed", "fitted"]
+    assert made["Rank correlation"].tolist()[:2] == ["1.00", "-1.00"]
+    assert "doubling_folded 0.040" in made["Plans"].iloc[-1]
 
 
 def test_layers_are_rows_and_rivals_columns_that_say_how_tight_and_how_slow():

@@ -58,6 +58,22 @@ def test_a_calibration_says_what_it_measured_and_what_it_cost() -> None:
     assert found.code
 
 
+def test_programs_are_measured_beside_others_as_a_run_solves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def watched(network: Network, plan: Any, jobs: Any, **options: Any) -> Any:
+        asked.append((len(jobs), options["n_jobs"]))
+        return blocks.solve_blocks(network, plan, jobs, **options)
+
+    monkeypatch.setattr("certlip.calibrate.solve_blocks", watched)
+    for n_cores, n_lanes in ((1, 1), (8, 2)):
+        monkeypatch.setattr("os.cpu_count", lambda n=n_cores: n)
+        asked.clear()
+        found = calibrate("structured", Limits(1, 300.0, 2000.0))
+        assert set(asked) == {(n_lanes, n_lanes)}
+        assert [len(law.points) for law in (found.alone, found.joint)] == [2, 2]
+
+
 def test_the_largest_order_keeps_both_limits() -> None:
     law = Law(factor=1e-9, exponent=3.0)
     free = largest_order("structured", law, Limits())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import measurements
 import pandas as pd
 import pytest
@@ -72,6 +74,31 @@ def test_merges_out_of_order_are_counted_with_their_excess() -> None:
     measured, verdict = holds(rows, "folded <= cover")
     assert verdict == "on 0 of 1 networks"
     assert "excess is 0.1 of" in measured
+
+
+def partition(method: str, value: float | None, seconds: float, **options: Any) -> Record:
+    outcome = {"value": value} if value else {"status": Status.TIME_LIMIT, "reason": "late"}
+    options = {"merge": "folded", "budget": 30.0, "cuts": None, **options}
+    times = {"seconds": seconds, "options": options}
+    return Record(network="n", method=method, kind=Kind.CERTIFIED, **times, **outcome)
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (partition("given", 3.0, 9.0, grid=[2, 2]), "no"),
+        (partition("given", 4.0, 9.0, grid=[2, 2]), "yes"),
+        (partition("given", 3.0, 31.0, grid=[2, 2]), "–"),
+        (partition("given", 3.0, 9.0, grid=[2, 2], merge="sum"), "–"),
+        (partition("given", None, 9.0, grid=[2, 2]), "–"),
+    ],
+    ids=["tighter in time", "looser", "over the budget", "another merge", "without a bound"],
+)
+def test_a_dynamic_partition_is_compared_with_given_ones_of_its_merge_within_its_budget(given, verdict) -> None:
+    auto = partition("auto", 4.0, 20.0, grid="auto", cuts="auto")
+    assert holds(collect([auto, given], {}), "dynamic partition is no worse")[1] == verdict
+    late = partition("auto", None, 60.0, grid="auto", cuts="auto")
+    assert holds(collect([late, given], {}), "dynamic partition is no worse")[1] == ("–" if verdict == "–" else "no")
 
 
 def test_what_waits_for_data_is_not_measured() -> None:

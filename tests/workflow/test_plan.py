@@ -7,6 +7,7 @@ import re
 
 from workspace import Workspace
 
+from certlip.collect import read_rows
 from certlip.partition.plan import Plan
 from certlip.record import Record
 
@@ -16,7 +17,7 @@ def test_an_automatic_plan_calibrates_the_machine_once_and_counts_it(workspace: 
     workspace.restrict(
         ["block"], {"dcp-auto": auto, "dcp-folded": {**auto, "merge": "folded"}, "lower": {"n_points": 32}}
     )
-    outcome = workspace.snakemake(targets=["results/checks/soundness.json"])
+    outcome = workspace.snakemake(targets=["results/checks/soundness.json", "results/predictions.csv"])
     assert outcome.returncode == 0, outcome.text
     assert [job for job in outcome.jobs if job.startswith("calibrate_solver")] == ["calibrate_solver auto"]
     results = workspace.folder / "results"
@@ -27,6 +28,11 @@ def test_an_automatic_plan_calibrates_the_machine_once_and_counts_it(workspace: 
     assert plan.prediction.n_max == calibration["n_max"]
     record = Record.load(results / "bounds" / "block" / "dcp-auto.json")
     assert record.calibration_seconds == calibration["seconds"]
+    predicted = read_rows(results / "predictions.csv")
+    assert set(predicted["method"]) == {"dcp-auto", "dcp-folded"}
+    of_plan = predicted[predicted["method"] == "dcp-auto"]
+    assert of_plan["predicted_seconds"].tolist() == [job.seconds for job in plan.prediction.jobs]
+    assert (predicted["seconds"] > 0).all()
     again = workspace.snakemake("--dry-run", "--forcerun", "solve_blocks")
     jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", again.text)
     # four times (a second or less and a half to end it) and two minutes of start; the limits would ask for four minutes

@@ -148,8 +148,12 @@ def calibration_of(method):
     return [f"results/calibration/{options['solver']}.json"]
 
 
+PREDICTED = [(n, m) for n, m in CONFIG.rows if m in PLANNED and calibration_of(m)]
+"""Rows whose plan predicts what it takes."""
+
+
 def rows_of(plugins, name):
-    """The rows a table or figure is made from: the comparison, or a benchmark."""
+    """The rows a table or figure is made from: the comparison, predictions, or a benchmark."""
     return f"results/{rows_file(plugins.load(name).INFO.source)}"
 
 

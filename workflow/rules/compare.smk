@@ -33,6 +33,27 @@ rule collect_bounds:
         "../scripts/collect_bounds.py"
 
 
+rule collect_predictions:
+    input:
+        plans=[f"results/plans/{n}/{m}.json" for n, m in PREDICTED],
+        blocks=[
+            blocks
+            for n, m in PREDICTED
+            for blocks in gather.blocks(f"results/blocks/{n}/{m}/{{scatteritem}}.npz")
+        ],
+    output:
+        "results/predictions.csv",
+    log:
+        "logs/collect_predictions.log",
+    conda:
+        "../../environment.yml"
+    params:
+        rows=PREDICTED,
+        code=fingerprint("certlip.benchmarks", "certlip.blocks", "certlip.predictions"),
+    script:
+        "../scripts/collect_predictions.py"
+
+
 rule check_bounds:
     input:
         table="results/bounds.csv",

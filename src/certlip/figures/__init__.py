@@ -32,7 +32,8 @@ _METADATA: dict[str, dict[str, str | None]] = {
 class FigureInfo:
     """What a figure says of itself.
 
-    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, or a benchmark's name.
+    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, ``predictions``
+    (`certlip.predictions`), or a benchmark's name.
     """
 
     title: str

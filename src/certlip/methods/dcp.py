@@ -60,7 +60,8 @@ def plan(
     the metric of the next as output metric instead of that metric's maximum, where that is better; fallback: whether a
     segment is bounded by the product of its layer constants where its programs give no better bound, or none; where a
     limit cut one of them short it is in any case, if that is better.
-    With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores.
+    With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores;
+    and a second plan besides where one of its programs might not keep the limits.
     """
     if chain and merge != "folded":
         raise NoBound(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
@@ -72,9 +73,9 @@ def plan(
         raise NoBound("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
     if calibration is None or calibration.failure:
         raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
-    search = Search(calibration, merge, chain, Budget(budget, cores))
-    segments = search.best(network, spans_between(network, ends), None if grid == "auto" else grid)
-    found = Plan(segments=segments, **common)
+    spans, given = spans_between(network, ends), None if grid == "auto" else grid
+    search = Search(network, spans, given, calibration, merge, chain)
+    found = Plan(segments=search.plans(Budget(budget, cores)), **common)
     return found.model_copy(update={"prediction": predict(network, found, calibration, cores, budget)})
 
 

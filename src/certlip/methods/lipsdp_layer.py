@@ -65,7 +65,7 @@ def bound(
 
     taus, gap, early = _minimise(_Barrier(chain.lmi), rtol, chain.deadline, report)
     reason = f"the time limit of {max_seconds:g} s cut it short: {sdp.left_open(gap)}" if early else ""
-    return chain.bound(spread(taus), reason)
+    return chain.bound(spread(taus), reason, gap=sdp.relative_gap(1.0, 1.0 - gap))
 
 
 @dataclass(frozen=True, eq=False)

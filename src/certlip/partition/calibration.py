@@ -8,11 +8,15 @@ planning only reads it, so that a plan is a function of shapes and of this file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import ClassVar
+
+import numpy as np
 
 from certlip.partition.model import FileModel, Model
 from certlip.partition.plan import Job, Plan
-from certlip.sdp import folded
+from certlip.sdp import Lmi, folded, solvers
 
 
 class Law(Model):
@@ -57,14 +61,33 @@ class Calibration(FileModel):
         """Predicted time of a job: one program, or one for all these blocks together; orders: dense ones."""
         return (self.joint if joint else self.alone).seconds(orders)
 
-    def admits(self, plan: Plan, job: Job) -> bool:
-        """Whether a job of a plan is predicted to keep the limits."""
-        dense, orders = plan.dense_orders(job), plan.orders(job)
-        if not job.joint:
-            return max(dense) <= self.n_max
-        return self.admits_joint(self.job_seconds(dense, joint=True), max(orders), sum(orders))
+    def admits(self, plan: Plan, job: Job, caution: float = 1.0) -> bool:
+        """Whether a job of a plan is predicted to keep the limits, though it take `caution` times as long."""
+        dense = plan.dense_orders(job)
+        if not job.joint and max(dense) > self.n_max:
+            return False
+        return self.keeps_limits(self.job_seconds(dense, job.joint), job_memory_mb(plan, job), caution)
 
-    def admits_joint(self, seconds: float, largest: int, total: int) -> bool:
-        """Whether a joint program is, by its predicted seconds and its blocks' largest and total order."""
-        in_time = self.max_seconds is None or seconds <= self.max_seconds
-        return in_time and (self.max_memory_mb is None or folded.memory_mb(largest, total) <= self.max_memory_mb)
+    def keeps_limits(self, seconds: float, peak_mb: float, caution: float = 1.0) -> bool:
+        """Whether a program predicted to take so much does, though it take `caution` times as long."""
+        in_time = self.max_seconds is None or caution * seconds <= self.max_seconds
+        return in_time and (self.max_memory_mb is None or peak_mb <= self.max_memory_mb)
+
+
+def job_memory_mb(plan: Plan, job: Job) -> float:
+    """Predicted peak memory of a job's process."""
+    if job.joint:
+        orders = plan.orders(job)
+        return folded.memory_mb(max(orders), sum(orders))
+    ((segment, block),) = job.places
+    return _solver_memory_mb(plan.solver, plan.segments[segment].blocks[block].solved_sizes)
+
+
+@lru_cache(None)
+def _solver_memory_mb(solver: str, sizes: tuple[int, ...]) -> float:
+    names = solvers.names() if solver == "auto" else [solver]
+    admitting = [a for name in names if (a := solvers.load(name)).INFO.max_order >= sum(sizes[:-1])]
+    adapter = min(admitting or [solvers.load(names[0])], key=lambda a: a.INFO.preference)
+    weights = tuple(np.broadcast_to(0.0, (after, before)) for before, after in pairwise(sizes))
+    predicted: float = adapter.memory_mb(Lmi(weights, ((0.0, 1.0),) * (len(weights) - 1)))
+    return predicted

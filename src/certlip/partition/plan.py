@@ -42,21 +42,28 @@ class BlockPlan(Model):
     """One semidefinite program and the patches it serves.
 
     windows: output patches, equal in weights and geometry; None stands for the whole map; fields: the input patches
-    they read; order: of the matrix inequality; solved_order: of what the solver sees of it (`certlip.sdp.reduce`);
-    dense_order: of a matrix without zeros whose factorisation takes as many operations.
+    they read; order: of the matrix inequality; solved_sizes: of what the solver sees of it (`certlip.sdp.reduce`):
+    inputs, each hidden layer, outputs; dense_order: of a matrix without zeros whose factorisation takes as many
+    operations.
     """
 
     windows: tuple[Window | None, ...]
     fields: tuple[Window | None, ...]
     order: int
-    solved_order: int
+    solved_sizes: tuple[int, ...]
     dense_order: int
+
+    @property
+    def solved_order(self) -> int:
+        """Of the matrix inequality that the solver sees."""
+        return sum(self.solved_sizes[:-1])
 
 
 class SegmentPlan(Model):
     """Layers [first, last) of the network; without blocks the segment is bounded by its layer constants.
 
-    note: what there is to say of how it was planned.
+    second: it belongs to the second plan: another way to bound these layers; note: what there is to say of how it was
+    planned.
     """
 
     first: int
@@ -64,7 +71,13 @@ class SegmentPlan(Model):
     layers: tuple[str, ...]
     grid: Pair = (1, 1)
     blocks: tuple[BlockPlan, ...] = ()
+    second: bool = False
     note: str = ""
+
+    @property
+    def named(self) -> str:
+        """What people call it."""
+        return f"layers {self.layers[0]} to {self.layers[-1]}"
 
     @property
     def chainable(self) -> bool:
@@ -74,12 +87,13 @@ class SegmentPlan(Model):
 
 
 class JobPrediction(Model):
-    """What one of `Plan.jobs` is expected to take; order: of its largest matrix inequality."""
+    """What one of `Plan.jobs` is expected to take; order: of its largest matrix inequality; peak_mb: of its process."""
 
     job: str
     n_programs: int
     order: int
     seconds: float
+    peak_mb: float
 
 
 class Prediction(Model):
@@ -103,11 +117,13 @@ class Prediction(Model):
 class Plan(FileModel):
     """What is solved, how, and how the results are merged.
 
-    refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
-    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
-    layer constants; otherwise a block that fails, but for a limit, fails the plan; chain: also bound neighbouring
-    segments in one go, each taking the metric of the next as output metric, and keep what is better; prediction: of an
-    automatic plan.
+    segments: of the first plan from the first layer to the last, then of the second where there is one, less those that
+    both have. All are solved, and the merge takes the best way through the layers, from one plan to the other where
+    both have a cut. refusal: status and reason of a method that cannot plan this network, which then has no segments;
+    seconds: of planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its
+    product of layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also
+    bound neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
+    prediction: of an automatic plan.
     """
 
     noun: ClassVar = "plan"
@@ -149,6 +165,8 @@ class Plan(FileModel):
         """Runs of segments that hand their metrics on, besides being solved on their own."""
         runs: list[list[int]] = [[]]
         for index, segment in enumerate(self.segments):
+            if runs[-1] and self.segments[runs[-1][-1]].last != segment.first:
+                runs.append([])
             if segment.chainable:
                 runs[-1].append(index)
             else:

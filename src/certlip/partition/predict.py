@@ -4,26 +4,42 @@ Cost: seconds of a job by the calibration's laws, each distinct program once. On
 largest jobs first takes longer than total / c + (1 - 1 / c) longest (Graham, SIAM J. Appl. Math. 17, 1969).
 
 Loss: the logarithm of the bound over that of one program for the whole network, a sum over cuts and segments. A cut
-costs `CUT`, or `CHAINED_CUT` between segments that hand a metric on. Cutting a map into n patches costs `GRID`[merge] +
-`DOUBLING`[merge] log2 n, and never more than the product of layer constants, one `CUT` a layer: both are joined by a
-smooth minimum, so that a program always promises something. The constants were measured on trained networks, CNN1 and a
-smaller one on digits: a cut lost 0.2 to 0.7, a chained one 0.4; n = 4, 16 and 64 patches of CNN1's convolutions lost
-0.59, 1.02, 1.28 by ``sum``, 0.59, 0.73, 0.84 by ``cover``, 0.37, 0.65, 0.64 by ``weighted`` and 0.05, 0.11, 0.25 by
-``folded``. They rank plans; they are no bounds.
+costs `Losses.cut`, or `Losses.chained_cut` between segments that hand a metric on. Cutting a map into n patches costs
+`Losses.grid`[merge] + `Losses.doubling`[merge] log2 n, and never more than the product of layer constants, one cut a
+layer: both are joined by a smooth minimum, so that a program always promises something. They rank plans; they are no
+bounds.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 from certlip.network import LINEAR, Network
-from certlip.partition.calibration import Calibration
+from certlip.partition.calibration import Calibration, job_memory_mb
 from certlip.partition.plan import JobPrediction, Merge, Plan, Prediction, SegmentPlan
 
-CUT, CHAINED_CUT = 0.6, 0.4
-GRID: dict[Merge, float] = {"sum": 0.2, "cover": 0.45, "weighted": 0.3, "folded": 0.0}
-DOUBLING: dict[Merge, float] = {"sum": 0.2, "cover": 0.065, "weighted": 0.06, "folded": 0.04}
+
+class Losses(NamedTuple):
+    """Of a cut between segments, of a chained one, of cutting a map at all, and of each doubling of its patches."""
+
+    cut: float
+    chained_cut: float
+    grid: Mapping[Merge, float]
+    doubling: Mapping[Merge, float]
+
+
+LOSSES = Losses(
+    cut=0.6,
+    chained_cut=0.4,
+    grid={"sum": 0.2, "cover": 0.45, "weighted": 0.3, "folded": 0.0},
+    doubling={"sum": 0.2, "cover": 0.065, "weighted": 0.06, "folded": 0.04},
+)
+"""Measured on trained networks, CNN1 and a smaller one on digits: a cut lost 0.2 to 0.7, a chained one 0.4; n = 4, 16
+and 64 patches of CNN1's convolutions lost 0.59, 1.02, 1.28 by ``sum``, 0.59, 0.73, 0.84 by ``cover``, 0.37, 0.65, 0.64
+by ``weighted`` and 0.05, 0.11, 0.25 by ``folded``. The benchmark ``looseness`` fits them again to any networks."""
 SHARPNESS = 4
 """Of the smooth minimum (a^-s + b^-s)^(-1/s)."""
 
@@ -33,16 +49,16 @@ def wall_seconds(total: float, longest: float, cores: int) -> float:
     return total / cores + (1 - 1 / cores) * longest
 
 
-def segment_looseness(network: Network, segment: SegmentPlan, merge: Merge) -> float:
+def segment_looseness(network: Network, segment: SegmentPlan, merge: Merge, losses: Losses = LOSSES) -> float:
     """Predicted logarithm of a segment's constant over that of its whole map."""
     n_linear = sum(isinstance(layer, LINEAR) for layer in network.layers[segment.first : segment.last])
-    product = CUT * max(n_linear - 1, 0)
+    product = losses.cut * max(n_linear - 1, 0)
     if not segment.blocks or not product:
         return product
     n_patches = sum(len(block.windows) for block in segment.blocks)
     if n_patches == 1:
         return 0.0
-    cut = GRID[merge] + DOUBLING[merge] * math.log2(n_patches)
+    cut = losses.grid[merge] + losses.doubling[merge] * math.log2(n_patches)
     return (cut**-SHARPNESS + product**-SHARPNESS) ** (-1 / SHARPNESS)
 
 
@@ -54,7 +70,8 @@ def predict(
     for job in plan.jobs:
         orders = plan.orders(job)
         seconds = calibration.job_seconds(plan.dense_orders(job), job.joint)
-        jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), seconds=seconds))
+        cost = {"seconds": seconds, "peak_mb": job_memory_mb(plan, job)}
+        jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), **cost))
     times = [job.seconds + calibration.start_seconds for job in jobs]
     return Prediction(
         jobs=tuple(jobs),
@@ -67,8 +84,9 @@ def predict(
     )
 
 
-def looseness(network: Network, plan: Plan) -> float:
-    """Predicted logarithm of the bound over that of one program for the whole network."""
-    chainable = [plan.chain and segment.chainable for segment in plan.segments]
-    cuts = [CHAINED_CUT if before and after else CUT for before, after in pairwise(chainable)]
-    return math.fsum([*cuts, *(segment_looseness(network, segment, plan.merge) for segment in plan.segments)])
+def looseness(network: Network, plan: Plan, losses: Losses = LOSSES) -> float:
+    """Predicted logarithm of the first plan's bound over that of one program for the whole network."""
+    segments = [segment for segment in plan.segments if not segment.second]
+    chainable = [plan.chain and segment.chainable for segment in segments]
+    cuts = [losses.chained_cut if before and after else losses.cut for before, after in pairwise(chainable)]
+    return math.fsum([*cuts, *(segment_looseness(network, segment, plan.merge, losses) for segment in segments)])

@@ -1,8 +1,9 @@
-"""The plan predicted tightest within a budget: dynamic programming over where segments end.
+"""The plan predicted tightest within a budget, and a second one where a program of the first might fail.
 
-For each layer that may begin a segment, all plans of the layers before it that no other plan beats in predicted loss
-and time are kept; one of a segment's candidates is put behind each of them. Loss and time only grow on the way, so what
-is over the budget is dropped at once and nothing that could win is lost (`certlip.partition.predict`).
+Dynamic programming over where segments end. For each layer that may begin a segment, all plans of the layers before it
+that no other plan beats in predicted loss and time are kept; one of a segment's candidates is put behind each of them.
+Loss and time only grow on the way, so what is over the budget is dropped at once and nothing that could win is lost
+(`certlip.partition.predict`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,17 @@ from certlip.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Merge, Plan, SegmentPlan
-from certlip.partition.predict import CHAINED_CUT, CUT, segment_looseness, wall_seconds
+from certlip.partition.predict import LOSSES, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
+from certlip.sdp.folded import memory_mb
+
+RESERVE = 0.15
+"""Share of the budget kept for a second plan where a program of the first may fail."""
+SPREAD = 2.0
+"""A program is planned only if it keeps the limits though it take so many times as long as predicted: nine in ten do
+not (table ``predictions``)."""
+RISK = 4.0
+"""It may fail unless it keeps them though it take so many times as long: none took longer than that."""
 
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 """Patches along a side that are tried: grids are square as far as the map is."""
@@ -27,10 +37,12 @@ LEFT = "left to its layer constants: its programs are predicted not to fit the b
 
 
 class Budget(NamedTuple):
-    """seconds: of wall time, on so many cores."""
+    """seconds: of wall time, on so many cores; caution: times as long as predicted that a program may take and still
+    keep the limits."""
 
     seconds: float
     cores: int = 1
+    caution: float = 1.0
 
 
 class Run(NamedTuple):
@@ -66,32 +78,63 @@ class Partial(NamedTuple):
 
 
 class Search:
-    """calibration: of the solver; merge, chain: of the plan; budget: what it may take."""
+    """Among the partitions of a network.
 
-    def __init__(self, calibration: Calibration, merge: Merge, chain: bool, budget: Budget) -> None:
-        self.calibration, self.merge, self.chain, self.budget = calibration, merge, chain, budget
+    spans: layers [first, last) that may be a segment; grid: of each with a convolution, None to choose; calibration: of
+    the solver; merge, chain: of the plan.
+    """
 
-    def best(self, network: Network, spans: Sequence[Pair], grid: Pair | None) -> tuple[SegmentPlan, ...]:
-        """The segments of the plan predicted tightest, and of those the fastest.
+    def __init__(
+        self,
+        network: Network,
+        spans: Sequence[Pair],
+        grid: Pair | None,
+        calibration: Calibration,
+        merge: Merge,
+        chain: bool,
+    ) -> None:
+        self.calibration, self.merge, self.chain, self.budget = calibration, merge, chain, Budget(0.0)
+        self._ends = sorted({last for _, last in spans})
+        self._candidates = {span: self._all_candidates(network, *span, grid) for span in spans}
 
-        spans: layers [first, last) that may be a segment; grid: of each with a convolution, None to choose.
+    def plans(self, budget: Budget) -> tuple[SegmentPlan, ...]:
+        """The segments of the first plan, and of the second where the first needs one.
+
+        The tighter of two: the best plan within the budget of which no program may fail; or the best within all but
+        `RESERVE` of it, of which some may, and beside it the best in what is left of which none may.
         """
-        fronts: dict[int, list[Partial]] = {0: [Partial()]}
-        for last in sorted({last for _, last in spans}):
+        safe = self.best(budget._replace(caution=RISK))
+        bold = self.best(budget._replace(seconds=(1 - RESERVE) * budget.seconds, caution=SPREAD))
+        if safe.looseness <= bold.looseness:
+            return safe.segments
+        beside = Partial(total=bold.total, longest=bold.longest)
+        second = self.best(budget._replace(caution=RISK), beside).segments
+        if not any(segment.blocks for segment in second):
+            return bold.segments
+        chained = [self.chain and segment.chainable for segment in second]
+        added = [s for s, needed in zip(second, chained, strict=True) if needed or s not in bold.segments]
+        return (*bold.segments, *(s.model_copy(update={"second": True, "note": ""}) for s in added))
+
+    def best(self, budget: Budget, beside: Partial | None = None) -> Partial:
+        """The plan predicted tightest within the budget, and of those the fastest; beside: work that is done anyway."""
+        self.budget = budget
+        fronts: dict[int, list[Partial]] = {0: [beside or Partial()]}
+        for last in self._ends:
             reached = [
                 longer
-                for first, end in spans
+                for (first, end), candidates in self._candidates.items()
                 if end == last
-                for candidate in self._candidates(network, first, last, grid)
+                for candidate in candidates
+                if self._keeps_limits(candidate)
                 for partial in fronts[first]
                 if (longer := self._extend(partial, candidate)) is not None
             ]
             fronts[last] = self._front(reached)
-        ends = [closed for p in fronts[len(network.layers)] if (closed := self._close(p)) is not None]
-        return min(ends, key=lambda p: (p.looseness, self._wall(p), len(p.segments))).segments
+        ends = [closed for p in fronts[self._ends[-1]] if (closed := self._close(p)) is not None]
+        return min(ends, key=lambda p: (p.looseness, self._wall(p), len(p.segments)))
 
-    def _candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:
-        """The ways to bound layers [first, last) that keep the limits of a program; its layer constants always do."""
+    def _all_candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:
+        """The ways to bound layers [first, last) that may keep the limits; its layer constants always do."""
         segment = make_segment(network, first, last, (1, 1))
         if not segment.blocks:
             return [self._candidate(network, segment)]
@@ -101,13 +144,21 @@ class Search:
                 segment = make_segment(network, first, last, tried, self.merge, self.chain)
             except UnsupportedLayer:  # layers that cannot be cut, or patches that read nothing but padding
                 continue
-            plan = Plan(segments=(segment,), merge=self.merge)
+            plan = self._plan(segment)
             if all(self.calibration.admits(plan, job) for job in plan.jobs):
                 found.append(segment)
         return [self._candidate(network, segment) for segment in found]
 
+    def _plan(self, segment: SegmentPlan) -> Plan:
+        return Plan(segments=(segment,), merge=self.merge, solver=self.calibration.solver)
+
+    def _keeps_limits(self, candidate: Candidate) -> bool:
+        """Whether each of its programs does, with the caution that is asked for."""
+        plan = self._plan(candidate.segment)
+        return all(self.calibration.admits(plan, job, self.budget.caution) for job in plan.jobs)
+
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
-        plan = Plan(segments=(segment,), merge=self.merge)
+        plan = self._plan(segment)
         start = self.calibration.start_seconds
         jobs = tuple(self.calibration.job_seconds(plan.dense_orders(job), job.joint) + start for job in plan.jobs)
         run = Run()
@@ -122,7 +173,7 @@ class Search:
         """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
         segment, looseness, jobs, run = candidate
         if partial.segments:
-            looseness += CHAINED_CUT if partial.run.n_segments and run.n_segments else CUT
+            looseness += LOSSES.chained_cut if partial.run.n_segments and run.n_segments else LOSSES.cut
         closed = partial if run.n_segments else self._close(partial)
         if closed is None:
             return None
@@ -143,7 +194,7 @@ class Search:
         seconds = run.seconds + self.calibration.start_seconds
         total, longest = partial.total + seconds, max(partial.longest, seconds)
         closed = partial._replace(total=total, longest=longest, run=Run())
-        fits = self.calibration.admits_joint(run.seconds, run.largest, run.total)
+        fits = self.calibration.keeps_limits(run.seconds, memory_mb(run.largest, run.total), self.budget.caution)
         return closed if fits and self._wall(closed) <= self.budget.seconds else None
 
     def _front(self, partials: Sequence[Partial]) -> list[Partial]:

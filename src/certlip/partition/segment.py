@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def geometry(block: Network) -> tuple[tuple, tuple]:
     return (rows, *(p[:2] for p in paddings)), (columns, *(p[2:] for p in paddings))
 
 
-def orders_of(network: Network) -> dict[str, int]:
+def orders_of(network: Network) -> dict[str, Any]:
     """The orders of a `BlockPlan`: of the input and every neuron that feeds a later linear layer.
 
     The solver reduces a wide first matrix to its rows and a tall last one to its columns.
@@ -136,7 +136,7 @@ def orders_of(network: Network) -> dict[str, int]:
     multiplications, _ = cheapest(extended, [True] * len(extended))
     return {
         "order": sum(sizes),
-        "solved_order": sum(solved),
+        "solved_sizes": tuple(extended),
         "dense_order": math.ceil((6 * multiplications) ** (1 / 3)),
     }
 

@@ -45,8 +45,8 @@ class Solution:
     """A certified solution of a LipSDP.
 
     bound: certified upper bound sqrt(rho); multipliers: T_1..T_L that prove it; status: ``ok`` or ``time_limit``
-    (stopped early: certified all the same, only less tight); gap: (rho - its dual bound) / rho, infinite where the
-    solver gives none; seconds: wall time, certification included, imports excluded.
+    (stopped early: certified all the same, only less tight); gap: the bound over the solver's dual bound, minus one,
+    None where it gives none; seconds: wall time, certification included, imports excluded.
     """
 
     bound: float
@@ -60,7 +60,7 @@ class Solution:
     slack: float
     margin: float
     order: int
-    gap: float = math.inf
+    gap: float | None = None
 
 
 def solve(
@@ -168,13 +168,20 @@ def _solution(lmi: Lmi, certified: Certified, proposal: solvers.Proposal, solver
         slack=certified.slack,
         margin=certified.margin,
         order=lmi.order,
-        gap=math.inf if proposal.lower is None else 1 - proposal.lower / certified.rho,
+        gap=relative_gap(certified.rho, proposal.lower),
     )
 
 
-def left_open(gap: float) -> str:
+def relative_gap(rho: float, lower: float | None) -> float | None:
+    """Of the bounds sqrt(rho) and sqrt(lower): their quotient minus one, None where there is no positive lower."""
+    return max(math.sqrt(rho / lower) - 1.0, 0.0) if lower is not None and lower > 0 else None
+
+
+def left_open(gap: float | None) -> str:
     """What to say of a solution that was cut short, with its gap."""
-    return "certified, its gap not known" if math.isinf(gap) else f"certified, with a gap of {100 * gap:.2g} % open"
+    if gap is None or math.isinf(gap):
+        return "certified, its gap not known"
+    return f"certified, with a gap of {100 * gap:.2g} % open"
 
 
 def certify_proposal(lmi: Lmi, proposal: solvers.Proposal) -> Certified:

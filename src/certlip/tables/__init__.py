@@ -30,7 +30,8 @@ EMPTY = "No network of this configuration belongs to this table."
 class TableInfo:
     """What a table says of itself.
 
-    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, or a benchmark's name.
+    title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, ``predictions``
+    (`certlip.predictions`), or a benchmark's name.
     """
 
     title: str

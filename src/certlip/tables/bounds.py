@@ -10,7 +10,8 @@ from certlip.tables import TableInfo, _cells
 
 INFO = TableInfo(
     title="Bounds and their cost",
-    caption="l2 Lipschitz bounds of each network by each method, the quotient of value and best lower bound, what a "
+    caption="l2 Lipschitz bounds of each network by each method, the quotient of value and best lower bound, "
+    "by how much at most better multipliers could lower it (gap, relative), what a "
     "publication reports of such a network with other weights, wall time of the method (loading excluded), the time "
     "spent on choosing a partition, and peak memory of the process.",
 )
@@ -28,6 +29,7 @@ _COLUMNS = [
     "Value",
     "Kind",
     "Value / lower",
+    "Gap",
     "Reported",
     "Seconds",
     "Calibration s",
@@ -44,6 +46,7 @@ def _row(row: Any) -> list[str]:
         _cells.bound(row),
         row.kind,
         _cells.number(row.ratio),
+        _cells.number(row.gap, digits=2),
         _cells.number(row.reported),
         _cells.seconds(row.seconds),
         _cells.seconds(row.calibration_seconds) if row.calibration_seconds else _cells.NONE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -164,6 +165,29 @@ def _merges(bounds: Frame) -> Finding:
     return f"folded / sum {_range(values[FOLDED] / values[SUM])}{excess}", _count(ordered)
 
 
+def _dynamic(bounds: Frame) -> Finding:
+    options = bounds["options"].map(json.loads)
+    rows = bounds.assign(
+        time=_seconds(bounds),
+        merge=options.map(lambda o: o.get("merge")),
+        budget=options.map(lambda o: o.get("budget")),
+        dynamic=options.map(lambda o: "auto" in (o.get("grid"), o.get("cuts"))),
+    )
+    cut: Frame = rows[rows["merge"].notna()]
+    pairs = [
+        (float(auto.value / given.value), f"{auto.network} {given.method}")
+        for auto in cut[cut["dynamic"]].itertuples()
+        for given in cut[~cut["dynamic"] & (cut["status"] == Status.OK)].itertuples()
+        if (auto.network, auto.merge) == (given.network, given.merge) and given.time <= auto.budget
+    ]
+    if not pairs:
+        return _unmeasured(cut[cut["dynamic"]])
+    held = sum(quotient <= 1 for quotient, _ in pairs)
+    worst, where = max((pair for pair in pairs if not pair[0] <= 1), default=(1.0, ""), key=lambda pair: pair[0])
+    excess = "" if held == len(pairs) else f"; the largest excess is {worst - 1:.2g} of the value ({where})"
+    return f"{held} of {len(pairs)} given partitions{excess}", _yes(held == len(pairs))
+
+
 def _fits(bounds: Frame) -> Finding:
     rows = bounds[bounds["method"] == WHOLE]
     solved = rows[rows["status"] == Status.OK]
@@ -196,6 +220,11 @@ CLAIMS: list[tuple[str, str, Callable[[Frame], Finding]]] = [
     ("paper", "on orthogonal networks DCP is near 1", _orthogonal),
     ("ours", "a finer grid is never tighter than one that it refines", _nested),
     ("ours", "folded <= cover <= sum", _merges),
+    (
+        "ours",
+        "a dynamic partition is no worse than a given one of its merge that took no more than its budget",
+        _dynamic,
+    ),
     ("ours", "LipSDP of the whole network fits", _fits),
     ("ours", "no certified value lies below the lower bound of its network", _sound),
 ]

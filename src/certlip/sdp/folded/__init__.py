@@ -16,7 +16,7 @@ import numpy as np
 from certlip.deadline import Deadline
 from certlip.errors import LimitExceeded, NotCertified
 from certlip.network import Array
-from certlip.sdp import solve_lmi
+from certlip.sdp import relative_gap, solve_lmi
 from certlip.sdp.certify import certify
 from certlip.sdp.folded.problem import Block, Stage
 from certlip.sdp.folded.propose import Found, Point, ascend, backwards, opened, top
@@ -54,9 +54,9 @@ class Folded:
     solver_version: str
 
     @property
-    def gap(self) -> float:
-        """By how much the value may be above the optimum, relatively."""
-        return 1 - self.lower / self.value if self.value > 0 else math.inf
+    def gap(self) -> float | None:
+        """The constant that this proves over that of the dual bound, minus one."""
+        return relative_gap(self.value, self.lower)
 
 
 def solve_folded(

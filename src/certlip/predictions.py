@@ -1,0 +1,70 @@
+"""What automatic plans predicted and what it came to: a row a program, or joint program, of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from certlip.partition.plan import Job, Plan
+from certlip.record import Status
+from certlip.solved import SolvedBlock, blocks_of
+
+Solved = tuple[str, str, Plan, list[SolvedBlock]]
+"""(network, method, plan, blocks)."""
+
+COLUMNS = ["network", "method", "job", "shape", "solver", "n_programs", "order", "dense_order", "status", "cut_short"]
+COLUMNS += ["predicted_seconds", "seconds", "predicted_mb", "peak_mb"]
+
+
+def collect(runs: Iterable[Solved]) -> pd.DataFrame:
+    """A row a job of each plan that was predicted.
+
+    shape: ``alone``, ``joint`` (the patches of a segment) or ``chained``; order, dense_order: of the largest program;
+    cut_short: whether a limit ended it, so that its seconds say little; seconds, peak_mb: as measured.
+    """
+    rows = [
+        _row(network, method, plan, number, job, solved)
+        for network, method, plan, solved in runs
+        if plan.prediction is not None
+        for number, job in enumerate(plan.jobs)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(network: str, method: str, plan: Plan, number: int, job: Job, solved: list[SolvedBlock]) -> dict[str, Any]:
+    assert plan.prediction is not None
+    predicted, blocks = plan.prediction.jobs[number], blocks_of(job, solved)
+    ended_well = bool(blocks) and all(s.status == Status.OK for s in blocks)
+    return {
+        "network": network,
+        "method": method,
+        "job": job.label,
+        "shape": "chained" if job.chained else "joint" if job.joint else "alone",
+        "solver": next((s.solver for s in blocks if s.solver), plan.solver),
+        "n_programs": len(job.places),
+        "order": max(plan.orders(job)),
+        "dense_order": max(plan.dense_orders(job)),
+        "status": next((str(s.status) for s in blocks if s.rho is None), str(Status.OK)),
+        "cut_short": not ended_well or any(s.reason for s in blocks),
+        "predicted_seconds": predicted.seconds,
+        "seconds": math.fsum(s.seconds for s in blocks) if ended_well else math.nan,
+        "predicted_mb": predicted.peak_mb,
+        "peak_mb": max(s.peak_mb for s in blocks) if ended_well else math.nan,
+    }
+
+
+def with_factors(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of programs that no limit ended, with the columns seconds_factor and memory_factor: actual over
+    predicted."""
+    done = rows[~rows["cut_short"].astype(bool)]
+    factors = {"seconds_factor": done["seconds"] / done["predicted_seconds"]}
+    return done.assign(**factors, memory_factor=done["peak_mb"] / done["predicted_mb"])
+
+
+def spread(factors: pd.Series) -> tuple[float, float, float]:
+    """Median of the factors; and how far off in either direction nine in ten stay, and all."""
+    off = pd.concat([factors, 1 / factors], axis=1).max(axis=1)
+    return float(factors.median()), float(off.quantile(0.9)), float(off.max())
