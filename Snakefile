@@ -13,10 +13,6 @@ if "networks" not in config:
     configfile: "config/config.yaml"
 
 
-scattergather:
-    blocks=1,
-
-
 report: "workflow/report/workflow.rst"
 
 
@@ -26,6 +22,8 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
+        files_of_rows(),
+        "results/bounds.csv",
         "results/checks/soundness.json",
         expand(
             "results/tables/{table}.{format}",
@@ -37,15 +35,18 @@ rule all:
             figure=CONFIG.figures,
             format=["pdf", "svg", "png"],
         ),
+    message:
+        "Every row, table and figure of the configuration is there."
 
 
 onstart:
     require_writable("results")
+    require_accounting()
     lift_default_rate()
 
 
 onsuccess:
-    for sentence in waiting_sentences():
+    for sentence in missing_sentences():
         print(sentence, file=sys.stderr)
 
 

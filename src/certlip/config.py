@@ -117,8 +117,8 @@ class Method(BaseModel):
     """An entry of ``methods:``.
 
     method: a file of certlip/methods, by default the entry's own name; module: a module of one's own instead;
-    networks: names or patterns (``width-*``) of the only networks it runs on; every other key is an option of the
-    method.
+    networks: names or patterns (``width-*``) of the only networks it runs on; parts: how many jobs of a cluster its
+    semidefinite programs of one network are spread over; every other key is an option of the method.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -126,6 +126,7 @@ class Method(BaseModel):
     method: str | None = None
     module: str | None = None
     networks: tuple[str, ...] = ("*",)
+    parts: int = Field(default=1, ge=1)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -181,7 +182,7 @@ class Config(_Model):
         return list(dict.fromkeys(n.images for n in self.networks.values() if n.images))
 
 
-class _File(_Model):
+class ConfigFile(_Model):
     """config.yaml or quick.yaml as written."""
 
     networks: list[str] = Field(min_length=1)
@@ -197,6 +198,11 @@ class _File(_Model):
     seed: int = Field(default=0, ge=0)
 
 
+def settings(raw: Mapping[str, Any]) -> ConfigFile:
+    """A configuration file from its raw form; raises ConfigError for a key or value that is wrong by itself."""
+    return _validate(ConfigFile, raw, "config")
+
+
 def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
     """The configuration from its raw form.
 
@@ -204,7 +210,7 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
 
     Raises ConfigError: one sentence naming the key or name that is wrong, and the nearest right one.
     """
-    file = _validate(_File, raw, "config")
+    file = settings(raw)
     networks = _entries(file.networks_file, folder, Network)
     datasets = _entries(file.datasets_file, folder, Dataset)
     for name in file.networks:
@@ -235,6 +241,8 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
                 )
     for name, method in config.methods.items():
         config.options(name)
+        if method.parts > 1 and not is_planned(config.plugin(name)):
+            raise ConfigError(f"method {name!r}, parts: it is one piece of work; leave parts out")
         for pattern in method.networks:
             if not any(_matches(network, [pattern]) for network in config.networks):
                 raise ConfigError(f"method {name!r}, networks: {pattern!r} is none{nearest(pattern, config.networks)}")

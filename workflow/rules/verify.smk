@@ -11,6 +11,6 @@ rule verify:
     params:
         rows=CONFIG.rows,
         proved="results/checks/verified.json",
-        code=fingerprint("certlip.completeness"),
+        code=code_of("verify", "certlip.completeness"),
     script:
         "../scripts/verify.py"

@@ -73,8 +73,9 @@ def load(name: str, module: str | None = None) -> ModuleType:
         return plugins.load(__name__, name)
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({error})") from error
+    except Exception as error:  # the user's code may raise anything
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({said})") from error
     if not isinstance(getattr(found, "INFO", None), MethodInfo) or not (is_planned(found) or hasattr(found, "bound")):
         raise ConfigError(f"method {name!r}: module {module!r} must define INFO = MethodInfo(...) and bound or plan")
     return found

@@ -15,6 +15,7 @@ smaller one on digits: a cut lost 0.2 to 0.7, a chained one 0.4; n = 4, 16 and 6
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from certlip.network import LINEAR, Network
@@ -26,6 +27,18 @@ GRID: dict[Merge, float] = {"sum": 0.2, "cover": 0.45, "weighted": 0.3, "folded"
 DOUBLING: dict[Merge, float] = {"sum": 0.2, "cover": 0.065, "weighted": 0.06, "folded": 0.04}
 SHARPNESS = 4
 """Of the smooth minimum (a^-s + b^-s)^(-1/s)."""
+
+
+MOST_SIDE_BY_SIDE = 8
+"""Jobs of a plan that one process does side by side."""
+
+
+def side_by_side(orders: Sequence[int]) -> int:
+    """How many processes are busy with jobs of these orders: each has a second's work and does not wait for the
+    longest job."""
+    seconds = [max(0.02, (order / 500) ** 2) for order in orders]
+    busy = round(math.fsum(seconds) / max(seconds, default=1.0))
+    return max(1, min(math.ceil(math.fsum(seconds)), busy))
 
 
 def wall_seconds(total: float, longest: float, cores: int) -> float:
