@@ -22,7 +22,7 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        files_of_rows(),
+        list(underlying_files()),
         "results/bounds.csv",
         "results/checks/soundness.json",
         expand(

@@ -175,11 +175,13 @@ def rows_of(plugins, name):
     return f"results/{rows_file(plugins.load(name).INFO.source)}"
 
 
-def files_of_rows():
-    """All that the rows rest on: what is missing of it is made again, though all that is made from it is there."""
+def underlying_files():
+    """All that tables and figures rest on: what is missing of it is made again, though what is made of it is there."""
     for network in CONFIG.networks:
         yield from images_of(network)
         yield from multiext(f"results/networks/{network}", ".pt", ".npz")
+        if network in TRAINED:
+            yield f"results/networks/{network}.training.json"
     for network, method in CONFIG.rows:
         yield f"results/bounds/{network}/{method}.json"
         yield f"results/certificates/{network}/{method}.npz"
@@ -187,6 +189,10 @@ def files_of_rows():
             yield from calibration_of(method)
             yield f"results/plans/{network}/{method}.json"
             yield from parts_of_plan(network, method)
+    for table in CONFIG.tables:
+        yield rows_of(tables, table)
+    for figure in CONFIG.figures:
+        yield rows_of(figures, figure)
 
 
 def missing_sentences():
