@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -17,8 +18,11 @@ from certlip.partition.plan import Plan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side, wall_seconds
 from certlip.provenance import fingerprint
 from certlip.sdp import solvers
+from certlip.yaml_files import read_mapping
 
 try:
+    for file in workflow.configfiles:
+        read_mapping(file)  # snakemake, which has read it, forgets the first of two equal keys
     CONFIG = resolve(config, workflow.basedir)
 except CertlipError as error:
     sys.exit(f"certlip: {error}")
@@ -85,7 +89,7 @@ def lift_default_rate():
 
 def one_of(names):
     """A wildcard constraint that matches these names, or nothing."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def network_entry(wildcards):
