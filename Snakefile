@@ -3,10 +3,20 @@
 #   snakemake --cores all --configfile config/quick.yaml        minutes, no network, no licence
 #   snakemake --cores all verify                                 proves the results that lie there, and makes none
 
+import os
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+
+# The package in this checkout, for this file and, with any environment, for the scripts of its jobs.
+SOURCE = os.path.join(str(workflow.current_basedir), "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 if "networks" not in config:
 

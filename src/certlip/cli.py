@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,4 +142,6 @@ def _parse(option: str) -> tuple[str, Any]:
     name, equals, value = option.partition("=")
     if not equals:
         raise ConfigError(f"-o {option}: write it as name=value")
+    if re.fullmatch(r"\d+([x,]\d+)+", value):  # a grid as people write it: 4x4 or 4,4
+        return name, [int(number) for number in re.split("[x,]", value)]
     return name, yaml.safe_load(value)

@@ -118,6 +118,30 @@ def test_a_moved_place_in_a_sweep_collects_again_and_bounds_nothing(edited: Work
     assert edited.dry_run() == COMPARE
 
 
+def test_the_workflow_runs_the_package_of_its_own_checkout(edited: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever package is installed, as under --sdm conda, where none is."""
+    methods = edited.checkout / "src" / "certlip" / "methods"
+    (methods / "only_here.py").write_text((methods / "product.py").read_text())
+    edited.restrict(["block"], {"only_here": None})
+    monkeypatch.setattr(Workspace, "variables", {**edited.variables, "PYTHONPATH": ""})
+    outcome = edited.snakemake(targets=["results/bounds/block/only_here.json"])
+    assert outcome.returncode == 0, outcome.text
+
+
+def test_another_workflow_can_take_this_one_as_a_module(edited: Workspace) -> None:
+    (edited.folder / "Snakefile").write_text(
+        f'module certlip:\n    snakefile: "{edited.checkout}/Snakefile"\n    config: config\n\n'
+        "use rule * from certlip as certlip_*\n\nrule mine:\n    default_target: True\n"
+        '    input: "results/bounds/block/gram.json"\n'
+    )
+    other = Workspace(edited.folder, edited.checkout)
+    command = [*other.command("--dry-run", "--forcerun", "certlip_bound_network")]
+    command[command.index("--snakefile") + 1] = str(edited.folder / "Snakefile")
+    done = subprocess.run(command, cwd=edited.folder, env=other.variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "certlip_bound_network" in done.stdout + done.stderr
+
+
 def test_a_raised_limit_runs_nothing_again(edited: Workspace) -> None:
     edited.edit(lambda config: config["limits"].update(max_seconds=120, max_memory_mb=3000, threads=2))
     edited.edit(lambda config: config.update(data_folder="elsewhere", cache_folder="elsewhere"))
