@@ -25,7 +25,7 @@ def expand(entries: Mapping[str, Any], where: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, entry in entries.items():
         swept = isinstance(entry, Mapping) and "sweep" in entry
-        for new, filled in _swept(name, entry, where).items() if swept else [(name, entry)]:
+        for new, filled in _swept(str(name), entry, where).items() if swept else [(name, entry)]:
             if new in made:
                 raise ConfigError(f"{where}, {name!r}: its sweep makes {new!r}, which is there already; rename one")
             made[new] = filled

@@ -61,11 +61,12 @@ def plan(
     segment is bounded by the product of its layer constants where its programs give no better bound, or none.
     With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores.
     """
+    check({"grid": grid, "cuts": cuts, "merge": merge, "chain": chain})
     ends = None if cuts == "auto" else find_cuts(network, cuts)
     common: dict[str, Any] = {"merge": merge, "chain": chain, "fallback": fallback, "solver": solver, "rtol": rtol}
     if grid != "auto" and ends is not None:
         return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
-    assert not isinstance(grid, list)
+    assert not isinstance(grid, list)  # then the cuts are given
     if calibration is None or calibration.failure:
         raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
     search = Search(calibration, merge, chain, Budget(budget, cores))
