@@ -3,18 +3,24 @@
 #   snakemake --cores all --configfile config/quick.yaml        minutes, no network, no licence
 #   snakemake --cores all verify                                 proves the results that lie there, and makes none
 
+import os
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
+# The package in this checkout, for this file and, with any environment, for the scripts of its jobs.
+SOURCE = os.path.join(str(workflow.current_basedir), "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
 if "networks" not in config:
 
     configfile: "config/config.yaml"
-
-
-scattergather:
-    blocks=1,
 
 
 report: "workflow/report/workflow.rst"
@@ -26,6 +32,8 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
+        list(underlying_files()),
+        "results/bounds.csv",
         "results/checks/soundness.json",
         expand(
             "results/tables/{table}.{format}",
@@ -37,15 +45,18 @@ rule all:
             figure=CONFIG.figures,
             format=["pdf", "svg", "png"],
         ),
+    message:
+        "Every row, table and figure of the configuration is there."
 
 
 onstart:
     require_writable("results")
+    require_accounting()
     lift_default_rate()
 
 
 onsuccess:
-    for sentence in waiting_sentences():
+    for sentence in missing_sentences():
         print(sentence, file=sys.stderr)
 
 

@@ -1,7 +1,8 @@
-"""The command line: bound a network, show how it is cut up, verify certificates, list the methods, show a table."""
+"""The command line: bound a network, show its plan, verify certificates, list the methods, show a table, redo rows."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from certlip import bound as bound_network
 from certlip import methods as list_methods
+from certlip import retry as again
 from certlip import show_plan
 from certlip import verify as verify_certificate
 from certlip.certificate import kind as certificate_kind
@@ -125,8 +127,21 @@ def show(
     tables.show(table, read_rows(results / rows_file(tables.load(table).INFO.source)))
 
 
+@app.command()
+def retry(
+    rows: Annotated[list[str] | None, typer.Argument(help="NETWORK, METHOD or NETWORK/METHOD, or patterns")] = None,
+    limit_rows: Annotated[bool, typer.Option("--limit-rows", help="only rows that hit a limit")] = False,
+    results: Annotated[Path, typer.Option(help="folder of the run")] = Path("results"),
+) -> None:
+    """Have rows made again: their files are removed, and the next run of snakemake makes them."""
+    chosen = again.retry(results, rows or (), limit_rows)
+    print("\n".join([f"{len(chosen)} rows will be made again by the next run of snakemake", *chosen]))
+
+
 def _parse(option: str) -> tuple[str, Any]:
     name, equals, value = option.partition("=")
     if not equals:
         raise ConfigError(f"-o {option}: write it as name=value")
+    if re.fullmatch(r"\d+([x,]\d+)+", value):  # a grid as people write it: 4x4 or 4,4
+        return name, [int(number) for number in re.split("[x,]", value)]
     return name, yaml.safe_load(value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from certlip import plugins
 from certlip.benchmarks import check_options as check_benchmark
@@ -18,6 +18,9 @@ from certlip.errors import ConfigError
 from certlip.methods import check_options, entry_point, is_planned
 from certlip.methods import load as load_method
 from certlip.plugins import nearest
+from certlip.sweep import expand
+from certlip.validation import validate
+from certlip.yaml_files import read_mapping
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -117,8 +120,8 @@ class Method(BaseModel):
     """An entry of ``methods:``.
 
     method: a file of certlip/methods, by default the entry's own name; module: a module of one's own instead;
-    networks: names or patterns (``width-*``) of the only networks it runs on; every other key is an option of the
-    method.
+    networks: names or patterns (``width-*``) of the only networks it runs on; parts: how many jobs of a cluster its
+    semidefinite programs of one network are spread over; every other key is an option of the method.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -126,6 +129,7 @@ class Method(BaseModel):
     method: str | None = None
     module: str | None = None
     networks: tuple[str, ...] = ("*",)
+    parts: int = Field(default=1, ge=1)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -154,6 +158,8 @@ class Config(_Model):
     cache_folder: str = ".cache/blocks"
     seed: int = Field(default=0, ge=0)
 
+    _options: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
     def plugin(self, method: str) -> ModuleType:
         """The module of a method's entry."""
         entry = self.methods[method]
@@ -161,7 +167,9 @@ class Config(_Model):
 
     def options(self, method: str) -> dict[str, Any]:
         """The checked options of a method's entry."""
-        return check_options(method, self.plugin(method), self.methods[method].options)
+        if method not in self._options:
+            self._options[method] = check_options(method, self.plugin(method), self.methods[method].options)
+        return dict(self._options[method])
 
     def takes(self, method: str, argument: str) -> bool:
         """Whether the method's function has this argument, filled in or an option."""
@@ -181,10 +189,10 @@ class Config(_Model):
         return list(dict.fromkeys(n.images for n in self.networks.values() if n.images))
 
 
-class _File(_Model):
+class ConfigFile(_Model):
     """config.yaml or quick.yaml as written."""
 
-    networks: list[str] = Field(min_length=1)
+    networks: list[str] = Field(min_length=1, description="names of networks.yaml, or patterns of them")
     methods: dict[str, Method | None] = Field(min_length=1)
     benchmarks: dict[str, dict[str, Any] | None] = {}
     tables: tuple[str, ...] = ()
@@ -197,6 +205,14 @@ class _File(_Model):
     seed: int = Field(default=0, ge=0)
 
 
+def settings(raw: Mapping[str, Any]) -> ConfigFile:
+    """A configuration file from its raw form; raises ConfigError for a key or value that is wrong by itself."""
+    methods = raw.get("methods")
+    return validate(
+        ConfigFile, {**raw, "methods": expand(methods, "methods")} if isinstance(methods, Mapping) else raw, "config"
+    )
+
+
 def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
     """The configuration from its raw form.
 
@@ -204,12 +220,11 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
 
     Raises ConfigError: one sentence naming the key or name that is wrong, and the nearest right one.
     """
-    file = _validate(_File, raw, "config")
+    file = settings(raw)
     networks = _entries(file.networks_file, folder, Network)
     datasets = _entries(file.datasets_file, folder, Dataset)
-    for name in file.networks:
-        if name not in networks:
-            raise ConfigError(f"networks: {file.networks_file} has no {name!r}{nearest(name, networks)}")
+    chosen = _chosen(file, networks)
+    for name in chosen:
         _check_plugin(f"network {name!r}, architecture", "certlip.zoo", networks[name].architecture)
         images = networks[name].images
         if images is not None and images not in datasets:
@@ -221,7 +236,7 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
     for name in file.figures:
         _check_plugin("figures", "certlip.figures", name)
     config = Config(
-        networks={name: networks[name] for name in dict.fromkeys(file.networks)},
+        networks={name: networks[name] for name in chosen},
         methods={name: method or Method() for name, method in file.methods.items()},
         datasets=datasets,
         benchmarks={name: check_benchmark(name, options or {}) for name, options in file.benchmarks.items()},
@@ -235,10 +250,33 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
                 )
     for name, method in config.methods.items():
         config.options(name)
+        if method.parts > 1 and not is_planned(config.plugin(name)):
+            raise ConfigError(f"method {name!r}, parts: it is one piece of work; leave parts out")
         for pattern in method.networks:
             if not any(_matches(network, [pattern]) for network in config.networks):
                 raise ConfigError(f"method {name!r}, networks: {pattern!r} is none{nearest(pattern, config.networks)}")
     return config
+
+
+def _chosen(file: ConfigFile, networks: Iterable[str]) -> list[str]:
+    """The networks that the names and patterns of a configuration file stand for, in their order."""
+    chosen: list[str] = []
+    for pattern in file.networks:
+        found = [name for name in networks if _matches(name, [pattern])]
+        if not found:
+            raise ConfigError(f"networks: {file.networks_file} has no {pattern!r}{nearest(pattern, networks)}")
+        chosen += found
+    for kind, names in (("network", chosen), ("method", file.methods), ("benchmark", file.benchmarks)):
+        for name in names:
+            if not re.fullmatch(_NAME, name):
+                raise ConfigError(
+                    f"{kind} {name!r}: files are called by this name; use letters, digits, '.', '_' and '-' and begin "
+                    "with a letter or digit"
+                )
+    return list(dict.fromkeys(chosen))
+
+
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
 def _matches(network: str, patterns: Iterable[str]) -> bool:
@@ -250,7 +288,7 @@ _COMMON = {"tables", "figures", "limits", "data_folder", "cache_folder", "seed"}
 
 def load(path: str | Path) -> Config:
     """`resolve` of a YAML file."""
-    return resolve(_read(path))
+    return resolve(read_mapping(path))
 
 
 def _check_plugin(where: str, package: str, name: str | None) -> None:
@@ -261,43 +299,5 @@ def _check_plugin(where: str, package: str, name: str | None) -> None:
 
 def _entries(path: str, folder: str | Path, model: type[M]) -> dict[str, M]:
     found = path if Path(path).exists() else Path(folder) / path
-    return {name: _validate(model, entry, f"{path}, {name!r}") for name, entry in _read(found).items()}
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must be a mapping of names to entries")
-    return content
-
-
-def _validate(model: type[M], raw: Any, where: str) -> M:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        place = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
-            known = _fields(model, place[:-1])
-            raise ConfigError(f"{where}: unknown key {'.'.join(place)!r}{nearest(place[-1], known)}") from error
-        at = f", {'.'.join(place)}" if place else ""
-        raise ConfigError(
-            f"{where}{at}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
-        ) from error
-
-
-def _fields(model: type[BaseModel], place: list[str]) -> list[str]:
-    """Keys that the model nested at `place` knows."""
-    for part in place:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not nested:
-            return []
-        model = nested[0]
-    return list(model.model_fields)
+    entries = expand({str(name): entry for name, entry in read_mapping(found).items()}, path)
+    return {name: validate(model, entry, f"{path}, {name!r}") for name, entry in entries.items()}

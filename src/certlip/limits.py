@@ -203,7 +203,7 @@ def _death(exitcode: int | None) -> LimitExceeded:
         raise Stopped(f"a process was ended by {signal.Signals(-exitcode).name}; run again, what is done is kept")
     else:
         how = f"crashed or was killed ({signal.Signals(-exitcode).name})"
-    remedy = "give it more memory or fewer neighbours, and delete its files in results/ to have it tried again"
+    remedy = "give it more memory or fewer neighbours, and have it tried again by: certlip retry --limit-rows"
     return LimitExceeded("memory_limit", f"the process {how}, most likely for want of memory; {remedy}")
 
 

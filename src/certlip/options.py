@@ -33,13 +33,18 @@ def check_keywords(
         raise ConfigError(f"{where}, option {first['loc'][0]}: {complaint}, not {first['input']!r}") from error
 
 
+def option_names(function: Callable[..., Any], exclude: Container[str] = ()) -> list[str]:
+    """Names of a function's options."""
+    return list(_model(function, exclude).model_fields)
+
+
 def _model(function: Callable[..., Any], exclude: Container[str]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         p.name: (_annotation(p.annotation, function), ... if p.default is p.empty else p.default)
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in exclude
     }
-    return create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model("Options", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
 def _annotation(annotation: Any, function: Any) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import platform
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +19,14 @@ PACKAGES = ("certlip", "numpy", "scipy", "torch", "cvxpy")
 
 @cache
 def fingerprint(*modules: str) -> str:
-    """Hash of the code of modules and of all certlip modules they import, directly or not.
+    """Hash of the code of modules and of all certlip modules they import, directly or not; a path is a script alone.
 
     Comments, docstrings and layout do not count. Plug-ins loaded by name are not seen: name them. The package's own
     __init__ is left out, since it imports everything.
     """
     digest = hashlib.sha256()
     for name, text in sorted(_closure(modules).items()):
-        digest.update(name.encode() + b"\0" + text.encode())
+        digest.update(Path(name).name.encode() + b"\0" + text.encode())
     return digest.hexdigest()[:16]
 
 
@@ -55,6 +56,8 @@ class _Code(NamedTuple):
 @cache
 def _code(module: str) -> _Code | None:
     """None for a name that is no module."""
+    if module.endswith(".py"):
+        return _Code(ast.dump(_without_docstrings(ast.parse(Path(module).read_text()))), ())
     if (source := _source(module)) is None:
         return None
     tree = ast.parse(source)
@@ -73,11 +76,22 @@ def _source(module: str) -> str | None:
         stem = ROOT.joinpath(*module.split(".")[1:])
         found = [file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()]
         return found[0].read_text() if found else None
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # the job that imports it says so in a sentence of its own
-        return None
+    spec = _spec(module)
     return Path(spec.origin).read_text() if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module lies; unlike `importlib.util.find_spec` this imports none of the packages that it lies in."""
+    spec, path = None, None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        finders = (finder.find_spec for finder in sys.meta_path)
+        spec = next((found for find in finders if (found := find(name, path, None))), None)
+        if spec is None or (depth < len(parts) and spec.submodule_search_locations is None):
+            return None
+        path = spec.submodule_search_locations
+    return spec
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

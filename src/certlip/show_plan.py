@@ -11,6 +11,7 @@ from rich.table import Table
 
 from certlip.blocks import load_solved
 from certlip.partition.plan import Job, Plan, Prediction, SegmentPlan
+from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side
 from certlip.solved import SolvedBlock, blocks_of
 
 
@@ -52,6 +53,9 @@ def _jobs(plan: Plan, prediction: Prediction | None, solved: Sequence[SolvedBloc
 
 
 def _sentences(plan: Plan, prediction: Prediction | None) -> Iterator[str]:
+    busy = side_by_side([sum(plan.orders(job)) for job in plan.jobs])
+    if (parts := math.ceil(busy / MOST_SIDE_BY_SIDE)) > 1:
+        yield f"It keeps {busy} processes busy: on a cluster spread it over {parts} jobs (parts: {parts})."
     for segment in plan.segments:
         if segment.note:
             yield f"Layers {segment.layers[0]} to {segment.layers[-1]}: {segment.note}."

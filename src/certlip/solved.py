@@ -93,6 +93,7 @@ class _Entry(BaseModel):
     solver_version: str
     margin: Finite | None
     chained: bool
+    gap: Annotated[float, Field(allow_inf_nan=False)] | None
 
     @model_validator(mode="after")
     def _a_value_or_a_status(self) -> _Entry:

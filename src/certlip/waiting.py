@@ -15,7 +15,10 @@ _SECONDS_TO_ANSWER = 3
 
 def save_attempt(path: str | Path, attempt: int, refusal: NoData | None) -> None:
     """Write how often a file was fetched, and what came of it."""
-    outcome = None if refusal is None else {"reason": str(refusal), "files": refusal.files, "urls": refusal.urls}
+    outcome = None
+    if refusal is not None:
+        files = {file: _stamp(file) for file in refusal.files}
+        outcome = {"reason": str(refusal), "files": files, "urls": refusal.urls}
     with write_atomically(path, "w") as handle:
         json.dump({"attempt": attempt, "waits": outcome}, handle, indent=1)
 
@@ -30,18 +33,18 @@ def attempt(path: str | Path) -> int:
     return written["attempt"] + (waits is not None and _can_be_had(**waits))
 
 
-def reason(path: str | Path) -> str | None:
-    """What the last attempt waits for, None if it succeeded or was never made."""
-    waits = _read(path)["waits"]
-    return waits and waits["reason"]
-
-
 def _read(path: str | Path) -> dict:
     return json.loads(Path(path).read_text()) if Path(path).exists() else {"attempt": 0, "waits": None}
 
 
-def _can_be_had(reason: str, files: list[str], urls: list[str]) -> bool:
-    return all(Path(file).exists() for file in files) or any(map(_answers, urls))
+def _can_be_had(reason: str, files: dict[str, list[int] | None], urls: list[str]) -> bool:
+    stamps = {file: _stamp(file) for file in files}
+    return (None not in stamps.values() and stamps != files) or any(map(_answers, urls))
+
+
+def _stamp(file: str) -> list[int] | None:
+    """What changes with a file's content, None if there is no such file."""
+    return [(stat := Path(file).stat()).st_mtime_ns, stat.st_size] if Path(file).exists() else None
 
 
 def _answers(url: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.errors import ConfigError, DataError, NoData
+from certlip.errors import ConfigError, DataError, NoBound, NoData
 from certlip.files import write_atomically
 
 StateDict = dict[str, torch.Tensor]
@@ -31,7 +31,7 @@ def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor]) -> No
         handle.write(buffer.getbuffer())
 
 
-def save_refusal(path: str | Path, refusal: NoData) -> None:
+def save_refusal(path: str | Path, refusal: NoBound) -> None:
     """Write, in place of weights, why there are none; `load_weights` raises it."""
     with write_atomically(path) as handle:
         torch.save({_REFUSED: str(refusal)}, handle)
@@ -43,22 +43,32 @@ _REFUSED = "certlip_refused"
 def load_weights(path: str | Path, key: str | None = None) -> StateDict:
     """The state_dict in a file, on the CPU.
 
-    key: the entry that holds it; by default ``state_dict`` if there is such an entry, else the file is the state_dict.
+    key: the entry that holds it, through mappings and lists ``models.0``; by default ``state_dict`` if there is such an
+    entry, else the file is the state_dict.
     Raises DataError if the file is missing, damaged, holds more than tensors and plain values, or has no such entry;
     NoData if `save_refusal` wrote it.
     """
     content = _read(path)
     if _REFUSED in content:
         raise NoData(content[_REFUSED])
-    if key is not None and key not in content:
-        known = ", ".join(map(repr, list(content)[:5]))
-        raise DataError(f"{path} has no entry {key!r}; it has {known or 'none'}")
-    weights = content.get("state_dict", content) if key is None else content[key]
+    weights = content.get("state_dict", content) if key is None else _entry(content, key, str(path))
     if not isinstance(weights, Mapping) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise DataError(
             f"{path} is not a state_dict of tensors; name the entry that is one, or save module.state_dict()"
         )
     return dict(weights)
+
+
+def _entry(content: Any, key: str, where: str) -> Any:
+    """What stands under a dotted key; a key that itself has dots is found too."""
+    entries = dict(enumerate(content)) if isinstance(content, list | tuple) else content
+    known = {str(name): value for name, value in entries.items()} if isinstance(entries, Mapping) else {}
+    if key in known:
+        return known[key]
+    first, _, rest = key.partition(".")
+    if not rest or first not in known:
+        raise DataError(f"{where} has no entry {key!r}; it has {', '.join(map(repr, list(known)[:5])) or 'none'}")
+    return _entry(known[first], rest, f"{where}, {first!r},")
 
 
 def fetch_weights(url: str, sha256: str, path: str | Path) -> None:

@@ -10,8 +10,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certlip.config import Network
-from certlip.errors import CertlipError, DataError
+from certlip.config import ConfigFile, Network, settings
+from certlip.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
+from certlip.limits import Limits
 from certlip.network import Shape
 
 if TYPE_CHECKING:
@@ -35,6 +36,27 @@ def job(snakemake: Any) -> Iterator[None]:
         except Exception:
             traceback.print_exc(file=log)
             raise
+
+
+BROKEN = (ConfigError, DataError, ExportError, NoBound)
+"""What is wrong with one network only: its rows say so, and the run goes on."""
+
+
+def refusal_of(error: CertlipError) -> NoBound:
+    """One of `BROKEN` as the status and reason that the rows of its network get."""
+    if isinstance(error, NoBound):
+        return error
+    return UnsupportedLayer(str(error)) if isinstance(error, ExportError) else NoData(str(error))
+
+
+def settings_of(snakemake: Any) -> ConfigFile:
+    """The configuration file of the run, for what changes no result: as a param it would run the rule again."""
+    return settings(snakemake.config)
+
+
+def limits_of(snakemake: Any) -> Limits:
+    """What a method, or each semidefinite program, may take in this run."""
+    return Limits(**settings_of(snakemake).limits.model_dump())
 
 
 def build(entry: Mapping[str, Any] | Network) -> nn.Module:

@@ -148,6 +148,11 @@ def run(*arguments: str) -> str:
     return CliRunner().invoke(cli.app, ["plan", *arguments], catch_exceptions=False, env={"COLUMNS": "150"}).output
 
 
+@pytest.mark.parametrize("written", ["4x4", "4,4", "[4, 4]"])
+def test_a_grid_on_the_command_line_may_be_written_as_people_write_it(written: str) -> None:
+    assert cli._parse(f"grid={written}") == ("grid", [4, 4])
+
+
 def test_the_plan_of_a_network_is_printed_with_its_predictions(tmp_path: Path) -> None:
     net().save(tmp_path / "net.npz")
     text = run(str(tmp_path / "net.npz"), "-o", "grid=[2, 2]", "-o", "merge=folded")

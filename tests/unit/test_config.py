@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import yaml
 
 from certlip import config
+from certlip import schema as schema_files
 from certlip.config import Config, load, resolve
 from certlip.errors import ConfigError
+from certlip.yaml_files import read_mapping
 
 ROOT = Path(__file__).parents[2]
 BASE = {
@@ -100,6 +103,26 @@ def test_a_misspelt_name_is_named_with_the_nearest_right_one(
         (put("config", "methods", "dcp-2x2", "grid", "two"), ["option grid", "'two'"]),
         (put("config", "methods", "dcp-2x2", "rtol", 2), ["option rtol", "2"]),
         (put("config", "seed", -1), ["seed", "-1"]),
+        (put("config", "limits", {"max_seconds": float("inf")}), ["limits, max_seconds", "finite"]),
+        (put("config", "methods", "dcp-2x2", "budget", float("inf")), ["methods, dcp-2x2, budget", "finite"]),
+        (put("networks", "random", "options", "slope", float("nan")), ["'random', options, slope", "finite"]),
+        (put("config", "methods", "a/b", {"method": "product"}), ["method 'a/b'", "files are called by this name"]),
+        (put("config", "methods", "a|b", {"method": "product"}), ["method 'a|b'", "letters, digits"]),
+        (put("config", "methods", "-b", {"method": "product"}), ["method '-b'", "begin with a letter"]),
+        (put("config", "methods", "product", {"parts": 2}), ["'product', parts", "one piece of work"]),
+        (put("config", "methods", "dcp-2x2", "chain", True), ["'dcp-2x2'", "chain", "use merge 'folded'"]),
+        (
+            put("config", "methods", "dcp-2x2", {"method": "dcp", "grid": [[2, 2], [3, 3]], "cuts": "auto"}),
+            ["'dcp-2x2', grid", "needs cuts"],
+        ),
+        (put("config", "methods", "s", {"method": "seqlip", "mode": "exact", "rank": 5}), ["'s', rank", "greedy"]),
+        (put("config", "methods", "s", {"method": "dcp", "sweep": {}}), ["'s', sweep", "key: [value, ...]"]),
+        (put("config", "methods", "s", {"method": "dcp", "sweep": {"merge": "sum"}}), ["'s', sweep", "merge"]),
+        (put("config", "methods", "s", {"method": "dcp", "sweep": {"merge": ["sm"]}}), ["'s-sm'", "merge", "'sum'"]),
+        (put("config", "methods", "s", {"sweep": {"method": ["gram", "gram"]}}), ["two", "'s-gram'"]),
+        (put("config", "methods", "dcp", {"sweep": {"grid": [[2, 2]]}}), ["'dcp-2x2'", "there already"]),
+        (put("config", "methods", "s{}", {"sweep": {"a": [1], "b": [2]}}), ["'s{}'", "one {} for each"]),
+        (put("networks", "random", "sweep", {"experiment.name.x": [1]}), ["'random', sweep", "leads through 'name'"]),
         (put("networks", "small", "train", "epochs", 0), ["'small'", "train.epochs", "0"]),
         (put("networks", "small", "train", "optimizer", "lion"), ["train.optimizer", "'lion'"]),
         (put("networks", "small", None), ["'small'"]),
@@ -127,6 +150,11 @@ def test_a_value_that_cannot_be_is_named(change: Callable[[Files], None], parts:
         (put("networks", "- small"), ["networks.yaml must be a mapping"]),
         (put("networks", ""), ["networks.yaml must be a mapping"]),
         (put("datasets", "\x00"), ["datasets.yaml is not valid YAML"]),
+        (
+            put("networks", "small: {architecture: mlp}\nb: {}\nsmall: {}"),
+            ["networks.yaml, line 3", "'small'", "twice"],
+        ),
+        (put("networks", "small:\n  seed: 1\n  architecture: mlp\n  seed: 2"), ["line 4", "'seed'", "twice"]),
         (put("config", "methods", "m", {"module": "no.such.module"}), ["'m'", "no.such.module", "cannot be imported"]),
         (put("config", "methods", "m", {"module": "certlip.norms"}), ["'m'", "certlip.norms", "must define INFO"]),
     ],
@@ -173,9 +201,55 @@ def test_every_configuration_that_is_shipped_resolves(path: Path, monkeypatch: p
     monkeypatch.chdir(ROOT)
     if path.name in ("networks.yaml", "datasets.yaml"):
         model = config.Network if path.name == "networks.yaml" else config.Dataset
-        assert all(model.model_validate(entry) for entry in yaml.safe_load(path.read_text()).values())
+        assert config._entries(str(path), ".", model)
     else:
         assert load(path).networks
+
+
+def test_what_an_entry_takes_over_and_says_itself_stands_there_once(tmp_path: Path) -> None:
+    (tmp_path / "n.yaml").write_text("a: &a {seed: 1, architecture: mlp}\nb: {<<: *a, seed: 2}\n")
+    assert read_mapping(tmp_path / "n.yaml")["b"] == {"architecture": "mlp", "seed": 2}
+
+
+def test_a_sweep_stands_for_an_entry_each_combination_named_by_its_values(tmp_path: Path) -> None:
+    sweep = {"method": "dcp", "cuts": "auto", "sweep": {"grid": [[2, 2], "auto"], "merge": ["sum", "folded"]}}
+    found = resolved(tmp_path, put("config", "methods", {"s": sweep}))
+    assert list(found.methods) == ["s-2x2-sum", "s-2x2-folded", "s-auto-sum", "s-auto-folded"]
+    assert found.options("s-2x2-folded")["merge"] == "folded"
+    assert found.options("s-auto-sum")["grid"] == "auto"
+
+
+def test_a_swept_network_gets_the_value_at_each_place_and_its_name_where_it_says(tmp_path: Path) -> None:
+    def change(files: Files) -> None:
+        places = "options.channels, seed, experiment.x"
+        files["networks"]["w-c{}"] = {**NETWORKS["random"], "sweep": {places: [1, 12]}}
+        files["config"]["networks"] = ["w-*", "small"]
+
+    found = resolved(tmp_path, change)
+    assert list(found.networks) == ["w-c1", "w-c12", "small"]
+    network = found.networks["w-c12"]
+    assert network.experiment is not None
+    assert (network.options, network.seed, network.experiment.x) == ({"channels": 12}, 12, 12)
+
+
+def test_the_schemas_for_editors_are_those_of_the_models() -> None:
+    for name, schema in schema_files.schemas().items():
+        written = json.loads((ROOT / "config" / "schema" / f"{name}.json").read_text())
+        assert written == schema, "run python -m certlip.schema"
+    assert {path.stem for path in (ROOT / "config" / "schema").iterdir()} == set(schema_files.schemas())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_that_is_shipped_names_a_schema_that_knows_its_keys(path: Path) -> None:
+    first, _, text = path.read_text().partition("\n")
+    schema = json.loads((path.parent / first.rpartition("=")[2]).read_text())
+    content = yaml.safe_load(text)
+    if "additionalProperties" in schema and isinstance(schema["additionalProperties"], dict):
+        assert all(set(entry) <= set(schema["additionalProperties"]["properties"]) for entry in content.values())
+    else:
+        assert set(content) <= set(schema["properties"])
+        known = set(schema["$defs"]["Method"]["properties"])
+        assert all(set(entry or {}) <= known for entry in content["methods"].values())
 
 
 def test_a_configuration_that_is_missing_is_named() -> None:

@@ -81,7 +81,7 @@ def test_a_killed_process_is_a_status_that_names_the_signal(number: signal.Signa
     with pytest.raises(LimitExceeded, match=number.name) as refusal:
         limits.call(jobs.die, int(number), limit=GENEROUS)
     assert refusal.value.status == "memory_limit"
-    assert "delete its files" in str(refusal.value)
+    assert "certlip retry --limit-rows" in str(refusal.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

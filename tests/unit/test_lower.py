@@ -304,6 +304,8 @@ def test_a_seed_gives_the_same_point_again_and_data_is_used() -> None:
 
 def test_time_limit_ends_the_search_with_what_was_found() -> None:
     result = lower.bound(shallow(0), n_steps=10**9, max_seconds=0.5)
+    assert "the time limit ended the search early" in result.reason
+    assert lower.bound(shallow(0), n_steps=1).reason == ""
     assert verify(result.certificate)
 
 

@@ -96,6 +96,19 @@ def test_a_module_of_ones_own_has_a_fingerprint_too() -> None:
     assert fingerprint("oracle") != fingerprint("random_networks")
 
 
+def test_a_module_is_found_without_importing_the_packages_it_lies_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "explosive").mkdir()
+    (tmp_path / "explosive/__init__.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "explosive/networks.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert provenance._source("explosive.networks") == "x = 1\n"
+    assert "explosive" not in sys.modules
+    for missing in ("explosive.nothing", "explosive.networks.nothing", "no_such_package.networks", "os.path.nothing"):
+        assert provenance._source(missing) is None
+
+
 def test_where_a_record_was_made_is_complete() -> None:
     found = provenance.provenance("certlip.norms")
     assert found["code"] == fingerprint("certlip.norms")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certlip.errors import NoBound, UnsupportedLayer
+from certlip.errors import ConfigError, UnsupportedLayer
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 from certlip.partition.calibration import Calibration, Law
@@ -145,7 +145,7 @@ def test_given_cuts_and_given_grids_are_kept() -> None:
     assert [segment.last for segment in plan.segments] == [4, 6, 10]
     plan = automatic(network, grid=(3, 3), budget=20, merge="folded")
     assert {segment.grid for segment in plan.segments} <= {(1, 1), (3, 3)}
-    with pytest.raises(NoBound, match="needs cuts that are given"):
+    with pytest.raises(ConfigError, match="needs cuts that are given"):
         automatic(network, grid=[(2, 2)])
 
 

@@ -10,7 +10,7 @@ import pytest
 from certlip import datasets
 from certlip.errors import DataError, NoData
 from certlip.files import read_npz, write_refusal
-from certlip.waiting import attempt, reason, save_attempt
+from certlip.waiting import attempt, save_attempt
 
 NOWHERE = "http://localhost:9"
 
@@ -23,19 +23,30 @@ def test_a_file_of_what_waits_raises_what_it_waits_for(tmp_path: Path) -> None:
 
 def test_what_was_never_tried_or_was_had_is_not_tried_again(tmp_path: Path) -> None:
     state = tmp_path / "attempt.json"
-    assert (attempt(state), reason(state)) == (0, None)
+    assert attempt(state) == 0
     save_attempt(state, 3, None)
-    assert (attempt(state), reason(state)) == (3, None)
+    assert attempt(state) == 3
 
 
 def test_what_waits_is_tried_again_once_all_its_files_are_there_and_then_never_again(tmp_path: Path) -> None:
     state, files = tmp_path / "attempt.json", [tmp_path / "a", tmp_path / "b"]
     save_attempt(state, 0, NoData("no a and b", [str(file) for file in files], [f"{NOWHERE}/a"]))
     files[0].touch()
-    assert (attempt(state), reason(state)) == (0, "no a and b")
+    assert attempt(state) == 0
     files[1].touch()
     assert attempt(state) == 1
     save_attempt(state, 1, None)
+    assert attempt(state) == 1
+
+
+def test_a_wrong_file_is_tried_again_once_it_is_another(tmp_path: Path) -> None:
+    state, file = tmp_path / "attempt.json", tmp_path / "a"
+    file.write_text("wrong")
+    save_attempt(state, 0, NoData("another checksum", [str(file)]))
+    assert attempt(state) == 0
+    file.unlink()
+    assert attempt(state) == 0
+    file.write_text("right this time")
     assert attempt(state) == 1
 
 

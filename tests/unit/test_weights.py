@@ -60,6 +60,17 @@ def test_code_in_a_weights_file_is_never_run(tmp_path, write):
     assert (tmp_path / "ran").exists(), "the file holds no code: this test shows nothing"
 
 
+def test_a_key_leads_through_mappings_and_lists(tmp_path):
+    content = {"state_dict": [STATE, {"a.b": STATE}], "models": {"net": STATE}, "runs": {3: STATE}}
+    torch.save(content, tmp_path / "w.pth")
+    for key in ("state_dict.0", "state_dict.1.a.b", "models.net", "runs.3"):
+        assert equal(load_weights(tmp_path / "w.pth", key=key), STATE)
+    with pytest.raises(DataError, match=r"'state_dict', has no entry '7'; it has '0', '1'"):
+        load_weights(tmp_path / "w.pth", key="state_dict.7")
+    with pytest.raises(DataError, match="has no entry 'nothing'"):
+        load_weights(tmp_path / "w.pth", key="models.net.nothing")
+
+
 def test_missing_or_damaged_weights_are_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"none\.pt does not exist"):
         load_weights(tmp_path / "none.pt")

@@ -42,14 +42,40 @@ def test_a_misspelt_configuration_is_one_sentence_with_the_nearest_word(
     assert_one_sentence(workspace.snakemake("--dry-run"), *words)
 
 
-def test_a_factory_that_cannot_be_imported_leaves_the_other_networks_bounded(workspace: Workspace) -> None:
-    lost = {"factory": "no_such_package.networks:make", "input_shape": [3]}
-    workspace.edit(lambda networks: networks.update(lost=lost), "networks.yaml")
-    workspace.restrict(["lost", "block"], {"product": None})
-    outcome = workspace.snakemake("--keep-going")
-    assert_one_sentence(outcome, "no_such_package.networks:make", "PYTHONPATH")
+BROKEN_FACTORIES = {
+    "no_such_package.networks:make": "PYTHONPATH",
+    "torchvision.models:no_such_model": "no_such_model",
+    "broken_package.networks:make": "not today",
+    "broken_factory:raises": "out of paper",
+    "broken_factory:no_module": "returned a int",
+    "broken_factory:takes_other_inputs": "does not take an input of shape (3,)",
+}
+"""Factory -> what the rows of its network say."""
+
+
+def test_a_broken_factory_costs_the_rows_of_its_network_and_no_others(workspace: Workspace) -> None:
+    (workspace.folder / "broken_package").mkdir()
+    (workspace.folder / "broken_package/__init__.py").write_text("raise RuntimeError('not today')\n")
+    (workspace.folder / "broken_package/networks.py").touch()
+    (workspace.folder / "broken_factory.py").write_text(
+        "def raises():\n    raise OSError('out of paper')\n\n\ndef no_module():\n    return 3\n\n\n"
+        "def takes_other_inputs():\n    import torch\n    return torch.nn.Linear(5, 2)\n"
+    )
+    names = {f"broken{number}": factory for number, factory in enumerate(BROKEN_FACTORIES)}
+    entries = {name: {"factory": factory, "input_shape": [3]} for name, factory in names.items()}
+    workspace.edit(lambda networks: networks.update(entries), "networks.yaml")
+    workspace.restrict([*names, "block"], {"product": None})
+    outcome = workspace.snakemake()
+    assert outcome.returncode == 0, outcome.text
+    assert "Traceback" not in outcome.text
     assert Record.load(workspace.folder / "results/bounds/block/product.json").status == "ok"
-    assert not (workspace.folder / "results/bounds.csv").exists()
+    for name, factory in names.items():
+        record = Record.load(workspace.folder / f"results/bounds/{name}/product.json")
+        assert (record.status, record.value) == ("no_data", None)
+        assert BROKEN_FACTORIES[factory] in record.reason
+        assert f"certlip: no_data for {name}: {record.reason}" in outcome.text
+    assert (workspace.folder / "results/checks/soundness.json").exists()
+    assert workspace.dry_run() == set()
 
 
 def sha256(path: Path) -> str:
@@ -88,15 +114,17 @@ def test_fetched_weights_are_used_if_their_checksum_is_right_and_finite(
         "networks.yaml",
     )
     workspace.restrict(list(files), {"product": None})
-    outcome = workspace.snakemake("--keep-going")
-    assert_one_sentence(outcome, "fetch_weights, forged", checksums["good"], "f" * 64)
-    assert_one_sentence(outcome, "fetch_weights, nan", "NaN")
-    assert_one_sentence(outcome, "fetch_weights, cut", "cut.pt", "damaged")
-    assert Record.load(folder / "results/bounds/absent/product.json").status == "no_data"
+    outcome = workspace.snakemake()
+    assert outcome.returncode == 0, outcome.text
+    reasons = {"forged": checksums["good"], "nan": "NaN", "cut": "cut.pt is damaged", "absent": "by hand"}
+    for name, words in reasons.items():
+        record = Record.load(folder / f"results/bounds/{name}/product.json")
+        assert record.status == "no_data"
+        assert words in record.reason
+        assert f"certlip: no_data for {name}: {record.reason}" in outcome.text
+    assert workspace.dry_run() == set()
     fetched = Record.load(folder / "results/bounds/good/product.json")
     assert fetched.value == Record.load(finished.folder / "results/bounds/block/product.json").value
-    kept = {path.name for path in (folder / "results" / "networks").iterdir() if path.suffix == ".pt"}
-    assert kept == {"good.pt", "absent.pt"}
 
 
 def test_a_certified_value_forged_below_the_lower_one_fails_the_run(copy_of_finished: Workspace) -> None:

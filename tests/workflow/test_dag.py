@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from workspace import BOUND, COMPARE, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
+from workspace import BOUND, COMPARE, FIGURES, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
+
+from certlip.retry import retry
 
 
 def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:
@@ -114,6 +116,83 @@ def test_a_changed_network_runs_that_network_only(edited: Workspace) -> None:
 def test_a_moved_place_in_a_sweep_collects_again_and_bounds_nothing(edited: Workspace) -> None:
     edited.edit(lambda networks: networks["block"]["experiment"].update(x=3), "networks.yaml")
     assert edited.dry_run() == COMPARE
+
+
+def test_the_workflow_runs_the_package_of_its_own_checkout(edited: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever package is installed, as under --sdm conda, where none is."""
+    methods = edited.checkout / "src" / "certlip" / "methods"
+    (methods / "only_here.py").write_text((methods / "product.py").read_text())
+    edited.restrict(["block"], {"only_here": None})
+    monkeypatch.setattr(Workspace, "variables", {**edited.variables, "PYTHONPATH": ""})
+    outcome = edited.snakemake(targets=["results/bounds/block/only_here.json"])
+    assert outcome.returncode == 0, outcome.text
+
+
+def test_another_workflow_can_take_this_one_as_a_module(edited: Workspace) -> None:
+    (edited.folder / "Snakefile").write_text(
+        f'module certlip:\n    snakefile: "{edited.checkout}/Snakefile"\n    config: config\n\n'
+        "use rule * from certlip as certlip_*\n\nrule mine:\n    default_target: True\n"
+        '    input: "results/bounds/block/gram.json"\n'
+    )
+    other = Workspace(edited.folder, edited.checkout)
+    command = [*other.command("--dry-run", "--forcerun", "certlip_bound_network")]
+    command[command.index("--snakefile") + 1] = str(edited.folder / "Snakefile")
+    done = subprocess.run(command, cwd=edited.folder, env=other.variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "certlip_bound_network" in done.stdout + done.stderr
+
+
+def test_a_raised_limit_runs_nothing_again(edited: Workspace) -> None:
+    edited.edit(lambda config: config["limits"].update(max_seconds=120, max_memory_mb=3000, threads=2))
+    edited.edit(lambda config: config.update(data_folder="elsewhere", cache_folder="elsewhere"))
+    assert edited.dry_run() == set()
+
+
+def test_files_whose_times_alone_are_new_run_nothing_again(edited: Workspace) -> None:
+    """As after a checkout of the repository, or a copy of the results."""
+    for folder in (edited.checkout, edited.folder / "results", edited.folder / "config"):
+        for path in folder.rglob("*"):
+            path.touch()
+    assert edited.dry_run() == set()
+
+
+def test_an_edited_script_runs_its_rule_again(edited: Workspace) -> None:
+    path = edited.checkout / "workflow" / "scripts" / "draw_figure.py"
+    path.write_text(path.read_text().replace("with job(snakemake):", "EDITED = 1\nwith job(snakemake):"))
+    assert edited.dry_run() == {f"draw_figure {figure}" for figure in FIGURES}
+
+
+@pytest.mark.parametrize(
+    ("file", "made_by"),
+    [
+        ("datasets/digits.npz", "fetch_dataset digits"),
+        ("networks/block.pt", "seed_network block"),
+        ("networks/digits.training.json", "train_network digits"),
+        ("networks/block.npz", "export_network block"),
+        ("plans/block/lipsdp.json", "plan_blocks block lipsdp"),
+        ("blocks/block/dcp-sum/1-of-1.npz", "solve_blocks block dcp-sum 1-of-1"),
+        ("bounds/block/gram.json", "bound_network block gram"),
+        ("bounds/block/lipsdp.json", "merge_blocks block lipsdp"),
+        ("certificates/block/gram.npz", "bound_network block gram"),
+        ("bounds.csv", "collect_bounds"),
+        ("checks/soundness.json", "check_bounds"),
+        ("tables/bounds.tex", "write_table bounds"),
+    ],
+)
+def test_a_file_that_was_deleted_is_made_again(copy_of_finished: Workspace, file: str, made_by: str) -> None:
+    (copy_of_finished.folder / "results" / file).unlink()
+    assert made_by in copy_of_finished.dry_run()
+
+
+def test_rows_named_for_a_retry_are_made_again_with_what_follows_from_them(copy_of_finished: Workspace) -> None:
+    assert retry(copy_of_finished.folder / "results", ["block/dcp-*", "gram"]) == [
+        *("block/dcp-cover", "block/dcp-sum", "block/gram", "digits/gram", "square/gram"),
+    ]
+    assert copy_of_finished.dry_run() == {
+        *planned_jobs(["block"], ["dcp-cover", "dcp-sum"]),
+        *bound_jobs(NETWORKS, ["gram"]),
+        *COMPARE,
+    }
 
 
 def test_an_added_method_runs_beside_what_is_there(edited: Workspace) -> None:

@@ -97,7 +97,8 @@ def test_a_second_run_does_nothing(finished: Workspace) -> None:
 
 def test_a_scattered_plan_gives_the_same_bound(finished: Workspace, copy_of_finished: Workspace) -> None:
     targets = [f"results/bounds/{network}/dcp-cover.json" for network in ("block", "digits")]
-    outcome = copy_of_finished.snakemake("--set-scatter", "blocks=3", targets=targets)
+    copy_of_finished.edit(lambda config: config["methods"]["dcp-cover"].update(parts=3))
+    outcome = copy_of_finished.snakemake(targets=targets)
     assert outcome.returncode == 0, outcome.text
     items = {f"solve_blocks {n} dcp-cover {i}-of-3" for n in ("block", "digits") for i in (1, 2, 3)}
     assert outcome.jobs == items | {f"merge_blocks {n} dcp-cover" for n in ("block", "digits")}

@@ -77,8 +77,10 @@ class Workspace:
             "XDG_CACHE_HOME": str(self.folder / ".xdg"),
         }
 
-    def snakemake(self, *arguments: str, targets: Sequence[str] = (), profile: str = "default") -> Outcome:
-        """Run snakemake to its end."""
+    def snakemake(
+        self, *arguments: str, targets: Sequence[str] = (), profile: str = "default", timeout: float = 3600
+    ) -> Outcome:
+        """Run snakemake to its end, or to an error after so many seconds."""
         done = subprocess.run(
             self.command(*arguments, targets=targets, profile=profile),
             cwd=self.folder,
@@ -86,7 +88,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=3600,
+            timeout=timeout,
             check=False,
         )
         return Outcome(done.returncode, done.stdout)

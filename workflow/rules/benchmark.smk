@@ -17,8 +17,11 @@ rule measure_benchmark:
     threads: 1000
     params:
         options=lambda w: CONFIG.benchmarks[w.benchmark],
-        code=lambda w: fingerprint(
-            "certlip.benchmarks", f"certlip.benchmarks.{w.benchmark}", *BENCHMARKED
+        code=lambda w: code_of(
+            "measure_benchmark",
+            "certlip.benchmarks",
+            f"certlip.benchmarks.{w.benchmark}",
+            *BENCHMARKED,
         ),
     script:
         "../scripts/measure_benchmark.py"

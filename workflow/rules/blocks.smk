@@ -15,7 +15,7 @@ rule calibrate_solver:
         runtime=lambda w, attempt: request_minutes(5, attempt),
     params:
         limits=CONFIG.limits.model_dump(),
-        code=fingerprint("certlip.calibrate", *SOLVERS),
+        code=code_of("calibrate_solver", "certlip.calibrate", *SOLVERS),
     script:
         "../scripts/calibrate_solver.py"
 
@@ -35,7 +35,7 @@ rule plan_blocks:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=lambda w: fingerprint("certlip.blocks", plugin_name(w)),
+        code=lambda w: code_of("plan_blocks", "certlip.blocks", plugin_name(w)),
     script:
         "../scripts/plan_blocks.py"
 
@@ -45,23 +45,21 @@ rule solve_blocks:
         network="results/networks/{network}.npz",
         plan="results/plans/{network}/{method}.json",
     output:
-        "results/blocks/{network}/{method}/{scatteritem}.npz",
+        "results/blocks/{network}/{method}/{part}.npz",
     log:
-        "logs/solve_blocks/{network}/{method}/{scatteritem}.log",
+        "logs/solve_blocks/{network}/{method}/{part}.log",
     wildcard_constraints:
         method=one_of(PLANNED),
     conda:
         "../../environment.yml"
-    threads: lambda w, input: n_jobs_of_plan(input.plan, w.scatteritem)
+    threads: lambda w, input: n_jobs_of_plan(input.plan, w.part)
     resources:
         mem_mb=lambda w, threads, attempt: request_mb(threads, attempt),
         runtime=lambda w, input, threads, attempt: request_minutes_of_plan(
-            input.plan, w.scatteritem, threads, attempt
+            input.plan, w.part, threads, attempt
         ),
     params:
-        limits=CONFIG.limits.model_dump(),
-        cache=CONFIG.cache_folder,
-        code=fingerprint("certlip.blocks", *SOLVERS),
+        code=code_of("solve_blocks", "certlip.blocks", *SOLVERS),
     script:
         "../scripts/solve_blocks.py"
 
@@ -70,7 +68,7 @@ rule merge_blocks:
     input:
         network="results/networks/{network}.npz",
         plan="results/plans/{network}/{method}.json",
-        blocks=gather.blocks("results/blocks/{{network}}/{{method}}/{scatteritem}.npz"),
+        blocks=lambda w: parts_of_plan(w.network, w.method),
     output:
         bound="results/bounds/{network}/{method}.json",
         certificate="results/certificates/{network}/{method}.npz",
@@ -86,7 +84,6 @@ rule merge_blocks:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        threads=CONFIG.limits.threads,
-        code=fingerprint("certlip.blocks", "certlip.evaluate"),
+        code=code_of("merge_blocks", "certlip.blocks", "certlip.evaluate"),
     script:
         "../scripts/merge_blocks.py"

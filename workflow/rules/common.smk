@@ -1,7 +1,10 @@
 # The typed configuration, and what several rules ask of it. Executed again in each job: cheap imports only.
 
+import json
 import math
 import os
+import re
+import subprocess
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -12,12 +15,15 @@ from certlip.config import resolve
 from certlip.errors import CertlipError
 from certlip.methods import needs_calibration
 from certlip.partition.plan import Plan
-from certlip.partition.predict import wall_seconds
+from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side, wall_seconds
 from certlip.provenance import fingerprint
 from certlip.sdp import solvers
+from certlip.yaml_files import read_mapping
 
 try:
-    CONFIG = resolve(config, workflow.basedir)
+    for file in workflow.configfiles:
+        read_mapping(file)  # snakemake, which has read it, forgets the first of two equal keys
+    CONFIG = resolve(config, os.path.dirname(SOURCE))
 except CertlipError as error:
     sys.exit(f"certlip: {error}")
 
@@ -38,11 +44,35 @@ BENCHMARKED = [
 ]
 
 
+SCRIPTS = f"{workflow.current_basedir}/../scripts"
+
+
+def code_of(rule, *modules):
+    """Fingerprint of a rule's script, and of these modules with all that they import.
+
+    A param, since a fingerprint is the same after a checkout that changes nothing, and a file's time is not.
+    """
+    return fingerprint(f"{SCRIPTS}/{rule}.py", *modules)
+
+
 def require_writable(folder):
     """Without this Snakemake ends in a trace when it clears the way for a job's files."""
     if os.path.exists(folder) and not os.access(folder, os.W_OK):
         raise WorkflowError(
             f"certlip: {folder}/ cannot be written to; run in a copy of this folder"
+        )
+
+
+def require_accounting():
+    """Where SLURM keeps no accounts the executor would ask sacct for the state of its jobs for ever."""
+    settings = workflow.executor_settings
+    if getattr(settings, "status_command", None) != "sacct":
+        return
+    asked = subprocess.run(["sacct", "-X", "-n"], capture_output=True, text=True)
+    if asked.returncode:
+        raise WorkflowError(
+            f"certlip: sacct, which should say how jobs ended, fails here ({asked.stderr.strip()}); set "
+            "slurm-status-command: squeue in the profile"
         )
 
 
@@ -59,7 +89,7 @@ def lift_default_rate():
 
 def one_of(names):
     """A wildcard constraint that matches these names, or nothing."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def entry_of(network):
@@ -99,39 +129,39 @@ def request_minutes(n_rounds, attempt):
     return attempt * math.ceil(seconds / 60 + 2)
 
 
-MOST_JOBS = 8  # of a scatter item, side by side
+def parts_of_plan(network, method):
+    """The files that the solved programs of a plan are spread over: as many as its method's entry says."""
+    count = CONFIG.methods[method].parts
+    folder = f"results/blocks/{network}/{method}"
+    return [f"{folder}/{item}-of-{count}.npz" for item in range(1, count + 1)]
 
 
-def jobs_of_plan(plan, scatteritem):
-    """The orders of the jobs of a scatter item, and what they are predicted to take where the plan says.
+def jobs_of_plan(plan, part):
+    """The orders of the jobs of a part of a plan, and what they are predicted to take where the plan says.
 
     While the plan is missing snakemake leaves open what is asked by it.
     """
     with open(plan) as file:
         planned = Plan.model_validate_json(file.read())
-    item, count = map(int, scatteritem.split("-of-"))
+    item, count = map(int, part.split("-of-"))
     predicted = planned.prediction.jobs if planned.prediction else ()
     orders = [sum(planned.orders(job)) for job in planned.jobs]
     return orders[item - 1 :: count], predicted[item - 1 :: count]
 
 
-def n_jobs_of_plan(plan, scatteritem):
-    """How many jobs of a scatter item are done side by side: no more than have a second's work each and do not wait
-    for the longest.
+def n_jobs_of_plan(plan, part):
+    """How many jobs of a part are done side by side, at most eight.
 
     Unlike other resources this cannot be left open while the plan is missing: then it is the most there may be.
     """
     if not os.path.exists(plan):
-        return MOST_JOBS
-    orders, _ = jobs_of_plan(plan, scatteritem)
-    seconds = [max(0.02, (order / 500) ** 2) for order in orders]
-    busy = round(sum(seconds) / max(seconds, default=1))
-    return max(1, min(MOST_JOBS, math.ceil(sum(seconds)), busy))
+        return MOST_SIDE_BY_SIDE
+    return min(MOST_SIDE_BY_SIDE, side_by_side(jobs_of_plan(plan, part)[0]))
 
 
-def request_minutes_of_plan(plan, scatteritem, threads, attempt):
-    """Wall time of a scatter item: several times what its plan predicts, if it does, at most what the limits allow."""
-    orders, predicted = jobs_of_plan(plan, scatteritem)
+def request_minutes_of_plan(plan, part, threads, attempt):
+    """Wall time of a part: several times what its plan predicts, if it does, at most what the limits allow."""
+    orders, predicted = jobs_of_plan(plan, part)
     allowed = request_minutes(len(orders) / threads, attempt)
     if not predicted:
         return allowed
@@ -157,22 +187,41 @@ def rows_of(plugins, name):
     return f"results/{rows_file(plugins.load(name).INFO.source)}"
 
 
-def waiting_sentences():
-    """One sentence a file that could not be had, with the networks that wait for it."""
-    files = {
-        f"results/datasets/{dataset}.attempt.json": [
-            n for n, e in CONFIG.networks.items() if e.images == dataset
-        ]
-        for dataset in CONFIG.used_datasets()
-    } | {f"results/networks/{n}.attempt.json": [n] for n in FETCHED}
-    return [
-        f"certlip: {', '.join(names)} must wait: {reason}"
-        for path, names in files.items()
-        if (reason := waiting.reason(path))
-    ]
+def underlying_files():
+    """All that tables and figures rest on: what is missing of it is made again, though what is made of it is there."""
+    for network in CONFIG.networks:
+        yield from images_of(network)
+        yield from multiext(f"results/networks/{network}", ".pt", ".npz")
+        if network in TRAINED:
+            yield f"results/networks/{network}.training.json"
+    for network, method in CONFIG.rows:
+        yield f"results/bounds/{network}/{method}.json"
+        yield f"results/certificates/{network}/{method}.npz"
+        if method in PLANNED:
+            yield from calibration_of(method)
+            yield f"results/plans/{network}/{method}.json"
+            yield from parts_of_plan(network, method)
+    for table in CONFIG.tables:
+        yield rows_of(tables, table)
+    for figure in CONFIG.figures:
+        yield rows_of(figures, figure)
+
+
+def missing_sentences():
+    """One sentence a reason for which networks or data are missing, with the networks whose rows say so."""
+    networks = {}
+    for network, method in CONFIG.rows:
+        path = f"results/bounds/{network}/{method}.json"
+        if os.path.exists(path):
+            with open(path) as file:
+                record = json.load(file)
+            if record["status"] == "no_data":
+                networks.setdefault(record["reason"], {})[network] = None
+    return [f"certlip: no_data for {', '.join(n)}: {r}" for r, n in networks.items()]
 
 
 wildcard_constraints:
+    part=r"\d+-of-\d+",
     network=one_of(CONFIG.networks),
     dataset=one_of(CONFIG.datasets),
     method=one_of(CONFIG.methods),

@@ -24,7 +24,8 @@ rule collect_bounds:
         },
         # trained weights are not those whose constant an architecture knows
         architectures=SEEDED,
-        code=fingerprint(
+        code=code_of(
+            "collect_bounds",
             "certlip.collect",
             "certlip.zoo",
             *(f"certlip.zoo.{architecture}" for architecture, _ in SEEDED.values()),
@@ -71,7 +72,7 @@ rule check_bounds:
     params:
         rows=CONFIG.rows,
         networks={n: entry_of(n) for n in CONFIG.networks},
-        code=fingerprint("certlip.completeness"),
+        code=code_of("check_bounds", "certlip.completeness"),
     script:
         "../scripts/check_bounds.py"
 
@@ -95,8 +96,11 @@ rule write_table:
         "../../environment.yml"
     params:
         caption=lambda w: tables.load(w.table).INFO.caption,
-        code=lambda w: fingerprint(
-            "certlip.collect", "certlip.tables", f"certlip.tables.{w.table}"
+        code=lambda w: code_of(
+            "write_table",
+            "certlip.collect",
+            "certlip.tables",
+            f"certlip.tables.{w.table}",
         ),
     script:
         "../scripts/write_table.py"
@@ -120,8 +124,11 @@ rule draw_figure:
         "../../environment.yml"
     params:
         caption=lambda w: figures.load(w.figure).INFO.caption,
-        code=lambda w: fingerprint(
-            "certlip.collect", "certlip.figures", f"certlip.figures.{w.figure}"
+        code=lambda w: code_of(
+            "draw_figure",
+            "certlip.collect",
+            "certlip.figures",
+            f"certlip.figures.{w.figure}",
         ),
     script:
         "../scripts/draw_figure.py"

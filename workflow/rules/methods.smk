@@ -23,10 +23,9 @@ rule bound_network:
         entry=network_entry,
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        limits=CONFIG.limits.model_dump(),
         seed=CONFIG.seed,
-        code=lambda w: fingerprint(
-            "certlip.evaluate", "certlip.workflow", plugin_name(w)
+        code=lambda w: code_of(
+            "bound_network", "certlip.evaluate", "certlip.workflow", plugin_name(w)
         ),
     script:
         "../scripts/bound_network.py"

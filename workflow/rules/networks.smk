@@ -10,11 +10,11 @@ rule fetch_dataset:
         "../../environment.yml"
     params:
         entry=lambda w: CONFIG.datasets[w.dataset].model_dump(),
-        folder=CONFIG.data_folder,
         # no output: snakemake deletes those before a job, and the count of attempts has to survive
         attempts="results/datasets/{dataset}.attempt.json",
         attempt=lambda w: waiting.attempt(f"results/datasets/{w.dataset}.attempt.json"),
-        code=lambda w: fingerprint(
+        code=lambda w: code_of(
+            "fetch_dataset",
             "certlip.datasets",
             "certlip.waiting",
             f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
@@ -38,7 +38,8 @@ rule train_network:
     threads: CONFIG.limits.threads
     params:
         entry=network_entry,
-        code=lambda w: fingerprint(
+        code=lambda w: code_of(
+            "train_network",
             "certlip.train",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
@@ -58,10 +59,10 @@ rule fetch_weights:
         "../../environment.yml"
     params:
         entry=network_entry,
-        folder=CONFIG.data_folder,
         attempts="results/networks/{network}.attempt.json",
         attempt=lambda w: waiting.attempt(f"results/networks/{w.network}.attempt.json"),
-        code=lambda w: fingerprint(
+        code=lambda w: code_of(
+            "fetch_weights",
             "certlip.waiting",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
@@ -81,8 +82,8 @@ rule seed_network:
         "../../environment.yml"
     params:
         entry=network_entry,
-        code=lambda w: fingerprint(
-            "certlip.workflow", CONFIG.networks[w.network].module_name
+        code=lambda w: code_of(
+            "seed_network", "certlip.workflow", CONFIG.networks[w.network].module_name
         ),
     script:
         "../scripts/seed_network.py"
@@ -99,7 +100,8 @@ rule export_network:
         "../../environment.yml"
     params:
         entry=network_entry,
-        code=lambda w: fingerprint(
+        code=lambda w: code_of(
+            "export_network",
             "certlip.export",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,

@@ -12,6 +12,6 @@ rule verify:
         rows=CONFIG.rows,
         networks={n: entry_of(n) for n in CONFIG.networks},
         proved="results/checks/verified.json",
-        code=fingerprint("certlip.completeness"),
+        code=code_of("verify", "certlip.completeness"),
     script:
         "../scripts/verify.py"

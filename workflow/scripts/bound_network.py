@@ -4,13 +4,12 @@ import importlib
 from functools import partial
 
 from certlip.evaluate import Subject, evaluate, record_of, save_result
-from certlip.limits import Limits
 from certlip.network import Network
-from certlip.workflow import job, load_images, load_module
+from certlip.workflow import job, limits_of, load_images, load_module
 
 with job(snakemake):
     inputs, params, names = snakemake.input, snakemake.params, snakemake.wildcards
-    plugin, limit = importlib.import_module(params.plugin), Limits(**params.limits)
+    plugin, limit = importlib.import_module(params.plugin), limits_of(snakemake)
     subject = Subject(
         partial(Network.load, inputs.network),
         partial(load_module, params.entry, inputs.weights),

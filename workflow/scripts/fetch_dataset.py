@@ -4,12 +4,12 @@ from certlip import datasets
 from certlip.errors import NoData
 from certlip.files import write_refusal
 from certlip.waiting import save_attempt
-from certlip.workflow import job
+from certlip.workflow import job, settings_of
 
 with job(snakemake):
     entry, output, missing = snakemake.params.entry, snakemake.output, None
     try:
-        datasets.fetch(entry["dataset"], snakemake.params.folder, **entry["options"]).save(output.arrays)
+        datasets.fetch(entry["dataset"], settings_of(snakemake).data_folder, **entry["options"]).save(output.arrays)
     except NoData as refusal:
         missing = refusal
         write_refusal(output.arrays, refusal)

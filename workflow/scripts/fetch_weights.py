@@ -1,4 +1,4 @@
-"""Fetch trained weights, verify their checksum, and check that they fit the network; or write what it waits for."""
+"""Fetch trained weights, verify their checksum, and check that they fit the network; or write why there are none."""
 
 from pathlib import Path
 
@@ -6,18 +6,19 @@ from certlip.config import Network
 from certlip.errors import NoData
 from certlip.waiting import save_attempt
 from certlip.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
-from certlip.workflow import build, job
+from certlip.workflow import BROKEN, build, job, settings_of
 
 with job(snakemake):
     entry = Network.model_validate(snakemake.params.entry)
-    module, output, missing = build(entry), snakemake.output, None
-    file = Path(snakemake.params.folder) / "weights" / Path(entry.weights.url).name
+    output, missing = snakemake.output, None
+    file = Path(settings_of(snakemake).data_folder) / "weights" / Path(entry.weights.url).name
     try:
+        module = build(entry)
         fetch_weights(entry.weights.url, entry.weights.sha256, file)
-    except NoData as refusal:
-        missing = refusal
-        save_refusal(output.weights, refusal)
-    else:
         load_into(module, load_weights(file, entry.weights.key))
+    except BROKEN as error:
+        missing = error if isinstance(error, NoData) else NoData(str(error), [str(file)])
+        save_refusal(output.weights, missing)
+    else:
         save_weights(output.weights, module.state_dict())
     save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)

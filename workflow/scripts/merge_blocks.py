@@ -4,7 +4,7 @@ import importlib
 
 from certlip.blocks import merge_files
 from certlip.evaluate import record_of, save_result
-from certlip.workflow import job
+from certlip.workflow import job, limits_of
 
 with job(snakemake):
     inputs, params, names = snakemake.input, snakemake.params, snakemake.wildcards
@@ -13,7 +13,7 @@ with job(snakemake):
         names.method,
         importlib.import_module(params.plugin),
         params.options,
-        params.threads,
+        limits_of(snakemake).threads,
         lambda: merge_files(inputs.network, inputs.plan, inputs.blocks),
     )
     save_result(record, snakemake.output.bound, snakemake.output.certificate)

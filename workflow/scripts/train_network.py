@@ -1,23 +1,21 @@
-"""Train a network, seeded, and write its weights and how the training went; or what the training waits for."""
+"""Train a network, seeded, and write its weights and how the training went; or why there are none."""
 
 import json
 
 from certlip.config import Network
 from certlip.datasets import Dataset
-from certlip.errors import NoData
 from certlip.files import write_atomically
 from certlip.train import train
 from certlip.weights import save_refusal, save_weights
-from certlip.workflow import build, job
+from certlip.workflow import BROKEN, build, job, refusal_of
 
 with job(snakemake):
     entry = Network.model_validate(snakemake.params.entry)
-    module = build(entry)
     options = entry.train.model_dump(exclude={"dataset"})
     try:
-        result = train(module, Dataset.load(snakemake.input[0]), seed=entry.seed, **options)
-    except NoData as refusal:
-        save_refusal(snakemake.output.weights, refusal)
+        result = train(build(entry), Dataset.load(snakemake.input[0]), seed=entry.seed, **options)
+    except BROKEN as error:
+        save_refusal(snakemake.output.weights, refusal_of(error))
         facts = {}
     else:
         save_weights(snakemake.output.weights, result.state_dict)

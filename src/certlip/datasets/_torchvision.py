@@ -17,22 +17,21 @@ _declared: list[Any] = []  # a torch.library.Library undoes its definitions when
 
 def torchvision_datasets() -> ModuleType:
     """The module ``torchvision.datasets``."""
-    if "torchvision" not in sys.modules:
-        _declare_missing_operators()
+    allow_torchvision()
     import torchvision.datasets
 
     return torchvision.datasets
 
 
-def _declare_missing_operators() -> None:
-    """Let a torchvision built for CUDA import beside a torch without it.
+def allow_torchvision() -> None:
+    """Let a torchvision built for CUDA import beside a torch without it; needed once, before its first import.
 
     Its compiled library cannot be loaded then, but its Python files register implementations of two operators of that
     library; declaring those is all that reading data sets needs.
     """
     import torch
 
-    found = importlib.util.find_spec("torchvision")
+    found = None if _declared or "torchvision" in sys.modules else importlib.util.find_spec("torchvision")
     if found is None or not found.submodule_search_locations:
         return
     for library in sorted(Path(found.submodule_search_locations[0]).glob("_C*.so")):

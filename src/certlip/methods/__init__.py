@@ -8,7 +8,9 @@ A method defines `INFO` and one of
 Options are keyword-only and annotated: an unknown or ill-typed one is refused by name before anything runs. Some names
 are not options but filled in where a method declares them: ``data`` (images (n, *input_shape) of the network's data
 set, or None), ``max_seconds``, ``threads`` and ``seed``; for a `plan` only ``calibration`` of this machine, where
-``needs_calibration(options)`` of the method says so. A layer without a bound: raise `UnsupportedLayer` naming it.
+``needs_calibration(options)`` of the method says so. Options that cannot go together are refused by a function
+``check(options)``, if the method has one, which raises a ConfigError. A layer without a bound: raise `UnsupportedLayer`
+naming it.
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
-from certlip import plugins
+from certlip import options, plugins
 from certlip.errors import ConfigError, NotCertified
 from certlip.network import Network
-from certlip.options import check_keywords
 from certlip.record import Kind
 from certlip.scaling import multiply_back
 
@@ -93,8 +94,9 @@ def load(name: str, module: str | None = None) -> ModuleType:
         return plugins.load(__name__, name)
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({error})") from error
+    except Exception as error:  # the user's code may raise anything
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({said})") from error
     if not isinstance(getattr(found, "INFO", None), MethodInfo) or not (is_planned(found) or hasattr(found, "bound")):
         raise ConfigError(f"method {name!r}: module {module!r} must define INFO = MethodInfo(...) and bound or plan")
     return found
@@ -110,9 +112,9 @@ def is_planned(method: ModuleType) -> bool:
     return hasattr(method, "plan")
 
 
-def needs_calibration(method: ModuleType, options: Mapping[str, Any]) -> bool:
+def needs_calibration(method: ModuleType, checked: Mapping[str, Any]) -> bool:
     """Whether the method plans by what a calibration says of this machine."""
-    return hasattr(method, "needs_calibration") and bool(method.needs_calibration(options))
+    return hasattr(method, "needs_calibration") and bool(method.needs_calibration(checked))
 
 
 def entry_point(method: ModuleType) -> Any:
@@ -120,6 +122,19 @@ def entry_point(method: ModuleType) -> Any:
     return method.plan if is_planned(method) else method.bound
 
 
-def check_options(name: str, method: ModuleType, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, typed and complete with defaults; raises ConfigError naming an unknown or ill-typed one."""
-    return check_keywords(f"method {name!r}", entry_point(method), options, exclude=FILLED_IN)
+def option_names(method: ModuleType) -> list[str]:
+    """Names of the method's options."""
+    return options.option_names(entry_point(method), exclude=FILLED_IN)
+
+
+def check_options(name: str, method: ModuleType, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, typed and complete with defaults.
+
+    Raises ConfigError naming an unknown or ill-typed one, or options that the method's ``check`` refuses together.
+    """
+    checked = options.check_keywords(f"method {name!r}", entry_point(method), given, exclude=FILLED_IN)
+    try:
+        getattr(method, "check", lambda _: None)(checked)
+    except ConfigError as error:
+        raise ConfigError(f"method {name!r}, {error}") from error
+    return checked

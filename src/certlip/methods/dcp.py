@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from certlip.errors import NoBound, SolverUnavailable
+from certlip.errors import ConfigError, NoBound, SolverUnavailable
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.calibration import Calibration
@@ -63,20 +63,27 @@ def plan(
     With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores;
     and a second plan besides where one of its programs might not keep the limits.
     """
-    if chain and merge != "folded":
-        raise NoBound(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
+    check({"grid": grid, "cuts": cuts, "merge": merge, "chain": chain})
     ends = None if cuts == "auto" else find_cuts(network, cuts)
     common: dict[str, Any] = {"merge": merge, "chain": chain, "fallback": fallback, "solver": solver, "rtol": rtol}
     if grid != "auto" and ends is not None:
         return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
-    if isinstance(grid, list):
-        raise NoBound("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
+    assert not isinstance(grid, list)  # then the cuts are given
     if calibration is None or calibration.failure:
         raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
     spans, given = spans_between(network, ends), None if grid == "auto" else grid
     search = Search(network, spans, given, calibration, merge, chain)
     found = Plan(segments=search.plans(Budget(budget, cores)), **common)
     return found.model_copy(update={"prediction": predict(network, found, calibration, cores, budget)})
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse options that cannot go together."""
+    merge = options["merge"]
+    if options["chain"] and merge != "folded":
+        raise ConfigError(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
+    if isinstance(options["grid"], list) and options["cuts"] == "auto":
+        raise ConfigError("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
 
 
 def needs_calibration(options: Mapping[str, Any]) -> bool:

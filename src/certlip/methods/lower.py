@@ -56,7 +56,8 @@ def bound(
     """The largest Jacobian norm that is proved, rounded down.
 
     n_points: random points sampled, and as many of `data`; n_starts: from how many of the best the ascent starts;
-    n_steps: of the ascent, 0 for sampling only. Deterministic unless `max_seconds` ends the search early.
+    n_steps: of the ascent, 0 for sampling only. Counts end the search, so that its result
+    is the same at any load; where `max_seconds` ends it, the reason says so.
     """
     from certlip import jacobian
     from certlip.ascent import ascend, join
@@ -76,7 +77,8 @@ def bound(
         proved.append(LowerCertificate(network, point, v_array, lower_at(network, point, v_array)))
     certificate = max(proved, key=lambda c: c.value)
     largest = multiply_back(float(sampled.norms.max()), (rescaled.exponent,))
-    return Bound(certificate.value, certificate, details={"seed": seed, "sampled": largest})
+    reason = "the time limit ended the search early" if perf_counter() > deadline else ""
+    return Bound(certificate.value, certificate, reason=reason, details={"seed": seed, "sampled": largest})
 
 
 def _sample(network: Rescaled, points: Array, seed: int, deadline: float) -> Candidates:

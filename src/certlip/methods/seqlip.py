@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -33,7 +33,7 @@ from pydantic import Field
 from certlip import norms
 from certlip.certificate import UpperCertificate
 from certlip.chain import Chain, linear_groups
-from certlip.errors import LimitExceeded
+from certlip.errors import ConfigError, LimitExceeded
 from certlip.matrix_norm import matrix_norm
 from certlip.methods import Bound, MethodInfo
 from certlip.network import MaxPool, Network
@@ -74,6 +74,12 @@ def bound(
         return Bound(value, certificate, Kind.CERTIFIED)
     value = math.prod(_stretches(network, lambda stretch: _greedy(stretch, rank, n_starts, seed)))
     return Bound(value, kind=Kind.ESTIMATE, details={"seed": seed})
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse options that cannot go together."""
+    if options["mode"] == "exact" and options["rank"] is not None:
+        raise ConfigError("rank: the exact search needs every singular triple; leave rank out, or use mode: greedy")
 
 
 def _stretches(network: Network, constant: Callable[[Network], float]) -> Iterable[float]:

@@ -13,7 +13,7 @@ bounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -42,6 +42,18 @@ and 64 patches of CNN1's convolutions lost 0.59, 1.02, 1.28 by ``sum``, 0.59, 0.
 by ``weighted`` and 0.05, 0.11, 0.25 by ``folded``. The benchmark ``looseness`` fits them again to any networks."""
 SHARPNESS = 4
 """Of the smooth minimum (a^-s + b^-s)^(-1/s)."""
+
+
+MOST_SIDE_BY_SIDE = 8
+"""Jobs of a plan that one process does side by side."""
+
+
+def side_by_side(orders: Sequence[int]) -> int:
+    """How many processes are busy with jobs of these orders: each has a second's work and does not wait for the
+    longest job."""
+    seconds = [max(0.02, (order / 500) ** 2) for order in orders]
+    busy = round(math.fsum(seconds) / max(seconds, default=1.0))
+    return max(1, min(math.ceil(math.fsum(seconds)), busy))
 
 
 def wall_seconds(total: float, longest: float, cores: int) -> float:

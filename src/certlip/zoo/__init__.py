@@ -79,13 +79,16 @@ def from_factory(factory: str, seed: int = 0, /, **options: Any) -> torch.nn.Mod
     """
     import torch
 
+    from certlip.datasets._torchvision import allow_torchvision
+
     where, _, attribute = factory.partition(":")
     try:
+        allow_torchvision()
         function = getattr(importlib.import_module(where), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the user's code may raise anything
         raise ConfigError(
-            f"factory {factory!r} cannot be imported ({error}); write package.module:function and put the package "
-            "on PYTHONPATH"
+            f"factory {factory!r} cannot be imported ({type(error).__name__}: {error}); write package.module:function "
+            "and put the package on PYTHONPATH"
         ) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
