@@ -17,9 +17,11 @@ from certlip.certificate import (
     GraphCertificate,
     LowerCertificate,
     SegmentProof,
+    TorusCertificate,
     UpperCertificate,
 )
 from certlip.chain import Chain, linear_groups
+from certlip.computation_graph import Graph
 from certlip.errors import CertlipError, ConfigError, NoBound
 from certlip.merge import hand_on, merge_blocks, on_window
 from certlip.methods import check_options, is_planned
@@ -29,6 +31,8 @@ from certlip.partition.window import Window, restrict, tiles
 from certlip.rounding import multiply_up, sqrt_up
 from certlip.sdp.certify import is_feasible
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.torus.proof import Inequality
+from certlip.sdp.torus.relaxation import Relaxation
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def verify(certificate: Certificate | str | Path) -> Verification:
             reason = _lower_flaw(certificate)
         case GraphCertificate():
             reason = _graph_flaw(certificate)
+        case TorusCertificate():
+            reason = _torus_flaw(certificate.network, certificate.rho, certificate.multipliers)
         case UpperCertificate():
             reason = _upper_flaw(certificate)
     return Verification(not reason, certificate.value, reason)
@@ -144,6 +150,8 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
             return _blocks_flaw(network, segment)
         case "metric":
             return _metric_flaw(network, segment)
+        case "torus":
+            return _torus_segment_flaw(network, segment)
         case _:
             return f"unknown rule {segment.rule!r}"
 
@@ -205,6 +213,26 @@ def _metric_flaw(network: Network, segment: SegmentProof) -> str:
         handed = hand_on(metrics, *_fields_and_scale(part, blocks), part.input_shape)
     merged = sqrt_up(float(handed.max())) if handed is not None else 0.0
     return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
+
+
+def _torus_segment_flaw(network: Network, segment: SegmentProof) -> str:
+    if len(segment.blocks) != 1 or segment.blocks[0].windows != (None,) or segment.blocks[0].metric is not None:
+        return "the torus takes one block, the whole map"
+    (block,) = segment.blocks
+    if segment.constant < sqrt_up(block.rho):
+        return f"rho is {block.rho:.6g}"
+    return _torus_flaw(network, block.rho, block.multipliers)
+
+
+def _torus_flaw(network: Graph | Network, rho: float, multipliers: Sequence[Array]) -> str:
+    try:
+        relaxation = Relaxation.of(network)
+    except CertlipError as error:
+        return str(error)
+    if [t.shape for t in multipliers] != [(node.channels,) for node in relaxation.nodes[1:]]:
+        return "there is not one multiplier a channel"
+    holds = Inequality(relaxation, rho, multipliers).holds()
+    return "" if holds.all() else f"rho {rho:.6g} is not proved at {int((~holds).sum())} frequencies"
 
 
 def _patches_flaw(network: Network, blocks: Sequence[BlockProof], output_metric: Array | None = None) -> str:
