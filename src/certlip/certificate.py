@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +141,17 @@ class GraphCertificate:
 class TorusCertificate:
     """The constant of a network that is no chain is at most `value`, the root of rho, rounded up.
 
-    network: the graph; multipliers: (channels,) for each node of its `certlip.sdp.torus.relaxation.Relaxation`.
+    network: the graph; multipliers: (channels,) for each node of its `certlip.sdp.torus.relaxation.Relaxation`. Raises
+    DataError unless rho is positive.
     """
 
     network: Graph
     rho: float
     multipliers: tuple[Array, ...]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rho) and self.rho > 0):
+            raise DataError(f"rho {self.rho} is no bound")
 
     @property
     def value(self) -> float:

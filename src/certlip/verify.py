@@ -219,9 +219,9 @@ def _torus_segment_flaw(network: Network, segment: SegmentProof) -> str:
     if len(segment.blocks) != 1 or segment.blocks[0].windows != (None,) or segment.blocks[0].metric is not None:
         return "the torus takes one block, the whole map"
     (block,) = segment.blocks
-    if segment.constant < sqrt_up(block.rho):
-        return f"rho is {block.rho:.6g}"
-    return _torus_flaw(network, block.rho, block.multipliers)
+    if flaw := _torus_flaw(network, block.rho, block.multipliers):
+        return flaw
+    return "" if segment.constant >= sqrt_up(block.rho) else f"rho is {block.rho:.6g}"
 
 
 def _torus_flaw(network: Graph | Network, rho: float, multipliers: Sequence[Array]) -> str:

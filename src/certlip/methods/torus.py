@@ -155,7 +155,9 @@ def _early(found: Found) -> str:
 
 
 def _unproved(found: Found) -> str:
-    return "no multipliers were proved on the torus: layer constants" + (f" ({found.status})" if found.status != "ok" else "")
+    return "no multipliers were proved on the torus: layer constants" + (
+        f" ({found.status})" if found.status != "ok" else ""
+    )
 
 
 def _details(relaxation: Relaxation, found: Found) -> dict[str, Any]:

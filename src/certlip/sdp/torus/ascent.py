@@ -25,7 +25,6 @@ from certlip.network import Array, Pair
 from certlip.sdp.structured.rows import PLAIN_SWEEPS, TINY, VANISHED
 from certlip.sdp.torus.relaxation import POINT, Edge, Relaxation
 
-
 NOISE = 0.03
 """Size of new columns beside the others."""
 FIRST_COLUMNS = 8

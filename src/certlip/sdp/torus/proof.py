@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from certlip.network import Array, Pair
 from certlip.rounding import UNIT, gamma
-from certlip.sdp.torus.relaxation import POINT, Edge, Relaxation
+from certlip.sdp.torus.relaxation import POINT, Edge, Node, Relaxation
 
 Complex = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
@@ -68,7 +68,7 @@ class Inequality:
         blocks = [Block((1, 1), np.full(relaxation.nodes[0].channels, rho), np.zeros(0), node=0)]
         for k, (node, t) in enumerate(zip(relaxation.nodes[1:], multipliers, strict=True), start=1):
             if node.h > abs(node.m):
-                size = (node.h * node.h - node.m * node.m) * t
+                size = self._subtracted(node, t)
                 blocks.append(Block(node.before, size, size, node.edges))
             blocks.append(Block(node.after, t, -node.m * t, node.edges if node.m else (), k))
         ones = np.ones(relaxation.n_outputs)
@@ -92,6 +92,12 @@ class Inequality:
         factor = gamma(4 * order + 16)
         forming = self._forming_error() + 8 * UNIT * 4
         return 1.01 * (forming + factor / (1 - factor) * trace + order * UNIT * 8)
+
+    def _subtracted(self, node: Node, t: Array) -> Array:
+        """(h^2 - m^2) t: the diagonal of the block that takes this much of |y|^2 away, rounded up."""
+        square = node.h * node.h
+        size: Array = (square - node.m * node.m + 4 * UNIT * square) * t * (1 + 8 * UNIT)
+        return size
 
     def _forming_error(self) -> float:
         """The spectral norm of the error of the couplings of a coset, by the sums of the norms of its blocks."""
@@ -248,7 +254,9 @@ def factorise(columns: Complex, n: int) -> Complex:
                 root = np.sqrt(panel[:, j, j].real)
                 panel[:, j, j] = root
                 panel[:, j + 1 :, j] /= root[:, None]
-                panel[:, j + 1 :, j + 1 :] -= panel[:, j + 1 :, j, None] * panel[:, None, j + 1 : last - first, j].conj()
+                panel[:, j + 1 :, j + 1 :] -= (
+                    panel[:, j + 1 :, j, None] * panel[:, None, j + 1 : last - first, j].conj()
+                )
             columns[:, first:, first:last] = panel
             below = panel[:, last - first :]
             columns[:, last:, last:] -= below @ below[:, : n - last].conj().swapaxes(-1, -2)

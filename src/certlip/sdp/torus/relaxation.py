@@ -21,15 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 
+from certlip.chain import SMALLEST, Slopes
 from certlip.computation_graph import Concat, Graph, Step, Sum
-from certlip.chain import SMALLEST
 from certlip.errors import UnsupportedLayer
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
-from certlip.rounding import gamma
+from certlip.rounding import gamma, sqrt_up, up
 
 POINT: Pair = (0, 0)
 """The resolution of values that are no maps."""
@@ -162,9 +163,7 @@ class _Builder:
                     value = self._layer(layer, value)
                 return value
             case Sum(factors=factors):
-                scaled = [
-                    _scaled(step.name, value, factor) for value, factor in zip(sources, factors, strict=True)
-                ]
+                scaled = [_scaled(step.name, value, factor) for value, factor in zip(sources, factors, strict=True)]
                 if len({value.level for value in scaled}) > 1:
                     raise UnsupportedLayer(f"{step.name}: no torus for a sum of values of different resolution")
                 return replace(scaled[0], edges=_joined(scaled), node=None)
@@ -200,9 +199,7 @@ class _Builder:
         return whole and bool((kernel == kernel[:, :, :1, :1]).all())
 
     def _activated(self, name: str, value: _Value, a: float, b: float) -> _Value:
-        if value.level != POINT:
-            a, b = min(a, 0.0), max(b, 0.0)
-        m, h = (a + b) / 2, (b - a) / 2
+        m, h = middle_and_radius(*with_zero(a, b))
         self.nodes.append(Node(name, value.shape[0], value.level, value.level, m, h, value.edges))
         return self._value_of(len(self.nodes) - 1, value.shape)
 
@@ -236,12 +233,29 @@ class _Builder:
 
     def _pooled(self, layer: MaxPool, value: _Value) -> _Value:
         shape = layer.output_shape(value.shape)
-        shared = [min(-(-k // s), n) for k, s, n in zip(layer.kernel, layer.stride, shape[1:], strict=True)]
         level = value.level[0] * layer.stride[0], value.level[1] * layer.stride[1]
-        h = math.sqrt(math.prod(shared))
+        h = sqrt_up(float(most_windows(layer, shape)))
         self.nodes.append(Node(layer.name, shape[0], value.level, level, 0.0, h, value.edges))
         self._need(level, *shape[1:])
         return self._value_of(len(self.nodes) - 1, shape)
+
+
+def with_zero(a: float, b: float) -> Slopes:
+    """The smallest interval that holds the slopes and 0, which a neuron outside of its map has."""
+    return min(a, 0.0), max(b, 0.0)
+
+
+def middle_and_radius(a: float, b: float) -> tuple[float, float]:
+    """m and h with [a, b] inside [m - h, m + h], rounding included."""
+    m, h = (a + b) / 2, (b - a) / 2
+    while Fraction(m) - Fraction(h) > Fraction(a) or Fraction(m) + Fraction(h) < Fraction(b):
+        h = up(h)
+    return m, h
+
+
+def most_windows(layer: MaxPool, shape: Shape) -> int:
+    """The largest number of windows that share a pixel; shape: of the output."""
+    return math.prod(min(-(-k // s), n) for k, s, n in zip(layer.kernel, layer.stride, shape[1:], strict=True))
 
 
 def _identity(channels: int) -> Array:
@@ -291,7 +305,9 @@ def _scaled(name: str, value: _Value, factor: Array) -> _Value:
     elif len(value.shape) == 1:
         scale = np.broadcast_to(factor, value.shape)
     else:
-        raise UnsupportedLayer(f"{name}: no torus for a factor of shape {factor.shape} that differs from pixel to pixel")
+        raise UnsupportedLayer(
+            f"{name}: no torus for a factor of shape {factor.shape} that differs from pixel to pixel"
+        )
     if (scale == 1).all():
         return value
     return replace(_mixed(value, np.diag(scale)), shape=value.shape)
