@@ -1,8 +1,8 @@
 """LipSDP with one multiplier a channel, proved frequency by frequency on a torus: any graph of convolutions.
 
-Residual sums, strides, max and global average pooling included, at a cost that is linear in pixels: the ascent is made of
-forward and backward passes of the network, the proof of small Hermitian factorisations (`certlip.sdp.torus`). Looser than
-one multiplier a neuron, at sizes where that cannot be solved.
+Residual sums, strides, max and global average pooling included, at a cost that is linear in pixels: the ascent is made
+of forward and backward passes of the network, the proof of small Hermitian factorisations (`certlip.sdp.torus`). Looser
+than one multiplier a neuron, at sizes where that cannot be solved.
 
 Where a map is flattened the network is cut: what follows has a bound of its own, by LipSDP-Neuron where that fits, and
 the two multiply. Nothing is bounded worse than by layer constants.
@@ -66,8 +66,8 @@ def bound(
     """The bound of a chain of layers or of a graph, never above that of layer constants.
 
     rtol: gap asked for between what is proved and the dual; device: of the ascent.
-    Raises UnsupportedLayer by name for what is neither a convolution nor elementwise, pooling, a sum or concatenation of
-    maps, or a dense layer behind a flattened or averaged map.
+    Raises UnsupportedLayer by name for what is neither a convolution nor elementwise, pooling, a sum or concatenation
+    of maps, or a dense layer behind a flattened or averaged map.
     """
     from certlip.export import export_network
     from certlip.export_graph import export_graph
@@ -92,7 +92,7 @@ def _graph_bound(graph: Graph, rtol: float, device: str, ends: float | None) -> 
     if not math.isfinite(found.rho):
         return Bound(by_layers.value, by_layers, reason=_unproved(found), details=_details(relaxation, found))
     on_torus = TorusCertificate(graph, found.rho, found.multipliers)
-    best: GraphCertificate | TorusCertificate = min(on_torus, by_layers, key=lambda c: c.value)
+    best = on_torus if on_torus.value < by_layers.value else by_layers
     return Bound(best.value, best, reason=_early(found), details=_details(relaxation, found))
 
 
@@ -155,9 +155,8 @@ def _early(found: Found) -> str:
 
 
 def _unproved(found: Found) -> str:
-    return "no multipliers were proved on the torus: layer constants" + (
-        f" ({found.status})" if found.status != "ok" else ""
-    )
+    how = " in time" if found.status == "time_limit" else ""
+    return f"no multipliers were proved on the torus{how}: layer constants"
 
 
 def _details(relaxation: Relaxation, found: Found) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 With Z = V V' of r columns, each node's rows are, channel by channel, z = m y + h |y| s with |s| = 1, norms over the map
 and the columns. Whatever x and s are, |C z|^2 / |x|^2 is a lower bound on rho. With u half the gradient of the value in
-z, stationarity gives s = u / |u|, the multipliers t = |u| / (h |y|), and u goes on to y as m u + h |u| y / |y|. Sweeps are
-extrapolated (Nesterov), and the extrapolation restarts when the value falls.
+z, stationarity gives s = u / |u|, the multipliers t = |u| / (h |y|), and u goes on to y as m u + h |u| y / |y|. Sweeps
+are extrapolated (Nesterov), and the extrapolation restarts when the value falls.
 
-Columns live on several tori at once, `Columns`, whose sides divide those of the relaxation: the frequencies of a smaller
-torus are some of the larger one's, so its images are columns that weigh on those alone. The mean sees frequency 0 only.
+Columns live on several tori at once, `Columns`, whose sides divide those of the relaxation: the frequencies of a
+smaller torus are some of the larger one's, so its images are columns that weigh on those alone. The mean sees frequency
+0 only.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ FIRST_COLUMNS = 8
 
 
 NEGLIGIBLE = 1e-6
-"""A channel that is never heard gets this share of its node's largest multiplier, one that reads nothing as much more."""
+"""A channel never heard gets this share of its node's largest multiplier, one that reads nothing as much more."""
 
 
 class Columns(NamedTuple):
     """So many columns on a torus smaller by a divisor of the relaxation's sides, along rows and columns."""
 
-    count: int
+    n: int
     divisor: Pair = (1, 1)
 
 
@@ -71,7 +72,8 @@ class Ascent:
         ]
         self.multipliers = [torch.full((node.channels,), math.nan, dtype=torch.float64) for node in self._nodes[1:]]
         self.lower = 0.0
-        self._restart()
+        self._age, self._last_value = 0, -math.inf
+        self._last_inputs, self._last_directions = self.inputs, self.directions
 
     def _edges(self) -> list[Edge]:
         return [edge for node in self._nodes for edge in node.edges] + list(self.relaxation.output)
@@ -82,7 +84,7 @@ class Ascent:
 
     def _sample(self, torus: Columns, k: int) -> Tensor:
         node = self._nodes[k]
-        shape = (torus.count, node.channels, *self.side(node.after, torus))
+        shape = (torus.n, node.channels, *self.side(node.after, torus))
         return torch.randn(shape, dtype=torch.float64, generator=self._generator).to(self._device)
 
     def sweep(self) -> None:
@@ -113,8 +115,8 @@ class Ascent:
         """As many columns again on the torus of this divisor, small and random: a way out of maxima that only low rank
         makes."""
         known = next((i for i, torus in enumerate(self.columns) if torus.divisor == divisor), None)
-        torus = Columns(FIRST_COLUMNS if known is None else self.columns[known].count, divisor)
-        scale = NOISE / math.sqrt(sum(t.count * math.prod(self.side((1, 1), t)) for t in [*self.columns, torus]))
+        torus = Columns(FIRST_COLUMNS if known is None else self.columns[known].n, divisor)
+        scale = NOISE / math.sqrt(sum(t.n * math.prod(self.side((1, 1), t)) for t in [*self.columns, torus]))
 
         def widened(maps: Maps, k: int) -> Maps:
             new = scale * self._sample(torus, k)
@@ -127,7 +129,7 @@ class Ascent:
         if known is None:
             self.columns.append(torus)
         else:
-            self.columns[known] = Columns(2 * torus.count, divisor)
+            self.columns[known] = Columns(2 * torus.n, divisor)
         self._restart()
 
     def _restart(self) -> None:
@@ -191,7 +193,7 @@ class Ascent:
         if edge.mean:
             return conv2d(z.sum(dim=(2, 3), keepdim=True) * math.sqrt(math.prod(torus.divisor)), weight)
         rows, columns = _places(edge, z.shape[2:])
-        if rows is not None:
+        if rows is not None and columns is not None:
             z = z[:, :, rows][:, :, :, columns]
         return conv2d(z, weight, stride=edge.stride, dilation=edge.dilation)
 
@@ -201,7 +203,7 @@ class Ascent:
             return conv_transpose2d(u * math.sqrt(math.prod(torus.divisor)), weight).expand_as(like).clone()
         v = conv_transpose2d(u, weight, stride=edge.stride, dilation=edge.dilation)
         rows, columns = _places(edge, like.shape[2:])
-        if rows is None:
+        if rows is None or columns is None:
             return v
         v = v.new_zeros(*v.shape[:2], like.shape[2], v.shape[3]).index_add_(2, rows, v)
         return v.new_zeros(like.shape).index_add_(3, columns, v)
@@ -223,7 +225,7 @@ class Ascent:
 
 
 def _places(edge: Edge, side: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
-    """Rows and columns of the torus that an unpadded convolution reads, in order; none where it reads all as they are."""
+    """Rows and columns of the torus in the order in which an unpadded convolution reads them; none for all of them."""
     indices = []
     for axis in (0, 1):
         extent = edge.dilation[axis] * (edge.weight.shape[2 + axis] - 1) + 1

@@ -1,18 +1,19 @@
 """The proof on the torus: P(rho, t) >= 0, frequency by frequency, with rounding included.
 
-In the variables x, z_1, ..., z_K of `certlip.sdp.torus.relaxation`, with slopes in [m - h, m + h], which holds 0, and one
-multiplier t >= 0 a channel (T_k = diag(t) at every pixel),
+In the variables x, z_1, ..., z_K of `certlip.sdp.torus.relaxation`, with slopes in [m - h, m + h], which holds 0, and
+one multiplier t >= 0 a channel (T_k = diag(t) at every pixel),
 
     P = rho |x|^2 + sum_k (z_k' T_k z_k - 2 m z_k' T_k y_k - (h^2 - m^2) y_k' T_k y_k) - |C z|^2  >=  0
 
-implies |C z|^2 <= rho |x|^2 for increments. What is subtracted is the Schur complement of one more block: w' S w + 2 w' S y
-is least, -y' S y, at w = -y. So P is that of a matrix in which each block, of a node or of such a w, has a diagonal and is
-coupled to the nodes that it reads, and P >= 0 where that matrix is.
+implies |C z|^2 <= rho |x|^2 for increments. What is subtracted is the Schur complement of one more block: w' S w + 2 w'
+S y is least, -y' S y, at w = -y. So P is that of a matrix in which each block, of a node or of such a w, has a diagonal
+and is coupled to the nodes that it reads, and P >= 0 where that matrix is.
 
-All is circular: the discrete Fourier transform, unitary, takes the matrix apart. Of a frequency of the coarsest map, its
-aliases on finer maps belong together (a coset): a convolution of stride s reads s frequencies of one alias and is divided
-by sqrt(s), along rows and columns each. Finer blocks are eliminated first; they are diagonal in their own frequencies, so
-that eliminating one of them is a Cholesky factorisation of c x c for each alias. The mean reads frequency 0 alone.
+All is circular: the discrete Fourier transform, unitary, takes the matrix apart. Of a frequency of the coarsest map,
+its aliases on finer maps belong together (a coset): a convolution of stride s reads s frequencies of one alias and is
+divided by sqrt(s), along rows and columns each. Finer blocks are eliminated first; they are diagonal in their own
+frequencies, so that eliminating one of them is a Cholesky factorisation of c x c for each alias. The mean reads
+frequency 0 alone.
 
 A coset whose factorisation of D E D - c I runs to its end is proved (S. M. Rump, Verification of positive definiteness,
 BIT 46, 2006): D is a diagonal of powers of two, c covers the rounding in forming E and the factorisation's own.
@@ -80,7 +81,7 @@ class Inequality:
 
     @cached_property
     def margin(self) -> float:
-        """c: what rounding can hide in the scaled matrix of a coset and its factorisation, infinite for wild numbers."""
+        """c: what rounding can hide in the scaled matrix of a coset and its factorisation; infinite for no normal ones."""
         diagonals = [b.diagonal for b in self.blocks]
         if not all(((d >= 1 / RANGE) & (d <= RANGE)).all() for d in diagonals):
             return math.inf
@@ -243,22 +244,20 @@ def cosets_of(sides: Pair) -> Cosets:
 
 
 def factorise(columns: Complex, n: int) -> Complex:
-    """Cholesky factorisation of a batch, overwritten: the first n rows of (batch, rows, n) are Hermitian, by their lower
-    triangles; the result is the factor L and below it each row r of the rest as r L^-*. What breaks down becomes NaN.
+    """Cholesky factorisation of a batch, overwritten: the first n rows of (batch, rows, n) are Hermitian, by their
+    lower triangles, and become the factor L; each row r below becomes r L^-*. What breaks down becomes NaN.
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for first in range(0, n, PANEL):
             last = min(first + PANEL, n)
-            panel = np.ascontiguousarray(columns[:, first:, first:last])
-            for j in range(last - first):
+            panel, width = np.ascontiguousarray(columns[:, first:, first:last]), last - first
+            for j in range(width):
                 root = np.sqrt(panel[:, j, j].real)
                 panel[:, j, j] = root
                 panel[:, j + 1 :, j] /= root[:, None]
-                panel[:, j + 1 :, j + 1 :] -= (
-                    panel[:, j + 1 :, j, None] * panel[:, None, j + 1 : last - first, j].conj()
-                )
+                panel[:, j + 1 :, j + 1 :] -= panel[:, j + 1 :, j, None] * panel[:, None, j + 1 : width, j].conj()
             columns[:, first:, first:last] = panel
-            below = panel[:, last - first :]
+            below = panel[:, width:]
             columns[:, last:, last:] -= below @ below[:, : n - last].conj().swapaxes(-1, -2)
     return columns
 
