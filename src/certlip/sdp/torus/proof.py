@@ -81,7 +81,7 @@ class Inequality:
 
     @cached_property
     def margin(self) -> float:
-        """c: what rounding can hide in the scaled matrix of a coset and its factorisation; infinite for no normal ones."""
+        """c: what rounding can hide in the scaled matrix of a coset and in its factorisation; infinite if too much."""
         diagonals = [b.diagonal for b in self.blocks]
         if not all(((d >= 1 / RANGE) & (d <= RANGE)).all() for d in diagonals):
             return math.inf
