@@ -74,6 +74,33 @@ def build_network(
     return Network(tuple(layers), input_shape)
 
 
+def random_convolutions(seed: int, max_hidden: int = 12) -> Network:
+    """A small network of convolutions, activations and max pooling alone, a function of the seed."""
+    rng = np.random.default_rng(seed)
+
+    def choose(options: Sequence[Any]) -> Any:
+        return options[int(rng.integers(len(options)))]
+
+    input_shape: Shape = (choose((1, 2)), choose((1, 2, 3, 4, 5)), choose((1, 2, 3, 4)))
+    shape, layers, room, n_convs = input_shape, list[Layer](), max_hidden, choose((1, 2, 3))
+    for index in range(n_convs):
+        last = index == n_convs - 1
+        convs = list(_convs(f"conv{index}", shape, 16 if last else room - (n_convs - 2 - index)))
+        if not convs:
+            break
+        layers.append(_with_weights(choose(convs), rng, 1.0, choose((False, False, True))))
+        shape = layers[-1].output_shape(shape)
+        if last:
+            break
+        room -= math.prod(shape)
+        kind, slope = choose(("relu", "leaky_relu", "abs", "identity")), choose((0.1, 0.3, 1.5, -0.5))
+        layers.append(Activation(f"act{index}", kind, negative_slope=slope))
+        if choose((False, False, False, True)):
+            layers.append(replace(random_pool(int(rng.integers(99)), shape), name=f"pool{index}"))
+            shape = layers[-1].output_shape(shape)
+    return Network(tuple(layers), input_shape)
+
+
 def random_pool(seed: int, shape: Shape) -> MaxPool:
     """A max pooling layer that fits the input shape: overlapping, gapped or padded."""
     rng = np.random.default_rng(seed)

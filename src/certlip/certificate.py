@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from certlip.errors import DataError
 from certlip.files import floats, number, read_npz, text, whole, write_npz
 from certlip.network import Array, Network
 from certlip.partition.window import Window
-from certlip.rounding import multiply_up
+from certlip.rounding import multiply_up, sqrt_up
 from certlip.scaling import multiply_back
 from certlip.sdp.certify import Certified
 
-Rule = Literal["constants", "sum", "cover", "metric", "recomputed"]
+Rule = Literal["constants", "sum", "cover", "metric", "recomputed", "torus"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class SegmentProof:
     rule ``constants``: each layer has its entry of `constants`; ``sum``, ``cover``: the merge of `blocks`;
     ``metric``: the merge of the metrics of `blocks`, rho = 1; between `cuts`, layer indices, lie stages, and each takes
     the merged metric of the stage after it as output metric;
+    ``torus``: `blocks` is one, its multipliers one a channel of each node of the stretch's `Relaxation`;
     ``recomputed``: `method` with `options`, which is deterministic and certified, gives it.
     """
 
@@ -140,6 +142,33 @@ class GraphCertificate:
 
 
 @dataclass(frozen=True, eq=False)
+class TorusCertificate:
+    """The constant of a network that is no chain is at most `value`, the root of rho, rounded up.
+
+    network: the graph; multipliers: (channels,) for each node of its `certlip.sdp.torus.relaxation.Relaxation`. Raises
+    DataError unless rho is positive.
+    """
+
+    network: Graph
+    rho: float
+    multipliers: tuple[Array, ...]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rho) and self.rho > 0):
+            raise DataError(f"rho {self.rho} is no bound")
+
+    @property
+    def value(self) -> float:
+        return sqrt_up(self.rho)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "torus", "network": described, "sha256": self.network.sha256, "rho": self.rho}
+        write_npz(path, header, arrays | {f"multipliers.{k}": t for k, t in enumerate(self.multipliers)})
+
+
+@dataclass(frozen=True, eq=False)
 class LowerCertificate:
     """The network's Lipschitz constant is at least `value`: its directional derivative at a point.
 
@@ -158,16 +187,16 @@ class LowerCertificate:
         write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
 
 
-Certificate = UpperCertificate | GraphCertificate | LowerCertificate
+Certificate = UpperCertificate | GraphCertificate | TorusCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``graph``, ``lower``, ``blocks`` (`certlip.blocks.save_solved`) or ``none``.
+    """``upper``, ``graph``, ``torus``, ``lower``, ``blocks`` (`certlip.blocks.save_solved`) or ``none``.
 
     Raises DataError for other files.
     """
     found = read_npz(path)[0].get("certificate")
-    if found not in ("upper", "graph", "lower", "blocks", "none"):
+    if found not in ("upper", "graph", "torus", "lower", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
@@ -178,10 +207,12 @@ def load(path: str | Path) -> Certificate:
     if header.get("certificate") == "none":
         raise DataError(f"{path} holds no certificate: {header.get('reason')}")
     try:
-        read = Graph if header["certificate"] == "graph" else Network
+        read = Graph if header["certificate"] in ("graph", "torus") else Network
         network = read.from_arrays(header["network"], arrays)
         if network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        if isinstance(network, Graph) and header["certificate"] == "torus":
+            return TorusCertificate(network, number(header["rho"]), tuple(_series("multipliers", arrays)))
         if isinstance(network, Graph):
             return GraphCertificate(network, tuple(tuple(map(number, c)) for c in header["constants"]))
         if header["certificate"] == "lower":
@@ -202,6 +233,14 @@ def constants_proof(first: int, constants: Sequence[float]) -> SegmentProof:
     """The proof of a stretch of layers that begins at `first`, by one constant a layer."""
     values = tuple(float(c) for c in constants)
     return SegmentProof(first, first + len(values), "constants", multiply_up(values), constants=values)
+
+
+def _series(name: str, arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays ``name.0``, ``name.1``, ... as they are."""
+    found: list[Array] = []
+    while (key := f"{name}.{len(found)}") in arrays:
+        found.append(floats(arrays[key]))
+    return found
 
 
 def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> SegmentProof:

@@ -16,9 +16,11 @@ from certlip.certificate import (
     GraphCertificate,
     LowerCertificate,
     SegmentProof,
+    TorusCertificate,
     UpperCertificate,
 )
 from certlip.chain import Chain, linear_groups
+from certlip.computation_graph import Graph
 from certlip.errors import CertlipError, ConfigError
 from certlip.merge import hand_on, merge_blocks, on_window
 from certlip.methods import check_options, is_planned
@@ -29,6 +31,8 @@ from certlip.rounding import multiply_up, sqrt_up
 from certlip.scaling import divide
 from certlip.sdp.certify import is_feasible
 from certlip.sdp.lmi import Lmi
+from certlip.sdp.torus.proof import Inequality
+from certlip.sdp.torus.relaxation import Relaxation
 
 
 def certificate_flaw(certificate: Certificate) -> str:
@@ -39,6 +43,8 @@ def certificate_flaw(certificate: Certificate) -> str:
                 return _lower_flaw(certificate)
             case GraphCertificate():
                 return _graph_flaw(certificate)
+            case TorusCertificate():
+                return _torus_flaw(certificate.network, certificate.rho, certificate.multipliers)
             case UpperCertificate():
                 return _upper_flaw(certificate)
     except CertlipError as error:
@@ -94,6 +100,8 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
             return _blocks_flaw(network, segment)
         case "metric":
             return metric_flaw(network, segment)
+        case "torus":
+            return _torus_segment_flaw(network, segment)
         case _:
             return f"unknown rule {segment.rule!r}"
 
@@ -122,6 +130,23 @@ def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
     if (result.kind or method.INFO.kind) != "certified":
         return f"{segment.method} does not certify"
     return "" if segment.constant >= result.value else f"{segment.method} gives {result.value:.6g}"
+
+
+def _torus_segment_flaw(network: Network, segment: SegmentProof) -> str:
+    if len(segment.blocks) != 1 or segment.blocks[0].windows != (None,) or segment.blocks[0].metric is not None:
+        return "the torus takes one block, the whole map"
+    (block,) = segment.blocks
+    if flaw := _torus_flaw(network, block.rho, block.multipliers):
+        return flaw
+    return "" if segment.constant >= sqrt_up(block.rho) else f"rho is {block.rho:.6g}"
+
+
+def _torus_flaw(network: Graph | Network, rho: float, multipliers: Sequence[Array]) -> str:
+    relaxation = Relaxation.of(network)
+    if [t.shape for t in multipliers] != [(node.channels,) for node in relaxation.nodes[1:]]:
+        return "there is not one multiplier a channel"
+    holds = Inequality(relaxation, rho, multipliers).holds()
+    return "" if holds.all() else f"rho {rho:.6g} is not proved at {int((~holds).sum())} frequencies"
 
 
 def _blocks_flaw(network: Network, segment: SegmentProof) -> str:
