@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 
 import torch
@@ -30,24 +29,22 @@ class PortableModule:
         return self.module, self.input_shape
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (self._pickle(), self.input_shape)
-
-    def _pickle(self) -> bytes:
         try:
-            return bytes(dumps(self.module))
+            dumps(self.module)
         except Exception:  # __reduce__ is anybody's
-            traced = trace(self.module)
+            return PortableModule, (self._trace(), self.input_shape)
+        return PortableModule, (self.module, self.input_shape)
+
+    def _trace(self) -> nn.Module:
+        traced = trace(self.module)
         example = torch.randn(1, *self.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expect_same(self.module, self.module(example), traced(example))
         try:
-            return bytes(dumps(traced))
+            dumps(traced)
         except Exception as error:  # as above
             raise ExportError(
                 f"{type(self.module).__name__} cannot be sent to the process that keeps the limits "
                 f"({first_line(error)}); bound it without limits"
             ) from error
-
-
-def _unpickle(content: bytes, input_shape: Shape) -> PortableModule:
-    return PortableModule(pickle.loads(content), input_shape)
+        return traced

@@ -162,3 +162,9 @@ def test_weights_that_do_not_fit_are_one_sentence_and_change_nothing(state, sent
     with pytest.raises(DataError, match=sentence):
         load_into(module, state)
     assert equal(before, module.state_dict())
+
+
+def test_complex_weights_of_a_real_network_are_refused_by_name():
+    """Torch would keep their real parts."""
+    with pytest.raises(DataError, match="'weight' is complex"):
+        load_into(nn.Linear(2, 1), {**STATE, "weight": 1j * torch.ones(1, 2)})
