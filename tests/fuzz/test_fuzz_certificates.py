@@ -50,7 +50,7 @@ METHODS = {
 
 
 def random_chain(seed: int) -> Network:
-    """Two convolutions, which can be cut into patches, and two dense layers; few enough neurons to know the constant."""
+    """Two convolutions, to be cut into patches, and two dense layers; few enough neurons to know the constant."""
     rng = np.random.default_rng(seed)
     kinds, slopes = rng.choice(PIECEWISE_LINEAR, 3), rng.choice([0.1, 0.5, -0.7], 3)
     acts = [Activation(f"act{i}", str(kinds[i]), float(slopes[i])) for i in range(3)]
@@ -159,15 +159,9 @@ _ATTAINED: dict[str, float] = {}
 def attained(network: Network) -> float:
     """The constant of a network of a few neurons, or what is attained at some points of a larger one."""
     if network.sha256 not in _ATTAINED:
-        small = (
-            sum(
-                math.prod(s)
-                for layer, s in zip(network.layers, network.shapes, strict=False)
-                if isinstance(layer, Activation)
-            )
-            <= 10
-        )
-        _ATTAINED[network.sha256] = oracle.attained_norm(network) if small else floor(network)
+        activated = zip(network.layers, network.shapes, strict=False)
+        n_neurons = sum(math.prod(shape) for layer, shape in activated if isinstance(layer, Activation))
+        _ATTAINED[network.sha256] = oracle.attained_norm(network) if n_neurons <= 10 else floor(network)
     return _ATTAINED[network.sha256]
 
 
