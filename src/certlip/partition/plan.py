@@ -105,8 +105,9 @@ class Plan(FileModel):
 
     refusal: status and reason of a method that cannot plan this network, which then has no segments; seconds: of
     planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
-    layer constants; otherwise a block that fails, but for a limit, fails the plan; chain: also bound neighbouring segments in one go, each
-    taking the metric of the next as output metric, and keep what is better; prediction: of an automatic plan.
+    layer constants; otherwise a block that fails, but for a limit, fails the plan; chain: also bound neighbouring
+    segments in one go, each taking the metric of the next as output metric, and keep what is better; prediction: of an
+    automatic plan.
     """
 
     noun: ClassVar = "plan"
