@@ -36,7 +36,7 @@ INFO = SolverInfo(
     anytime=True,
 )
 
-N_WEIGHTS, N_BLOCKS = 6, 4
+N_WEIGHTS, N_BLOCKS = 7, 4
 """Copies of all weights, and matrices of the order of the widest layer, alive at the peak of the ascent."""
 N_MATRICES = 14
 """Dense matrices of the LMI's order alive at the peak of a Newton step."""
