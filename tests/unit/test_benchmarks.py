@@ -25,7 +25,7 @@ LAYERS = {
 TINY = {
     "gram_speed": {"shapes": ["tiny"]},
     "layer_norms": {"shapes": ["tiny"]},
-    "looseness": {"depths": [2], "sides": [1, 2], "n_convolutions": [0, 1], "merges": ["sum", "folded"]},
+    "looseness": {"depths": [2], "sides": [1, 2], "n_convolutions": [0], "merges": ["sum", "folded"]},
     "solvers": {"problems": ["chain-1x4"], "solvers": ["structured"], "max_seconds": 60.0},
     "workers": {"workers": [1, 2], "channels": 1, "side": 9},
 }

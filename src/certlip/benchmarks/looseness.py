@@ -107,7 +107,7 @@ def _plans(
                         plan = _plan(network, side, merge, n, chain=chain)
                     except UnsupportedLayer:
                         continue
-                    if bool(plan.chains) == chain:
+                    if plan.jobs and bool(plan.chains) == chain:
                         yield plan
 
 
@@ -136,7 +136,7 @@ def _bound(network: Network, plan: Plan, limit: Limits) -> Bound | None:
 def _described(plan: Plan) -> dict[str, Any]:
     grids = dict.fromkeys("x".join(map(str, s.grid)) for s in plan.segments if s.blocks)
     common = {"n_segments": len(plan.segments), "chain": plan.chain}
-    return {"merge": plan.merge if grids else "product", "grid": " ".join(grids), **common}
+    return {"merge": plan.merge if grids else "product", "grid": " ".join(grids) or "none", **common}
 
 
 def _block(depth: int, seed: int) -> Network:
