@@ -45,7 +45,7 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
 ) -> None:
     """With fewer jobs at a time than parts of the plan: a profile with job arrays would wait for ever here."""
     workspace.restrict(["block"], METHODS)
-    outcome = workspace.snakemake(*BARE, *SMALL, "--jobs", "2", profile="slurm", timeout=240)
+    outcome = workspace.snakemake(*BARE, *SMALL, "--jobs", "2", profile="slurm", timeout=600)
     assert outcome.returncode == 0, outcome.text
     for method in METHODS:
         path = f"results/bounds/block/{method}.json"
