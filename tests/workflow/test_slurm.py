@@ -43,7 +43,7 @@ def cluster() -> Iterator[Cluster]:
 def test_the_bounds_from_slurm_are_those_of_one_machine(
     cluster: Cluster, finished: Workspace, workspace: Workspace
 ) -> None:
-    """With fewer jobs at a time than parts of the plan: a profile with job arrays would wait for ever here."""
+    """With fewer jobs at a time than parts of the plan."""
     workspace.restrict(["block"], METHODS)
     outcome = workspace.snakemake(*BARE, *SMALL, "--jobs", "2", profile="slurm", timeout=600)
     assert outcome.returncode == 0, outcome.text
