@@ -43,9 +43,9 @@ def cluster() -> Iterator[Cluster]:
 def test_the_bounds_from_slurm_are_those_of_one_machine(
     cluster: Cluster, finished: Workspace, workspace: Workspace
 ) -> None:
-    """With fewer jobs at a time than parts of the plan: a profile with job arrays would wait for ever here."""
+    """With fewer jobs at a time than parts of the plan."""
     workspace.restrict(["block"], METHODS)
-    outcome = workspace.snakemake(*BARE, *SMALL, "--jobs", "2", profile="slurm", timeout=240)
+    outcome = workspace.snakemake(*BARE, *SMALL, "--jobs", "2", profile="slurm", timeout=600)
     assert outcome.returncode == 0, outcome.text
     for method in METHODS:
         path = f"results/bounds/block/{method}.json"
