@@ -96,6 +96,7 @@ def solve_problem(
     What is found on the way is reported, for `finish_problem`.
     """
     deadline = Deadline.after(max_seconds)
+    sdp.solvers.choose(solver, 0)  # imports what it needs, before the clock of `SolvedBlock.seconds` starts
 
     def of_program(lmi: sdp.Lmi) -> sdp.Solution:
         return sdp.solve_lmi(lmi, solver, rtol, threads, deadline.max_seconds, max_mb, limits.report)

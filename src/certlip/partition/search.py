@@ -26,10 +26,10 @@ from certlip.sdp.folded import memory_mb
 RESERVE = 0.15
 """Share of the budget kept for a second plan where a program of the first may fail."""
 SPREAD = 2.0
-"""A program is planned only if it keeps the limits though it take so many times as long as predicted: nine in ten do
-not (table ``predictions``)."""
+"""A program is planned only if it would keep the limits though it took so many times as long as predicted: the aim is
+that nine in ten take less (table ``predictions``)."""
 RISK = 4.0
-"""It may fail unless it keeps them though it take so many times as long: none took longer than that."""
+"""A program may fail unless it would keep them though it took so many times as long: the worst prediction known."""
 
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 """Patches along a side that are tried: grids are square as far as the map is."""
