@@ -58,8 +58,8 @@ def _stages_proof(plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedB
 def plan_flaw(network: Network, plan: Plan) -> str:
     """Where a plan does not fit the network, in words; empty if it does.
 
-    Its segments must be of the network's layers, their patches tile their maps and read what the plan says, and those
-    that are one program must be the same.
+    Its segments must be of the network's layers and lead from the first to the last, their patches tile their maps and
+    read what the plan says, and those that are one program must be the same.
     """
     if plan.refusal:
         return "" if plan.refusal[0] in {*Status} - {Status.OK} else f"it is refused as {plan.refusal[0]!r}"
@@ -76,7 +76,10 @@ def plan_flaw(network: Network, plan: Plan) -> str:
                 return f"segment {number}: it has patches but no grid"
     except CertlipError as error:
         return str(error)
-    return ""
+    reached = {0}
+    for segment in sorted(plan.segments, key=lambda s: s.last):
+        reached |= {segment.last} if segment.first in reached else set()
+    return "" if len(network.layers) in reached else "its segments do not reach the last layer"
 
 
 def _patches_flaw(part: Network, segment: SegmentPlan) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import certlip
-from certlip.methods import FILLED_IN, entry_point, load, names
+from certlip.errors import ConfigError
+from certlip.methods import FILLED_IN, check_options, entry_point, load, names
 from certlip.network import Network
 from certlip.record import Record
 
@@ -52,9 +53,16 @@ def variants(name: str, module: str | None = None) -> list[Variant]:
             choices[key] = get_args(annotation)
         elif annotation is bool:
             choices[key] = (False, True)
-    return [
-        Variant(name, module, dict(zip(choices, found, strict=True))) for found in itertools.product(*choices.values())
-    ]
+    found = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [Variant(name, module, options) for options in found if _go_together(name, module, options)]
+
+
+def _go_together(name: str, module: str | None, options: dict[str, Any]) -> bool:
+    try:
+        check_options(name, load(name, module), options)
+    except ConfigError:
+        return False
+    return True
 
 
 METHODS = [

@@ -376,7 +376,6 @@ FORGED_PLANS: dict[str, tuple[Callable[[dict], object], str]] = {
         "do not read what it says",
     ),
     "a segment left out": (lambda p: p["segments"].pop(), "do not reach the last layer"),
-    "a segment twice": (lambda p: p["segments"].append(p["segments"][-1]), "not of the network's layers"),
     "layers of other names": (lambda p: p["segments"][0].update(layers=["x"]), "not of the network's layers"),
     "a refusal of no kind": (lambda p: p.update(refusal=["ok", "why"]), "refused as 'ok'"),
     "patches without a grid": (

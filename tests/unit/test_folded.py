@@ -26,7 +26,7 @@ def stages(seed: int) -> tuple[Stage, ...]:
     plan = dcp.plan(network, grid=(8, 8), merge="folded")
     problem = problem_of(network, plan, plan.jobs[0])
     assert isinstance(problem, tuple)
-    return problem
+    return tuple(patches.stage() for patches in problem)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -161,13 +162,21 @@ def test_a_process_that_cannot_import_something_says_so() -> None:
     assert done.stdout.splitlines() == ["ModuleNotFoundError No module named 'only_here'", "True"]
 
 
-def test_a_process_that_cannot_start_is_an_error_and_not_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+class ReadByImport:
+    """What a process reads by an import."""
+
+    def __reduce__(self) -> tuple:
+        return importlib.import_module, ("exits_when_imported",)
+
+
+def test_a_process_that_cannot_start_is_an_error_and_not_for_want_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     limits.end_idle()
-    monkeypatch.setattr(limits.Worker, "send", lambda worker, calls: worker.send_nothing())
-    monkeypatch.setattr(limits.Worker, "send_nothing", lambda worker: worker._pipe.send_bytes(b""), raising=False)
-    monkeypatch.setattr("certlip.worker.ForkingPickler.loads", lambda message: sys.exit(3))
+    (tmp_path / "exits_when_imported.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CertlipError, match="could not start \\(exit code 3\\)"):
-        limits.call(os.getpid, limit=GENEROUS)
+        limits.call(len, ReadByImport(), limit=GENEROUS)
 
 
 def test_what_a_call_raises_tells_where() -> None:

@@ -15,12 +15,12 @@ from scipy import linalg
 
 import certlip
 from certlip import certificate as certificates
-from certlip import methods, operators
+from certlip import operators
 from certlip.certificate import UpperCertificate
 from certlip.errors import DataError
 from certlip.files import read_npz, write_npz
 from certlip.jacobian import Rescaled, linearise, spectral_norms
-from certlip.methods import Bound, MethodInfo
+from certlip.methods import Bound, MethodInfo, load
 from certlip.network import LINEAR, Activation, Conv, Dense, Network
 from certlip.record import Kind, Status
 from certlip.scaling import divide, multiply_back, norm_exponent, scale_network
@@ -32,7 +32,7 @@ SEEN: list[Network] = []
 def bound(network: Network) -> Bound:
     """A lower bound of increments, which is none of the network."""
     SEEN.append(network)
-    return methods.load("lower").bound(network, n_points=4, n_starts=1, n_steps=0)  # type: ignore[no-any-return]
+    return load("lower").bound(network, n_points=4, n_starts=1, n_steps=0)  # type: ignore[no-any-return]
 
 
 def dense(*weights: Any, kind: str = "relu") -> Network:
@@ -178,7 +178,7 @@ def test_exponents_are_kept_in_the_file(proved: UpperCertificate, tmp_path: Path
 
 
 def test_a_file_without_exponents_is_about_the_layers_as_they_are(tmp_path: Path) -> None:
-    plain = methods.load("product").bound(network()).certificate
+    plain = load("product").bound(network()).certificate
     plain.save(tmp_path / "c.npz")
     header, arrays = read_npz(tmp_path / "c.npz")
     del header["exponents"]

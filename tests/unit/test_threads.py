@@ -32,9 +32,10 @@ def weights(*sizes: int) -> list[Array]:
 def test_only_wide_layers_have_several_threads_and_those_of_before_come_back(width: int, expected: int) -> None:
     lmi = Lmi.of(relu_chain(weights(5, width, 5)))
     with threadpool_limits(2):
+        before = of_blas()
         with by_size(lmi):
-            assert of_blas() == {expected}
-        assert of_blas() == {2}
+            assert max(of_blas()) == expected
+        assert of_blas() == before
 
 
 @pytest.mark.parametrize(

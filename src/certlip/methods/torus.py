@@ -72,8 +72,6 @@ def bound(
     from certlip.export import export_network
     from certlip.export_graph import export_graph
 
-    if len(input_shape) != 3:
-        raise UnsupportedLayer(f"an input of shape {input_shape} is no map; use method lipsdp")
     ends = None if max_seconds is None else time.perf_counter() + max_seconds
     try:
         network = export_network(module, input_shape)
@@ -122,7 +120,9 @@ def _chain_bound(network: Network, rtol: float, device: str, ends: float | None)
 
 
 def _first_cut(network: Network) -> int:
-    """The index of the first layer that flattens a map of more than a pixel, or the number of layers."""
+    """Index of the first layer that flattens a map of more than a pixel; 0 without a map, else the number of layers."""
+    if len(network.input_shape) != 3:
+        return 0
     shapes = zip(network.layers, network.shapes, strict=False)
     flat = (i for i, (layer, shape) in enumerate(shapes) if isinstance(layer, Flatten) and math.prod(shape[1:]) > 1)
     return next(flat, len(network.layers))
