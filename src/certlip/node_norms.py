@@ -22,7 +22,7 @@ def expect_derivative(node: Node) -> None:
     """Raise UnsupportedLayer if, by its name or type, the node's derivative does not say how far its values differ."""
     if not node.output.is_floating_point():
         raise node.refused(", which has no derivative")
-    if node.operation.lower().strip("_") in _JUMPS_BY_A_PARAMETER:
+    if node.operation.rpartition(".")[2].lower().strip("_") in _JUMPS_BY_A_PARAMETER:
         raise node.refused(_NO_DERIVATIVE)
 
 

@@ -104,7 +104,13 @@ def operation_of(node: fx.Node) -> str:
             return str(node.target).removesuffix("_")  # relu_ is relu in place
     name = getattr(node.target, "__name__", str(node.target))
     home = getattr(node.target, "__module__", None) or "torch"
-    return name if home.partition(".")[0] in ("torch", "_operator", "builtins", "math") else f"{home}.{name}"
+    is_torchs = home.partition(".")[0] in ("torch", "_operator", "builtins", "math") and not _is_registered(home)
+    return name if is_torchs else f"{home}.{name}"
+
+
+def _is_registered(home: str) -> bool:
+    """Whether it is a module of operators that anybody may register with torch, under any name: not its own, aten."""
+    return home.startswith("torch._ops.") and home != "torch._ops.aten"
 
 
 def _caller(node: fx.Node) -> tuple[str, type] | None:

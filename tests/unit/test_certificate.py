@@ -22,8 +22,11 @@ from certlip.errors import DataError
 from certlip.files import read_npz, write_npz
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.partition.plan import Plan
 from certlip.partition.window import Window
+from certlip.record import Status
 from certlip.scaling import scale_network
+from certlip.solved import SolvedBlock
 
 
 @cache
@@ -428,6 +431,18 @@ def test_an_empty_share_of_blocks_is_a_file_that_proves_nothing(tmp_path: Path) 
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
     blocks.save_solved(tmp_path / "b.npz", None, plan, [])
     assert blocks.load_solved(tmp_path / "b.npz") == (None, plan, [])
+    verification = certlip.verify(tmp_path / "b.npz")
+    assert not verification
+    assert "proves nothing" in verification.reason
+
+
+@pytest.mark.parametrize("case", ["no blocks", "failed blocks", "a refused plan"])
+def test_a_file_without_a_solved_block_proves_nothing(case: str, tmp_path: Path) -> None:
+    plan = dcp.plan(network(), grid=(2, 1), merge="cover")
+    failed = [SolvedBlock(0, b, Status.TIME_LIMIT, "late") for b in range(len(plan.segments[0].blocks))]
+    if case == "a refused plan":
+        plan = Plan(segments=(), refusal=(Status.TIME_LIMIT, "late"))
+    blocks.save_solved(tmp_path / "b.npz", network(), plan, failed if case == "failed blocks" else [])
     verification = certlip.verify(tmp_path / "b.npz")
     assert not verification
     assert "proves nothing" in verification.reason

@@ -6,7 +6,7 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,30 @@ def test_a_function_is_not_taken_for_torchs_by_its_name() -> None:
 
     with pytest.raises(UnsupportedLayer, match=r"test_plain\.flatten"):
         export_network(Calls(), (3,))
+
+
+@pytest.fixture
+def registered() -> Iterator[Any]:
+    """Operators that anybody may register with torch: by their names a scaling and a reshape, beyond reach another."""
+    with torch.library._scoped_library("somebodys", "DEF") as library:
+        library.define("mul(Tensor x, float factor) -> Tensor")
+        library.define("view(Tensor x) -> Tensor")
+        library.impl("mul", lambda x, factor: beyond_reach(x) + factor * x, "CompositeImplicitAutograd")
+        library.impl("view", lambda x: (beyond_reach(x) + x).flatten(1), "CompositeImplicitAutograd")
+        yield torch.ops.somebodys
+
+
+@pytest.mark.parametrize("method", ["product", "autolip", "torus"])
+@pytest.mark.parametrize("name", ["mul", "view"])
+def test_an_operator_is_not_taken_for_torchs_by_its_name(name: str, method: str, registered: Any) -> None:
+    class Calls(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return registered.mul(x, 2.0) if name == "mul" else registered.view(x)  # type: ignore[no-any-return]
+
+    options = {"certified": True} if method == "autolip" else {}
+    record = certlip.bound(Calls(), (1, 2, 2), method, **options)
+    assert record.value is None
+    assert f"somebodys.{name}" in record.reason
 
 
 class Scaled(torch.Tensor):

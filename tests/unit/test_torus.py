@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import nn
 
 import certlip
 from certlip import certificate as certificates
-from certlip.certificate import TorusCertificate
+from certlip.certificate import BlockProof, SegmentProof, TorusCertificate, UpperCertificate
+from certlip.computation_graph import Concat, Graph, Step
 from certlip.errors import DataError, UnsupportedLayer
 from certlip.export_graph import export_graph
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
@@ -299,3 +301,57 @@ def test_what_lives_on_no_torus_is_refused_by_name():
     network = Network((_row(1.0, padding=0), Flatten("flat"), Dense("dense", np.ones((1, 4)), np.zeros(1))), (1, 1, 4))
     with pytest.raises(UnsupportedLayer, match="flat: no torus for Flatten"):
         Relaxation.of(network)
+
+
+WINDOWS_OF_A_POINT = {
+    "a convolution": Conv("window", np.array([[[[0.0, 0, -1], [0, 1, 0], [0, 0, 0]]]]), np.zeros(1), padding=(1,) * 4),
+    "a convolution of stride 2": Conv("window", np.ones((1, 1, 1, 1)), np.zeros(1), stride=(2, 2)),
+    "padding": Conv("window", np.ones((1, 1, 1, 1)), np.zeros(1), padding=(1,) * 4),
+    "max pooling": MaxPool("window", (2, 2), (1, 1), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWS_OF_A_POINT)
+def test_windows_of_a_point_are_refused_by_name_and_certify_nothing(kind):
+    """The taps of a window do not fall on one another: a point has no neighbours that a torus of side 1 would have."""
+    mean = Conv("mean", np.full((1, 1, 2, 2), 0.25), np.zeros(1))
+    network = Network((mean, WINDOWS_OF_A_POINT[kind]), (1, 2, 2))
+    with pytest.raises(UnsupportedLayer, match="window: no torus for windows of a point"):
+        Relaxation.of(network)
+    block = BlockProof((None,), 1e-6, ())
+    claim = UpperCertificate(network, (SegmentProof(0, 2, "torus", 1.1e-3, blocks=(block,)),))
+    assert not certlip.verify(claim)
+
+
+def _pointwise(name: str, weight: np.ndarray) -> Conv:
+    return Conv(name, weight[:, :, None, None], np.zeros(len(weight)))
+
+
+def test_the_radius_of_a_product_of_pointwise_convolutions_holds_whatever_underflows():
+    """A rounding of 1e-16 of an entry of 1e-310 is no double, and the next layer may multiply it with 1e280."""
+    rng = np.random.default_rng(0)
+    for size in (1.0, 1e-150, 1e-310):
+        first = size * rng.standard_normal((2, 1))
+        large = min(1e280, 1 / size)
+        second = large * np.array([[first[1, 0] / first[0, 0], -1.0]])
+        relaxation = Relaxation.of(Network((_pointwise("a", first), _pointwise("b", second)), (1, 2, 2)))
+        (edge,) = relaxation.output
+        exact = sum(
+            Fraction(a) * Fraction(b) for a, b in zip(second.ravel().tolist(), first.ravel().tolist(), strict=True)
+        )
+        assert abs(Fraction(edge.weight.item()) - exact) <= Fraction(edge.radius.item())
+
+
+def test_products_with_a_radius_may_be_concatenated():
+    rng = np.random.default_rng(0)
+
+    def branch(name: str) -> Step:
+        layers = tuple(_pointwise(name + part, rng.standard_normal((2, 2))) for part in "ab")
+        return Step(name, (0,), Network(layers, (2, 3, 3)))
+
+    graph = Graph((branch("left"), branch("right"), Step("both", (1, 2), Concat(0))), (2, 3, 3))
+    matrices = [
+        step.operation.layers[1].weight[:, :, 0, 0] @ step.operation.layers[0].weight[:, :, 0, 0]
+        for step in graph.steps[:2]
+    ]
+    assert bound_of(graph) >= np.linalg.norm(np.concatenate(matrices), 2) * (1 - 1e-12)

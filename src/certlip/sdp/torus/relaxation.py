@@ -183,6 +183,10 @@ class _Builder:
                 return self._averaged(layer.name, value, np.eye(value.shape[0]))
             case Dense() if value.level == POINT:
                 return _mixed(value, layer.weight)
+            case Conv() if _is_pointwise(layer):
+                return _mixed(value, _dense_kernel(layer)[:, :, 0, 0])
+            case Conv() | MaxPool() if value.level == POINT:
+                raise UnsupportedLayer(f"{layer.name}: no torus for windows of a point, which has no neighbours")
             case Conv() if self._is_mean(layer, value.shape):
                 return self._averaged(layer.name, value, _dense_kernel(layer)[:, :, 0, 0])
             case Conv():
@@ -208,9 +212,6 @@ class _Builder:
         return value if value.node is not None else self._activated(name, value, 0.0, 1.0)
 
     def _convolved(self, layer: Conv, value: _Value) -> _Value:
-        kernel = _dense_kernel(layer)
-        if kernel.shape[2:] == (1, 1) and layer.stride == (1, 1) and not any(layer.padding):
-            return replace(_mixed(value, kernel[:, :, 0, 0]))
         source = self._masked(f"mask before {layer.name}", value)
         shape = layer.output_shape(source.shape)
         top, _, left, _ = layer.padding
@@ -223,7 +224,8 @@ class _Builder:
         self._need(source.level, *sides)
         level = source.level[0] * layer.stride[0], source.level[1] * layer.stride[1]
         self._need(level, *shape[1:])
-        edge = Edge(source.node or 0, kernel, offset=(top, left), dilation=layer.dilation, stride=layer.stride)
+        kernel, node = _dense_kernel(layer), source.node or 0
+        edge = Edge(node, kernel, offset=(top, left), dilation=layer.dilation, stride=layer.stride)
         return _Value((edge,), shape, level)
 
     def _averaged(self, name: str, value: _Value, weight: Array) -> _Value:
@@ -262,6 +264,11 @@ def _identity(channels: int) -> Array:
     return np.eye(channels)[:, :, None, None]
 
 
+def _is_pointwise(layer: Conv) -> bool:
+    """Whether it mixes the channels of each pixel and does nothing besides."""
+    return layer.weight.shape[2:] == (1, 1) and layer.stride == (1, 1) and not any(layer.padding)
+
+
 def _dense_kernel(layer: Conv) -> Array:
     """(c_out, c_in, k_h, k_w): the kernel without groups."""
     if layer.groups == 1:
@@ -290,7 +297,7 @@ def _product(weight: Array, edge: Edge) -> Edge:
     def times(matrix: Array, kernel: Array) -> Array:
         return np.einsum("oi,icuv->ocuv", matrix, kernel)
 
-    magnitude = np.abs(edge.weight) * gamma(weight.shape[1] + 4)
+    magnitude = np.abs(edge.weight) * gamma(weight.shape[1] + 4) + SMALLEST  # what underflows here, a weight amplifies
     if edge.radius is not None:
         magnitude += edge.radius * (1 + gamma(8))
     radius = times(np.abs(weight), magnitude) * (1 + gamma(weight.shape[1] + 4)) + weight.shape[1] * SMALLEST
@@ -321,8 +328,13 @@ def _concatenated(values: Sequence[_Value]) -> _Value:
     total, first, edges = sum(value.shape[0] for value in values), 0, []
     for value in values:
         for edge in value.edges:
-            weight = np.zeros((total, *edge.weight.shape[1:]))
-            weight[first : first + value.shape[0]] = edge.weight
-            edges.append(replace(edge, weight=weight))
+            ends = (first, total - first - value.shape[0])
+            radius = None if edge.radius is None else _among_zeros(edge.radius, *ends)
+            edges.append(replace(edge, weight=_among_zeros(edge.weight, *ends), radius=radius))
         first += value.shape[0]
     return _Value(tuple(edges), (total, *values[0].shape[1:]), values[0].level)
+
+
+def _among_zeros(kernel: Array, before: int, after: int) -> Array:
+    """The kernel with so many output channels of zeros before and after its own."""
+    return np.pad(kernel, [(before, after), (0, 0), (0, 0), (0, 0)])
