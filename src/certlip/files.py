@@ -93,7 +93,8 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, Path(path).stat().st_size)
             header = json.loads(_array(archive, members["header"]).tobytes())
-            shapes = header.pop(_ARRAYS)
+            # files of before version 0.1 name no arrays: all are read, within the size of the whole
+            shapes = header.pop(_ARRAYS, dict.fromkeys(members.keys() - {"header"}))
             arrays = {key: _array(archive, members[key], shape) for key, shape in shapes.items()}
         if "refused" in header:
             refusal = NoData if header["status"] == NoData.status else UnsupportedLayer

@@ -159,3 +159,12 @@ def test_what_the_header_does_not_name_is_not_read(tmp_path: Path) -> None:
 def test_large_arrays_that_are_nearly_all_zeros_can_be_read_again(tmp_path: Path) -> None:
     write_npz(tmp_path / "x.npz", {}, {"a": np.zeros(2**24)})
     assert read_npz(tmp_path / "x.npz")[1]["a"].shape == (2**24,)
+
+
+def test_a_file_whose_header_names_no_arrays_is_read_as_before(tmp_path: Path) -> None:
+    header = np.frombuffer(b'{"kept": 1}', dtype=np.uint8)
+    np.savez_compressed(tmp_path / "old.npz", header=header, weight=np.ones((2, 3)))
+    found, arrays = read_npz(tmp_path / "old.npz")
+    assert found == {"kept": 1}
+    assert arrays.keys() == {"weight"}
+    assert arrays["weight"].shape == (2, 3)

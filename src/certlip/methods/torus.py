@@ -11,12 +11,13 @@ the two multiply. Nothing is bounded worse than by layer constants.
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from certlip import norms, sdp
+from certlip import limits, sdp
 from certlip.certificate import (
     BlockProof,
     GraphCertificate,
@@ -26,11 +27,14 @@ from certlip.certificate import (
     constants_proof,
 )
 from certlip.chain import MAX_ENTRIES, Chain, linear_groups
-from certlip.errors import NoBound, UnsupportedLayer
+from certlip.deadline import Deadline
+from certlip.errors import NoBound, SolverUnavailable, UnsupportedLayer
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Flatten, Network, Shape
 from certlip.record import Kind
+from certlip.refined import quick_ones, refined_constants
 from certlip.rounding import multiply_up, sqrt_up
+from certlip.scaling import scale_network
 from certlip.sdp.lmi import Lmi
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ TAIL_RTOL = 1e-4
 """Gap asked of LipSDP-Neuron behind a cut."""
 TAIL_SHARE = 0.3
 """Of the time that is left, for what is behind a cut."""
+LEAST_SECONDS = 1.0
+"""Layer constants are sharpened for as long as the torus took, and at least for so long."""
 
 
 def bound(
@@ -61,62 +67,99 @@ def bound(
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-3,
     device: Literal["cpu", "cuda"] = "cpu",
     max_seconds: float | None = None,
-    threads: int = 1,
 ) -> Bound:
     """The bound of a chain of layers or of a graph, never above that of layer constants.
 
     rtol: gap asked for between what is proved and the dual; device: of the ascent.
     Raises UnsupportedLayer by name for what is neither a convolution nor elementwise, pooling, a sum or concatenation
-    of maps, or a dense layer behind a flattened or averaged map.
+    of maps, or a dense layer behind a flattened or averaged map; SolverUnavailable for a device that is not there.
     """
+    import torch
+
     from certlip.export import export_network
     from certlip.export_graph import export_graph
 
-    ends = None if max_seconds is None else time.perf_counter() + max_seconds
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
+    deadline = Deadline.after(max_seconds)
     try:
         network = export_network(module, input_shape)
     except UnsupportedLayer:
-        return _graph_bound(export_graph(module, input_shape), rtol, device, ends)
-    return _chain_bound(network, rtol, device, ends)
+        return _graph_bound(export_graph(module, input_shape), rtol, device, deadline)
+    scaled = scale_network(network)
+    return _chain_bound(scaled.network, rtol, device, deadline, lambda b: b.multiplied_back(network, scaled.exponents))
 
 
-def _graph_bound(graph: Graph, rtol: float, device: str, ends: float | None) -> Bound:
+def _graph_bound(graph: Graph, rtol: float, device: str, deadline: Deadline) -> Bound:
     from certlip.sdp.torus.relaxation import Relaxation
 
     relaxation = Relaxation.of(graph)
-    constants = [norms.layer_constants(s.operation) if isinstance(s.operation, Network) else () for s in graph.steps]
-    by_layers = GraphCertificate(graph, tuple(map(tuple, constants)))
-    found = _solve(relaxation, rtol, device, ends)
-    if not math.isfinite(found.rho):
-        return Bound(by_layers.value, by_layers, reason=_unproved(found), details=_details(relaxation, found))
-    on_torus = TorusCertificate(graph, found.rho, found.multipliers)
-    best = on_torus if on_torus.value < by_layers.value else by_layers
-    return Bound(best.value, best, reason=_early(found), details=_details(relaxation, found))
+    stretches = [step.operation for step in graph.steps if isinstance(step.operation, Network)]
+
+    def of(found: Found | None, constants: Sequence[Sequence[float]], quick: list[str]) -> Bound:
+        by_stretch = iter(constants)
+        steps = (tuple(next(by_stretch)) if isinstance(s.operation, Network) else () for s in graph.steps)
+        certificates: list[GraphCertificate | TorusCertificate] = [GraphCertificate(graph, tuple(steps))]
+        if found and math.isfinite(found.rho):
+            certificates.append(TorusCertificate(graph, found.rho, found.multipliers))
+        best = min(certificates, key=lambda certificate: certificate.value)
+        reason = _reason(found, quick if isinstance(best, GraphCertificate) else [])
+        return Bound(best.value, best, reason=reason, details=_details(relaxation, found))
+
+    return _best(relaxation, stretches, of, rtol, device, deadline)
 
 
-def _chain_bound(network: Network, rtol: float, device: str, ends: float | None) -> Bound:
+def _chain_bound(
+    network: Network, rtol: float, device: str, deadline: Deadline, given_back: Callable[[Bound], Bound]
+) -> Bound:
     from certlip.sdp.torus.relaxation import Relaxation
 
     cut = _first_cut(network)
     head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))
-    segments, reasons, details = [], [], {}
-    if tail.layers:
-        proof, reason = _tail_proof(tail, cut, None if ends is None else TAIL_SHARE * (ends - time.perf_counter()))
-        segments.append(proof)
-        reasons.append(reason)
-    if head.layers:
-        relaxation = Relaxation.of(head)
-        by_layers = constants_proof(0, norms.layer_constants(head))
-        found = _solve(relaxation, rtol, device, ends)
-        details = _details(relaxation, found)
-        candidates = [by_layers]
-        if math.isfinite(found.rho):
+    tails, tail_reason = _tail_proof(tail, cut, deadline) if tail.layers else ([], "")
+    relaxation = Relaxation.of(head) if head.layers else None
+
+    def of(found: Found | None, constants: Sequence[Sequence[float]], quick: list[str]) -> Bound:
+        proofs = [constants_proof(0, constants[0])] if constants else []
+        if found and math.isfinite(found.rho):
             block = BlockProof((None,), found.rho, found.multipliers)
-            candidates.append(SegmentProof(0, cut, "torus", sqrt_up(found.rho), blocks=(block,)))
-        segments.insert(0, min(candidates, key=lambda proof: proof.constant))
-        reasons.insert(0, _early(found) if len(candidates) > 1 else _unproved(found))
-    certificate = UpperCertificate(network, tuple(segments))
-    return Bound(certificate.value, certificate, reason="; ".join(filter(None, reasons)), details=details)
+            proofs.append(SegmentProof(0, cut, "torus", sqrt_up(found.rho), blocks=(block,)))
+        best = min(proofs, key=lambda proof: proof.constant) if proofs else None
+        certificate = UpperCertificate(network, (*([best] if best else []), *tails))
+        reasons = [_reason(found, quick if best and best.rule == "constants" else []), tail_reason]
+        details = _details(relaxation, None if tails else found) if relaxation else {}
+        return given_back(Bound(certificate.value, certificate, None, "; ".join(filter(None, reasons)), details))
+
+    if relaxation is None:
+        return of(None, [], [])
+    return _best(relaxation, [head], of, rtol, device, deadline)
+
+
+def _best(
+    relaxation: Relaxation,
+    networks: Sequence[Network],
+    of: Callable[[Found | None, Sequence[Sequence[float]], list[str]], Bound],
+    rtol: float,
+    device: str,
+    deadline: Deadline,
+) -> Bound:
+    """What `of` makes of the torus and of constants of the networks' layers, which is reported as it becomes better."""
+    from certlip.sdp.torus.solve import solve
+
+    refined = refined_constants(networks)
+    first = [list(constants) for constants in next(refined)[0]], [layer.name for n in networks for layer in n.layers]
+    limits.report(partial(of, None, *first))
+    begin = Deadline.after(0)
+    found = solve(
+        relaxation, rtol, deadline.max_seconds, device, lambda so_far: limits.report(partial(of, so_far, *first))
+    )
+    sharpening = Deadline.after(max(-begin.left, LEAST_SECONDS))
+    result = of(found, *first)
+    for constants, quick in refined:
+        result = of(found, constants, quick)
+        if not (sharpening.allows(0) and deadline.allows(0)):
+            break
+    return result
 
 
 def _first_cut(network: Network) -> int:
@@ -128,38 +171,39 @@ def _first_cut(network: Network) -> int:
     return next(flat, len(network.layers))
 
 
-def _tail_proof(tail: Network, first: int, max_seconds: float | None) -> tuple[SegmentProof, str]:
+def _tail_proof(tail: Network, first: int, deadline: Deadline) -> tuple[list[SegmentProof], str]:
     """Of the layers behind a cut: the better of LipSDP-Neuron and their constants, and what there is to say."""
-    best = constants_proof(first, norms.layer_constants(tail))
+    *_, (constants, _) = refined_constants([tail])
+    best = constants_proof(first, constants[0])
+    limit = None if deadline.max_seconds is None else TAIL_SHARE * deadline.max_seconds
     try:
         if sum(group[0][0].weight.size for group in linear_groups(tail)[0]) > MAX_ENTRIES:
-            return best, "what follows the flattening is too large for a semidefinite program: its layer constants"
+            return [best], "what follows the flattening is too large for a semidefinite program: its layer constants"
         chain = Chain.of(tail)
-        solution = sdp.solve_lmi(Lmi.of(chain), rtol=TAIL_RTOL, max_seconds=max_seconds)
+        solution = sdp.solve_lmi(Lmi.of(chain), rtol=TAIL_RTOL, max_seconds=limit)
     except NoBound as error:
-        return best, f"what follows the flattening uses layer constants: {error}"
+        return [best], f"what follows the flattening uses layer constants: {error}"
     block = BlockProof((None,), solution.rho, solution.multipliers)
     constant = multiply_up([chain.scale, solution.bound])
     proof = SegmentProof(first, first + len(tail.layers), "sum", constant, blocks=(block,))
-    return min(best, proof, key=lambda proof: proof.constant), ""
+    return [min(best, proof, key=lambda proof: proof.constant)], ""
 
 
-def _solve(relaxation: Relaxation, rtol: float, device: str, ends: float | None) -> Found:
-    from certlip.sdp.torus.solve import solve
-
-    return solve(relaxation, rtol, None if ends is None else ends - time.perf_counter(), device)
-
-
-def _early(found: Found) -> str:
-    return f"stopped at its time limit with a gap of {found.gap:.2g}" if found.status == "time_limit" else ""
-
-
-def _unproved(found: Found) -> str:
-    how = " in time" if found.status == "time_limit" else ""
-    return f"no multipliers were proved on the torus{how}: layer constants"
+def _reason(found: Found | None, quick: list[str]) -> str:
+    """What cut the torus short, if anything, and which layer constants are quick ones."""
+    reasons = []
+    if found and found.status == "time_limit":
+        reasons.append(f"the time limit cut it short: {sdp.left_open(_gap(found))}")
+    elif found and not math.isfinite(found.rho):
+        reasons.append("no multipliers were proved on the torus: layer constants")
+    return "; ".join([*reasons, *([quick_ones(quick)] if quick else [])])
 
 
-def _details(relaxation: Relaxation, found: Found) -> dict[str, Any]:
+def _gap(found: Found) -> float | None:
+    return sdp.relative_gap(found.rho, found.lower) if math.isfinite(found.rho) else None
+
+
+def _details(relaxation: Relaxation, found: Found | None) -> dict[str, Any]:
     order = sum(node.channels * math.prod(relaxation.side(node.after)) for node in relaxation.nodes)
-    dual = math.sqrt(found.lower)
-    return {"max_order": order, "iterations": found.n_rounds, "dual": dual, "sides": list(relaxation.sides)}
+    known = {"iterations": found.n_rounds, "gap": _gap(found)} if found else {}
+    return {"max_order": order, "sides": list(relaxation.sides), **known}

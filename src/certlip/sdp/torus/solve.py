@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,10 +52,16 @@ class Found:
         return (self.rho - self.lower) / self.rho if math.isfinite(self.rho) else math.inf
 
 
-def solve(relaxation: Relaxation, rtol: float, max_seconds: float | None = None, device: str = "cpu") -> Found:
+def solve(
+    relaxation: Relaxation,
+    rtol: float,
+    max_seconds: float | None = None,
+    device: str = "cpu",
+    report: Callable[[Found], None] = lambda so_far: None,
+) -> Found:
     """Multipliers whose proved rho is within rtol of the optimum, or the best ones by the time limit.
 
-    Found.rho is infinite where nothing was proved.
+    report: told what is proved as it becomes better. Found.rho is infinite where nothing was proved.
     """
     from certlip.sdp.torus.ascent import Ascent, Columns
 
@@ -83,6 +89,7 @@ def solve(relaxation: Relaxation, rtol: float, max_seconds: float | None = None,
             if found is not None and found[0] < rho:
                 rho, multipliers = found
         best = Found(rho, multipliers, ascent.lower, n_rounds, "time_limit" if late else "ok")
+        report(best)
         log.info("round %2d  lower %.9g  gap %.1e  columns %s", n_rounds, best.lower, best.gap, ascent.columns)
         if late or best.gap <= rtol or stalled == PATIENCE:
             break
