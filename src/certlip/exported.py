@@ -13,7 +13,7 @@ from certlip.errors import CertlipError, DataError, NoBound, UnsupportedLayer
 from certlip.export import export_network
 from certlip.export_graph import export_graph
 from certlip.network import Network
-from certlip.workflow import build, load_module
+from certlip.workflow import BROKEN, build, load_module, refusal_of
 
 
 def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:
@@ -25,13 +25,15 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     weights, file = folder / f"{name}.pt", folder / f"{name}.npz"
     if not weights.exists():
         raise DataError(f"{weights} is missing, and without it nothing shows what {file} was exported from; add it")
+    exported: Network | NoBound
+    module = None
     try:
         module, shape = load_module(entry, weights)
-        if entry.get("architecture") and not (entry.get("train") or entry.get("weights")):
-            _expect_weights_of_seed(module, entry, weights)
-        exported: Network | NoBound = export_network(module, shape)
-    except NoBound as refusal:
-        exported = refusal
+        exported = export_network(module, shape)
+    except BROKEN as error:
+        exported = refusal_of(error)
+    if module is not None and entry.get("architecture") and not (entry.get("train") or entry.get("weights")):
+        _expect_weights_of_seed(module, entry, weights)
     try:
         found: Network | NoBound = Network.load(file)
     except NoBound as refusal:
@@ -41,7 +43,9 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     if isinstance(exported, Network):
         return exported.sha256
     try:
-        return export_graph(module, shape).sha256 if isinstance(exported, UnsupportedLayer) else None
+        if module is None or not isinstance(exported, UnsupportedLayer):
+            return None
+        return export_graph(module, shape).sha256
     except CertlipError:
         return None
 

@@ -112,7 +112,7 @@ def check(record: Record, lowest: float) -> None:
     assert certlip.verify(record.certificate).ok
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.1, *(pytest.param(share, marks=pytest.mark.nightly) for share in (0.5, 0.9))])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_that_is_killed_has_a_certified_value(
     name: str, share: float, finished: dict[str, tuple[Record, float]]
@@ -128,7 +128,7 @@ def test_a_method_that_is_killed_has_a_certified_value(
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("seconds", [0.01, 0.2])
+@pytest.mark.parametrize("seconds", [pytest.param(0.01, marks=pytest.mark.nightly), 0.2])
 def test_a_limit_of_time_is_kept_and_gives_a_certified_value(
     name: str, seconds: float, finished: dict[str, tuple[Record, float]]
 ) -> None:

@@ -67,7 +67,7 @@ def test_two_hundred_layers_have_a_bound_or_a_sentence(method: str, shape: str) 
     network = dense(DEPTH, 4, (3, 50, 51, 120)) if shape == "dense" else convolutional(DEPTH)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        record = certlip.bound(network, method=method, max_seconds=5)
+        record = certlip.bound(network, method=method, max_seconds=3)
     if record.status is not Status.OK:
         assert record.status is Status.TIME_LIMIT
         assert record.reason

@@ -92,10 +92,8 @@ def test_fetched_weights_are_used_if_their_checksum_is_right_and_finite(
     state = torch.load(good, weights_only=True)["state_dict"]
     torch.save({key: value * torch.nan for key, value in state.items()}, folder / "nan.pt")
     (folder / "cut.pt").write_bytes(good.read_bytes()[:-100])
-    files = {name: folder / f"{name}.pt" for name in ("good", "nan", "cut")} | {
-        "forged": good,
-        "absent": folder / "no.pt",
-    }
+    (folder / "forged.pt").write_bytes(good.read_bytes())
+    files = {name: folder / f"{name}.pt" for name in ("good", "nan", "cut", "forged")} | {"absent": folder / "no.pt"}
     checksums = {name: sha256(path) if path.exists() else "0" * 64 for name, path in files.items()} | {
         "forged": "f" * 64
     }

@@ -22,7 +22,9 @@ from certlip.yaml_files import read_mapping
 
 try:
     for file in workflow.configfiles:
-        read_mapping(file)  # snakemake, which has read it, forgets the first of two equal keys
+        read_mapping(
+            file
+        )  # snakemake, which has read it, forgets the first of two equal keys
     CONFIG = resolve(config, os.path.dirname(SOURCE))
 except CertlipError as error:
     sys.exit(f"certlip: {error}")

@@ -37,11 +37,7 @@ rule collect_bounds:
 rule collect_predictions:
     input:
         plans=[f"results/plans/{n}/{m}.json" for n, m in PREDICTED],
-        blocks=[
-            blocks
-            for n, m in PREDICTED
-            for blocks in gather.blocks(f"results/blocks/{n}/{m}/{{scatteritem}}.npz")
-        ],
+        blocks=[file for n, m in PREDICTED for file in parts_of_plan(n, m)],
     output:
         "results/predictions.csv",
     log:
@@ -50,7 +46,13 @@ rule collect_predictions:
         "../../environment.yml"
     params:
         rows=PREDICTED,
-        code=fingerprint("certlip.benchmarks", "certlip.blocks", "certlip.predictions"),
+        code=code_of(
+            "collect_predictions",
+            "certlip.benchmarks",
+            "certlip.blocks",
+            "certlip.partition.plan",
+            "certlip.predictions",
+        ),
     script:
         "../scripts/collect_predictions.py"
 

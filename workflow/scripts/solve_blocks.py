@@ -11,7 +11,8 @@ with job(snakemake):
     jobs = plan.jobs[item - 1 :: count]
     if jobs:
         network = Network.load(snakemake.input.network)
-        options = {"limit": limits_of(snakemake), "n_jobs": snakemake.threads, "cache": settings_of(snakemake).cache_folder}
-        save_solved(snakemake.output[0], network, plan, solve_blocks(network, plan, jobs, **options))
+        cache = settings_of(snakemake).cache_folder
+        common = {"limit": limits_of(snakemake), "n_jobs": snakemake.threads, "cache": cache}
+        save_solved(snakemake.output[0], network, plan, solve_blocks(network, plan, jobs, **common))
     else:
         save_solved(snakemake.output[0], None, plan, [])
