@@ -79,13 +79,15 @@ def bound(
     from certlip.export import export_network
     from certlip.export_graph import export_graph
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
     deadline = Deadline.after(max_seconds)
     try:
-        network = export_network(module, input_shape)
+        network: Network | Graph = export_network(module, input_shape)
     except UnsupportedLayer:
-        return _graph_bound(export_graph(module, input_shape), rtol, device, deadline)
+        network = export_graph(module, input_shape)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
+    if not isinstance(network, Network):
+        return _graph_bound(network, rtol, device, deadline)
     scaled = scale_network(network)
     return _chain_bound(scaled.network, rtol, device, deadline, lambda b: b.multiplied_back(network, scaled.exponents))
 
