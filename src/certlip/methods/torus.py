@@ -149,7 +149,8 @@ def _best(
     from certlip.sdp.torus.solve import solve
 
     refined = refined_constants(networks)
-    first = [list(constants) for constants in next(refined)[0]], [layer.name for n in networks for layer in n.layers]
+    quick_constants, names = next(refined)
+    first = [list(constants) for constants in quick_constants], names
     limits.report(partial(of, None, *first))
     begin = Deadline.after(0)
     found = solve(

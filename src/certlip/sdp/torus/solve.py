@@ -30,6 +30,8 @@ GROWTHS = np.geomspace(1e-4, 1e3, 29)
 """What opening the multipliers may add to rho, relatively, until they prove a bound."""
 REFINEMENTS = 3
 """Halvings of what the opening added to rho."""
+LOOK_EVERY = 9
+"""Multipliers that have not settled are tried after so many times what that took last, so that there is a value."""
 RESERVE = 2
 """Time kept for the last proofs, in units of what they took last."""
 PATIENCE = 4
@@ -70,7 +72,7 @@ def solve(
     if relaxation.has_points:
         columns = [Columns(FINE_COLUMNS - 1), Columns(COARSE_COLUMNS, relaxation.sides)]
     ascent, prover = Ascent(relaxation, columns, device=device), Prover(relaxation)
-    best, stalled, cost = Found(math.inf, (), 0.0, 0), 0, 0.0
+    best, stalled, cost, last_look = Found(math.inf, (), 0.0, 0), 0, 0.0, begin
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, late = ascent.lower, False
         for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
@@ -80,12 +82,13 @@ def solve(
                 break
         ascent.settle()
         rho, multipliers, settled = best.rho, best.multipliers, ascent.lower - before <= SETTLED * rtol * ascent.lower
-        if late or settled or n_rounds == MAX_ROUNDS:
-            look = time.perf_counter()
+        look = time.perf_counter()
+        if late or settled or look - last_look > LOOK_EVERY * cost or n_rounds == MAX_ROUNDS:
             proposal = ascent.multiplier_arrays()
             found = prover.within(proposal, ascent.lower, rtol) or prover.least(proposal, ascent.lower)
-            cost = time.perf_counter() - look
-            stalled = 0 if found is not None and found[0] < rho * (1 - rtol) else stalled + 1
+            last_look = time.perf_counter()
+            cost = last_look - look
+            stalled = 0 if found is not None and found[0] < rho * (1 - rtol) else stalled + settled
             if found is not None and found[0] < rho:
                 rho, multipliers = found
         best = Found(rho, multipliers, ascent.lower, n_rounds, "time_limit" if late else "ok")
