@@ -73,6 +73,8 @@ def solve(relaxation: Relaxation, rtol: float, max_seconds: float | None = None,
             if late:
                 break
         ascent.settle()
+        if not math.isfinite(ascent.lower):
+            break  # weights so far from one that their squares overflow
         rho, multipliers, settled = best.rho, best.multipliers, ascent.lower - before <= SETTLED * rtol * ascent.lower
         if late or settled or n_rounds == MAX_ROUNDS:
             look = time.perf_counter()
