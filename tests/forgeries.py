@@ -100,7 +100,8 @@ def _segments(header: Header) -> list[Header]:
 
 def _entries(header: Header) -> list[Header]:
     """What states a rho."""
-    return [block for segment in _segments(header) for block in segment["blocks"]] + header.get("solved", [])
+    own = [header] if "rho" in header else []
+    return [block for segment in _segments(header) for block in segment["blocks"]] + header.get("solved", []) + own
 
 
 def _changed(owners: Callable[[Header], list[Header]], key: str, change: Callable[[Any], Any]) -> Forgery:
@@ -127,7 +128,7 @@ def _of_network(change: Callable[[Header, Arrays], object]) -> Forgery:
 
     def forge(header: Header, arrays: Arrays) -> None:
         change(header["network"], arrays)
-        read = Graph if header["certificate"] == "graph" else Network
+        read = Graph if header["certificate"] in ("graph", "torus") else Network
         header["sha256"] = read.from_arrays(header["network"], arrays).sha256
 
     return forge
@@ -192,7 +193,7 @@ def _kinds() -> Iterator[tuple[str, Forgery]]:
         yield f"patches: {how}", _changed(_entries, "windows", change)
     for how, change in SEGMENTS.items():
         yield f"segments: {how}", _changed(lambda header: [header], "segments", change)
-    for rule in ("constants", "sum", "cover", "metric", "recomputed", "luck", ["sum"]):
+    for rule in ("constants", "sum", "cover", "metric", "torus", "recomputed", "luck", ["sum"]):
         yield f"rule {rule}", _changed(_segments, "rule", lambda _, rule=rule: rule)
     for stage in (0, 1, -1, 7, True):
         yield f"stages {stage}", lambda header, arrays, stage=stage: [b.update(stage=stage) for b in _entries(header)]
@@ -204,7 +205,7 @@ def _kinds() -> Iterator[tuple[str, Forgery]]:
     for name, options in (("estimate", {"mode": "greedy"}), ("unknown", {"trust": 1}), ("ill-typed", {"n_iter": "1"})):
         yield f"{name} options", _changed(_segments, "options", lambda _, options=options: options)
     yield from _kinds_of_network()
-    for kind in ("upper", "lower", "graph", "none", "blocks", "proof", None, ["upper"]):
+    for kind in ("upper", "lower", "graph", "torus", "none", "blocks", "proof", None, ["upper"]):
         yield f"certificate called {kind}", lambda header, arrays, kind=kind: header.update(certificate=kind)
     for key in ("network", "segments", "constants", "value", "sha256"):
         yield f"no {key}", lambda header, arrays, key=key: header.pop(key, None)

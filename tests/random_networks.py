@@ -19,6 +19,18 @@ LinearLayer = Conv | Dense
 
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "abs", "identity")
 
+DEGENERATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "equal": lambda w: np.full_like(w, w.flat[0]),
+    "zero": np.zeros_like,
+    "powers of two": lambda w: np.copysign(np.ldexp(1.0, np.frexp(w)[1]), w),
+    "of rank one": lambda w: np.outer(w.reshape(len(w), -1)[:, 0], w[0]).reshape(w.shape),
+    "the same in all outputs": lambda w: np.repeat(w[:1], len(w), axis=0),
+    "one huge": lambda w: _first_times(w, 1e150),
+    "one tiny": lambda w: _first_times(w, 1e-150),
+    "subnormal": lambda w: w * 2.0**-1060,
+}
+"""Weights made of normal ones."""
+
 
 def random_network(seed: int, **limits: Any) -> Network:
     """A small network, a function of the seed alone; limits: of `build_network`."""
@@ -41,17 +53,19 @@ def build_network(
     kinds: Sequence[str] = PIECEWISE_LINEAR,
     scales: Sequence[float] = (1.0, 1.0, 1.0, 1e-6, 1e6),
     pooled: bool = False,
+    degenerate: bool = False,
 ) -> Network:
     """Convolutions (kernels, strides, paddings, dilations, groups), then dense layers, activations between.
 
     choose: picks one of a sequence; seed: of the weights; max_hidden: neurons over all activation layers; max_linear:
     linear layers; kinds: of activations; scales: of the weights of a layer; pooled: whether max pooling may follow an
-    activation. Some neurons are dead.
+    activation; degenerate: whether the weights of one layer may be `DEGENERATE`. Some neurons are dead.
     """
     rng = np.random.default_rng(seed)
     input_shape: Shape = (choose((1, 2)), choose((1, 2, 3, 4)), choose((1, 2, 3)))
     shape, layers = input_shape, list[Layer]()
     n_linear, n_convs, room = choose(range(1, max_linear + 1)), choose(range(max_linear + 1)), max_hidden
+    odd, change = (choose(range(n_linear)), choose((None, *DEGENERATE))) if degenerate else (0, None)
     for index in range(n_linear):
         last = index == n_linear - 1
         share = 16 if last else room - (n_linear - 2 - index)
@@ -63,7 +77,10 @@ def build_network(
             choose(convs) if convs else _dense(f"dense{index}", shape, choose(range(1, min(5, share) + 1)))
         )
         kill = choose((False, False, False, True))
-        layers.append(_with_weights(linear, rng, choose(scales), kill))
+        linear = _with_weights(linear, rng, choose(scales), kill)
+        if change and index == odd:
+            linear = replace(linear, weight=DEGENERATE[change](linear.weight))
+        layers.append(linear)
         shape = layers[-1].output_shape(shape)
         if not last:
             room -= math.prod(shape)
@@ -112,6 +129,12 @@ def random_pool(seed: int, shape: Shape) -> MaxPool:
         except DataError:
             continue
         return pool
+
+
+def _first_times(weight: np.ndarray, factor: float) -> np.ndarray:
+    changed = weight.copy()
+    changed.flat[0] *= factor
+    return changed
 
 
 def _convs(name: str, shape: Shape, max_size: int) -> Iterator[Conv]:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from certlip import norms
 from certlip.certificate import (
     BlockProof,
@@ -141,6 +143,7 @@ def _torus_segment_flaw(network: Network, segment: SegmentProof) -> str:
     return "" if segment.constant >= sqrt_up(block.rho) else f"rho is {block.rho:.6g}"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite proves nothing
 def _torus_flaw(network: Graph | Network, rho: float, multipliers: Sequence[Array]) -> str:
     relaxation = Relaxation.of(network)
     if [t.shape for t in multipliers] != [(node.channels,) for node in relaxation.nodes[1:]]:

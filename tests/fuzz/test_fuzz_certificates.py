@@ -21,14 +21,25 @@ from test_fuzz_bounds import floor
 from test_fuzz_readers import beside_itself
 
 import certlip
-from certlip import blocks
+from certlip import blocks, norms
 from certlip import certificate as certificates
-from certlip.certificate import Certificate, GraphCertificate, LowerCertificate
+from certlip.certificate import (
+    BlockProof,
+    Certificate,
+    LowerCertificate,
+    SegmentProof,
+    TorusCertificate,
+    UpperCertificate,
+    constants_proof,
+)
 from certlip.computation_graph import Graph
 from certlip.errors import CertlipError
 from certlip.files import read_npz, write_npz
 from certlip.methods import load
 from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.rounding import sqrt_up
+from certlip.sdp.torus.relaxation import Relaxation
+from certlip.sdp.torus.solve import solve
 from certlip.verify import Verification
 
 NIGHTLY = settings().max_examples > 100
@@ -69,7 +80,18 @@ def honest(network: Network) -> dict[str, Certificate]:
         # even where the product of norms would be the better bound
         plan = blocks.make_plan(lambda: network, load("dcp"), options).model_copy(update={"fallback": False})
         found[case] = blocks.merge_plan(network, plan, blocks.solve_blocks(network, plan)).certificate
-    return {**found, "graph": beside_itself(network)}
+    convolutions, rest = network.segment(0, 4), network.segment(4, 8)
+    rho, multipliers = on_torus(convolutions)
+    block = BlockProof((None,), rho, multipliers)
+    head = SegmentProof(0, 4, "torus", sqrt_up(rho), blocks=(block,))
+    found["torus"] = UpperCertificate(network, (head, constants_proof(4, norms.layer_constants(rest))))
+    graph = beside_itself(convolutions).network
+    return {**found, "graph": beside_itself(network), "graph on the torus": TorusCertificate(graph, *on_torus(graph))}
+
+
+def on_torus(network: Network | Graph) -> tuple[float, tuple[np.ndarray, ...]]:
+    found = solve(Relaxation.of(network), rtol=1e-2)
+    return found.rho, found.multipliers
 
 
 def test_what_is_accepted_of_forged_certificates_is_true(
@@ -130,9 +152,9 @@ def accepts_only_what_is_true(path: Path, which: tuple[int, str, str]) -> bool:
 
 def least(certificate: Certificate) -> float:
     """A number that the constant of the certificate's network is known to reach."""
-    if not isinstance(certificate, GraphCertificate):
-        return attained(certificate.network)
     graph = certificate.network
+    if not isinstance(graph, Graph):
+        return attained(graph)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 50, *graph.input_shape))
     y = x + y * 1e-3

@@ -355,3 +355,13 @@ def test_products_with_a_radius_may_be_concatenated():
         for step in graph.steps[:2]
     ]
     assert bound_of(graph) >= np.linalg.norm(np.concatenate(matrices), 2) * (1 - 1e-12)
+
+
+def test_an_ascent_that_overflows_ends_at_once():
+    network = Network((Conv("huge", np.full((1, 1, 2, 2), 1e160), np.zeros(1)), Activation("relu", "relu")), (1, 3, 3))
+    found = solve(Relaxation.of(network), 1e-2)
+    assert found.n_rounds <= 1
+    record = certlip.bound(network, method="torus")
+    assert record.value >= 3e160
+    assert math.isfinite(record.details["dual"])
+    assert certlip.verify(record.certificate)

@@ -81,6 +81,8 @@ def solve(
             if late:
                 break
         ascent.settle()
+        if not math.isfinite(ascent.lower):
+            break  # weights so far from one that their squares overflow
         rho, multipliers, settled = best.rho, best.multipliers, ascent.lower - before <= SETTLED * rtol * ascent.lower
         look = time.perf_counter()
         if late or settled or look - last_look > LOOK_EVERY * cost or n_rounds == MAX_ROUNDS:
