@@ -40,7 +40,7 @@ nightly: setup
 	$(BIN)/python -m pytest -m nightly
 
 FAULTS := $(addprefix tests/workflow/test_,kill.py faults.py verify.py slurm.py) \
-	$(addprefix tests/unit/test_,cache.py security.py limits.py) tests/fuzz
+	$(addprefix tests/unit/test_,cache.py files.py security.py plain.py limits.py anytime.py) tests/fuzz
 
 reliability: setup
 	$(BIN)/python -m pytest --junitxml=.reliability.xml $(FAULTS)

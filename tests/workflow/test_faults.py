@@ -19,8 +19,9 @@ import torch
 from random_networks import random_network
 from workspace import HERE, Workspace, copy_checkout
 
-from certlip.errors import DataError
+from certlip.errors import DataError, NoData
 from certlip.files import read_npz, write_npz
+from certlip.network import Network
 from certlip.record import Record
 from certlip.weights import fetch_weights, load_weights, save_weights
 
@@ -82,7 +83,8 @@ def test_whatever_a_solver_claims_no_bound_is_below_the_truth(checkout: Path, tm
             assert proved
             assert oracle.is_at_least(value, truth), question
     hung = answers[questions.index({"method": "lipsdp", "solver": "hangs", **limits})]
-    assert hung[0] == "time_limit"
+    assert hung[0] == "ok"
+    assert "product of layer constants" in hung[2] or "product of norms" in hung[2]
 
 
 def test_a_small_ulimit_is_a_row_that_says_memory(network: Path) -> None:
@@ -195,14 +197,14 @@ def test_a_flipped_bit_in_the_weights_of_a_run_is_named_and_what_it_held_made_ag
     exported = weights.with_suffix(".npz")
     exported.unlink()
     outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
-    assert outcome.returncode != 0
-    assert "certlip: export_network, block: results/networks/block.pt is damaged" in outcome.text
-    assert "Traceback" not in outcome.text
-    assert not exported.exists()
+    assert outcome.returncode == 0, outcome.text
+    with pytest.raises(NoData, match="results/networks/block.pt is damaged"):
+        Network.load(exported)
     weights.unlink()
     outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
     assert outcome.returncode == 0, outcome.text
     assert all(torch.equal(load_weights(weights)[name], before[name]) for name in before)
+    assert Network.load(exported).layers
 
 
 def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_finished: Workspace) -> None:
