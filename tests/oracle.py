@@ -235,7 +235,8 @@ def _cells(
         yield (), normals, offsets
         return
     for signs, ns, os in _cells(a[:-1], b[:-1], normals, offsets):
-        size = float(np.linalg.norm(a[-1]))
+        largest = float(np.abs(a[-1]).max()) or 1.0
+        size = largest * float(np.linalg.norm(a[-1] / largest))  # squares may overflow
         if size <= 1e-12 * max(1.0, abs(float(b[-1]))) or size < 1e-200:
             yield (*signs, 1.0 if b[-1] > 0 else -1.0), ns, os
             continue

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+import certlip
 from certlip.jobs import problem_of
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Network
@@ -48,3 +49,14 @@ def test_no_program_is_solved_again_with_fixed_metrics_where_the_ascent_closes_t
     solution = solve_folded(stages(0), rtol=RTOL)
     assert solution.solver == "folded"
     assert solution.lower <= solution.value <= solution.lower / (1 - RTOL)
+
+
+def test_weights_so_far_apart_that_a_metric_underflows_leave_a_bound() -> None:
+    """The square of 1e-160 is no double: the metric of a channel is zero, and no program divides by it."""
+    first = Conv("first", np.ones((2, 1, 1, 2)), np.zeros(2), groups=2)
+    second = Conv("second", np.array([1e160, 1.0]).reshape(2, 1, 1, 1), np.zeros(2), groups=2)
+    network = Network((first, Activation("abs", "abs"), second), (2, 4, 4))
+    record = certlip.bound(network, method="dcp", merge="folded", rtol=1e-9)
+    assert record.value is not None
+    assert record.value >= 1e160
+    assert certlip.verify(record.certificate)

@@ -148,6 +148,8 @@ def _with_fixed_metrics(
     points = []
     equal = [np.ones(block.reads.shape[1]) for block in stage.blocks]
     for metrics in ([d for d, _ in point[0]], stage.shares(), equal):
+        if not all((metric > 0).all() for metric in metrics):
+            continue  # some of it underflowed, and the program divides by it
         pairs = []
         for block, metric in zip(stage.blocks, metrics, strict=True):
             lmi = replace(block.lmi, input_metric=metric)
