@@ -13,9 +13,10 @@ min_version("9.0")
 
 # The package in this checkout, for this file and, with any environment, for the scripts of its jobs.
 SOURCE = os.path.join(str(workflow.current_basedir), "src")
+SEARCHED = "PYTHONPATH"
 sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ[SEARCHED] = os.pathsep.join(
+    [SOURCE, *filter(None, [os.environ.get(SEARCHED)])]
 )
 
 if "networks" not in config:

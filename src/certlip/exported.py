@@ -39,7 +39,8 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     except NoBound as refusal:
         found = refusal
     if _identity(found) != _identity(exported):
-        raise DataError(f"{file} is not what {weights} exports to; export and bound it again")
+        why = f" ({exported})" if isinstance(exported, NoBound) else ""
+        raise DataError(f"{file} is not what {weights} exports to{why}; export and bound it again")
     if isinstance(exported, Network):
         return exported.sha256
     try:
