@@ -6,6 +6,8 @@ Weights of 1e-308 to 1e308, subnormal, zero and equal ones among them. 400 layer
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from exact import Exact, dominates
@@ -17,13 +19,16 @@ from certlip.network import Array, Conv, Dense, Shape
 N_LAYERS, N_NIGHTLY = 400, 20_000
 
 
-def test_no_constant_of_a_layer_of_any_scale_is_below_its_norm() -> None:
+def test_no_constant_of_a_layer_of_any_scale_is_below_its_norm(record_property: Any) -> None:
     judge(np.random.default_rng(0), N_LAYERS)
+    record_property("layers", N_LAYERS)
 
 
 @pytest.mark.nightly
-def test_no_constant_of_very_many_layers_is_below_its_norm() -> None:
-    judge(np.random.default_rng(), N_NIGHTLY)
+def test_no_constant_of_very_many_layers_is_below_its_norm(record_property: Any) -> None:
+    seed = np.random.SeedSequence().entropy
+    record_property("seed", seed)
+    judge(np.random.default_rng(seed), N_NIGHTLY)
 
 
 def judge(rng: np.random.Generator, n_layers: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,14 +26,17 @@ N_SHARES = 8
 
 
 @pytest.mark.parametrize("share", range(N_SHARES))
-def test_no_point_that_is_proved_is_outside_the_inequality(share: int) -> None:
+def test_no_point_that_is_proved_is_outside_the_inequality(share: int, record_property: Any) -> None:
     judge(np.random.default_rng(share), N_POINTS // N_SHARES)
+    record_property("points_judged_a_case", N_POINTS // N_SHARES)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("share", range(N_SHARES))
-def test_no_point_of_very_many_that_is_proved_is_outside_the_inequality(share: int) -> None:
-    judge(np.random.default_rng(), N_NIGHTLY // N_SHARES)
+def test_no_point_of_very_many_that_is_proved_is_outside_the_inequality(share: int, record_property: Any) -> None:
+    seed = np.random.SeedSequence().entropy
+    record_property("seed", seed)
+    judge(np.random.default_rng(seed), N_NIGHTLY // N_SHARES)
 
 
 def judge(rng: np.random.Generator, n_points: int) -> None:
