@@ -143,6 +143,12 @@ class Inequality:
             return np.zeros(len(wanted), dtype=bool)
         return np.concatenate([self._factorise(wanted[part]) for part in self._parts(wanted)])
 
+    def holds_all(self, cosets: Cosets) -> bool:
+        """Whether all of these cosets are proved; those after one that is not are left out."""
+        if not np.isfinite(self.margin) or self.margin >= 1:
+            return False
+        return all(self._factorise(cosets[part]).all() for part in self._parts(cosets))
+
     def _parts(self, cosets: Cosets) -> Iterator[slice]:
         """Frequency 0 alone, since it has points besides; others as many at once as memory allows."""
         per_coset = sum(

@@ -71,7 +71,8 @@ def solve(
     columns = [Columns(FINE_COLUMNS)]
     if relaxation.has_points:
         columns = [Columns(FINE_COLUMNS - 1), Columns(COARSE_COLUMNS, relaxation.sides)]
-    ascent, prover = Ascent(relaxation, columns, device=device), Prover(relaxation)
+    ends = math.inf if max_seconds is None else begin + max_seconds
+    ascent, prover = Ascent(relaxation, columns, device=device), Prover(relaxation, ends)
     best, stalled, cost, last_look = Found(math.inf, (), 0.0, 0), 0, 0.0, begin
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, late = ascent.lower, False
@@ -87,7 +88,8 @@ def solve(
         look = time.perf_counter()
         if late or settled or look - last_look > LOOK_EVERY * cost or n_rounds == MAX_ROUNDS:
             proposal = ascent.multiplier_arrays()
-            found = prover.within(proposal, ascent.lower, rtol) or prover.least(proposal, ascent.lower)
+            found = prover.within(proposal, ascent.lower, rtol) if settled else None
+            found = found or prover.least(proposal, ascent.lower)
             last_look = time.perf_counter()
             cost = last_look - look
             stalled = 0 if found is not None and found[0] < rho * (1 - rtol) else stalled + settled
@@ -106,12 +108,12 @@ def solve(
 class Prover:
     """Looks for the least rho that is proved.
 
-    divisor: of the smallest torus whose frequencies are all those where the last proof `within` broke down; hard: the
-    frequencies where any did, which are asked first.
+    ends: on `time.perf_counter`, after which it looks no further; divisor: of the smallest torus whose frequencies are
+    all those where the last proof `within` broke down; hard: the frequencies where any did, which are asked first.
     """
 
-    def __init__(self, relaxation: Relaxation) -> None:
-        self.relaxation = relaxation
+    def __init__(self, relaxation: Relaxation, ends: float = math.inf) -> None:
+        self.relaxation, self.ends = relaxation, ends
         self.cosets = cosets_of(relaxation.sides)
         self.hard: Mask = np.zeros(len(self.cosets), dtype=bool)
         self.hard[0] = True
@@ -131,30 +133,35 @@ class Prover:
     def least(self, multipliers: Sequence[Array], lower: float) -> Proved | None:
         """The multipliers, opened no further than need be; None where no opening will do."""
         low = -1
-        while True:
+        while time.perf_counter() < self.ends:
             high = len(GROWTHS)
             while high - low > 1:
                 middle = (low + high) // 2
-                hard = self._holds(*_opened(multipliers, lower, GROWTHS[middle]), self.cosets[self.hard])
-                low, high = (low, middle) if hard.all() else (middle, high)
+                hard = self._all_hold(*_opened(multipliers, lower, GROWTHS[middle]), self.cosets[self.hard])
+                low, high = (low, middle) if hard else (middle, high)
             if high == len(GROWTHS):
                 return None
             rho, opened = _opened(multipliers, lower, GROWTHS[high])
             if self._look(rho, opened).all():
                 return self._lowered(rho, opened, lower), opened
             low = high - 1
+        return None
 
     def _lowered(self, rho: float, multipliers: tuple[Array, ...], lower: float) -> float:
         """A smaller rho that is proved with the same multipliers."""
         low, high = lower, rho
         for _ in range(REFINEMENTS):
+            if time.perf_counter() > self.ends:
+                break
             middle = (low + high) / 2
-            hard = self._holds(middle, multipliers, self.cosets[self.hard]).all()
-            if hard and self._look(middle, multipliers).all():
+            if all(self._all_hold(middle, multipliers, self.cosets[which]) for which in (self.hard, ~self.hard)):
                 high = middle
             else:
                 low = middle
         return high
+
+    def _all_hold(self, rho: float, multipliers: Sequence[Array], cosets: Cosets) -> bool:
+        return Inequality(self.relaxation, rho, multipliers).holds_all(cosets)
 
     def _look(self, rho: float, multipliers: Sequence[Array]) -> Mask:
         """Which frequencies are proved, of all."""
