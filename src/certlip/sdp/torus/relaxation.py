@@ -90,7 +90,7 @@ class Relaxation:
     def of(cls, network: Graph | Network) -> Relaxation:
         """Raises UnsupportedLayer naming what does not live on a torus."""
         graph = network if isinstance(network, Graph) else Graph((Step("network", (0,), network),), network.input_shape)
-        return _Builder(graph.input_shape).build(graph)
+        return _Builder().build(graph)
 
     def side(self, level: Pair) -> Pair:
         """Of the torus of a resolution; of a point 1."""
@@ -104,14 +104,10 @@ class Relaxation:
         """Whether a mean is taken anywhere."""
         return any(edge.mean for edges in (*(node.edges for node in self.nodes), self.output) for edge in edges)
 
-    @property
-    def n_multipliers(self) -> int:
-        return sum(node.channels for node in self.nodes[1:])
-
 
 @dataclass(frozen=True, eq=False)
 class _Value:
-    """A value of the graph as edges from nodes; region: of its map; identity of one node where `node` says so."""
+    """A value of the graph as edges from nodes; node: the one that it is, if it is one."""
 
     edges: tuple[Edge, ...]
     shape: Shape
@@ -121,7 +117,8 @@ class _Value:
 
 @dataclass
 class _Builder:
-    shape: Shape
+    """nodes: made so far; needed: rows and columns that the torus of each resolution has at least."""
+
     nodes: list[Node] = field(default_factory=list)
     needed: dict[Pair, Pair] = field(default_factory=dict)
 
@@ -166,7 +163,7 @@ class _Builder:
                 scaled = [_scaled(step.name, value, factor) for value, factor in zip(sources, factors, strict=True)]
                 if len({value.level for value in scaled}) > 1:
                     raise UnsupportedLayer(f"{step.name}: no torus for a sum of values of different resolution")
-                return replace(scaled[0], edges=_joined(scaled), node=None)
+                return replace(scaled[0], edges=tuple(edge for value in scaled for edge in value.edges), node=None)
             case Concat(axis=axis):
                 if axis != 0 or len({value.level for value in sources}) > 1:
                     raise UnsupportedLayer(f"{step.name}: no torus for a concatenation along axis {axis}")
@@ -318,10 +315,6 @@ def _scaled(name: str, value: _Value, factor: Array) -> _Value:
     if (scale == 1).all():
         return value
     return replace(_mixed(value, np.diag(scale)), shape=value.shape)
-
-
-def _joined(values: Sequence[_Value]) -> tuple[Edge, ...]:
-    return tuple(edge for value in values for edge in value.edges)
 
 
 def _concatenated(values: Sequence[_Value]) -> _Value:
