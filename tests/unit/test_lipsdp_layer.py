@@ -75,6 +75,15 @@ def test_at_the_time_limit_it_returns_a_certified_bound_and_says_so():
     assert lipsdp_layer.bound(network, max_seconds=0.0).value >= loose.value * (1 - 1e-4)
 
 
+def test_more_time_never_gives_a_worse_bound():
+    lmi = Lmi.of(Chain.of(dense_network(*random_weights(5, 60, 60, 60, 60, 60, 10))))
+    told = []
+    lipsdp_layer._minimise(lipsdp_layer._Barrier(lmi), 1e-4, Deadline(), lambda taus, _: told.append(taus))
+    values = [smallest_rho(lmi, [np.full(60, tau) for tau in taus]) for taus in told]
+    assert len(values) > 10
+    assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(values))
+
+
 def test_a_constant_network_gets_a_bound_near_zero():
     assert 0 <= lipsdp_layer.bound(dense_network(np.ones((3, 2)), np.zeros((3, 3)), np.ones((2, 3)))).value < 1e-9
 

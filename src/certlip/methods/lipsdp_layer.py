@@ -123,7 +123,8 @@ def _minimise(
 ) -> tuple[Array, float, bool]:
     """tau_1..tau_L, the relative gap of rho to the least, and whether the deadline came first.
 
-    No step is begun that would end after it, going by the longest; report: told each point with its gap.
+    No step is begun that would end after it, going by the longest; report: told each best point so far with its gap.
+    The path to the optimum leads away from a good first point before it comes back: the best one is what counts.
     """
     if not barrier.lmi.slopes or not all(w.any() for w in barrier.lmi.weights):
         return np.array([t[0] for t in sdp.start(barrier.lmi)]), 0.0, False  # a constant function: nothing to choose
@@ -133,16 +134,18 @@ def _minimise(
     point = np.array([1.05 * rho, *(t[0] for t in multipliers)])
     weight, negligible = barrier.lmi.order + len(multipliers), NEGLIGIBLE * point[0]
     t, gap, longest = weight / point[0], 1.0, 0.0
+    best = np.array([rho, *point[1:]])
     while True:
         begin = time.monotonic()
-        report(point[1:], gap)
+        best = min(best, point, key=lambda p: float(p[0]))
+        report(best[1:], gap)
         if not deadline.allows(longest):
-            return point[1:], gap, True
+            return best[1:], gap, True
         moved, decrement = _newton_step(barrier, point, t)
         if decrement < 0.25 or moved is None:
             gap = weight / t / max(point[0], negligible)
             if gap <= rtol:
-                return point[1:], gap, False
+                return min(best, point, key=lambda p: float(p[0]))[1:], gap, False
             t *= GROWTH
         if moved is not None:
             point = moved
