@@ -104,7 +104,7 @@ def predictions(n_programs: int = 12, seed: int = 0) -> pd.DataFrame:
         order, shape = int(200 * 1.5**number), ("alone", "joint", "chained")[number % 3]
         common = {"network": f"n{number}", "method": "dcp-auto", "job": "segment 1, jointly", "shape": shape}
         solver = "structured" if shape == "alone" else "folded"
-        sizes = {"n_programs": 1, "order": order, "dense_order": order // 2, "solver": solver, "status": "ok"}
+        sizes = {"n_programs": 1, "order": order, "n_weights": order**2 // 4, "solver": solver, "status": "ok"}
         seconds, mb = 1e-8 * order**2.4, 300 + order**2 / 5e4
         took = {"seconds": seconds * rng.uniform(0.6, 1.9), "peak_mb": mb * rng.uniform(0.7, 1.1)}
         cut_short = 0 < number == n_programs - 1

@@ -13,14 +13,14 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from certlip.blocks import solve_blocks
 from certlip.errors import NoBound
 from certlip.limits import Limits
-from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
 from certlip.partition.plan import Merge, Plan
 from certlip.partition.segment import make_segment
@@ -28,16 +28,31 @@ from certlip.provenance import provenance
 from certlip.record import Status
 from certlip.sdp import Lmi, solvers
 
-ALONE = ((4, 14, 0), (5, 16, 0), (7, 18, 0), (6, 24, 0), (4, 32, 10))
-"""Channels, image side and classes of the networks solved as one program: dense orders 923, 1551, 2730, 4639, 5939."""
-JOINT = ((4, 16, 0), (5, 20, 0), (5, 32, 0))
-"""The same, solved in 2 x 2 patches jointly: dense orders 393, 751 and 2042 each."""
+
+class Case(NamedTuple):
+    """A network of 3x3 convolutions on square images and, for classes, a dense layer; patches: along a side of its map,
+    solved jointly where there are more than one."""
+
+    n_convolutions: int
+    channels: int
+    side: int
+    n_classes: int = 0
+    patches: int = 1
+
+
+ALONE = (Case(2, 2, 16), Case(4, 2, 16), Case(6, 2, 16), Case(2, 14, 10), Case(3, 5, 20, 10))
+"""0.2 to 4 million weights."""
+JOINT = (
+    *(Case(2, 2, 16, 0, 3), Case(3, 2, 16, 0, 3), Case(4, 2, 16, 0, 2), Case(6, 2, 16, 0, 3), Case(2, 14, 10, 0, 2)),
+    Case(3, 5, 20, 0, 2),
+)
+"""0.1 to 3 million weights in all patches."""
 ENOUGH_SECONDS = 3.0
 """No larger program is tried after one that took longer."""
 LANES = 2
 """Programs solved side by side where there are the cores: in a run they share the memory's bandwidth as well."""
-EXPONENTS = (2.0, 3.0)
-"""Of sparse products and of factorisations: a law is between them, whatever the noise of the machine says."""
+EXPONENTS = (1.0, 2.0)
+"""Of products with the weights, and beyond that of factorisations: a law is between them, whatever the noise says."""
 
 
 def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
@@ -53,12 +68,12 @@ def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
         "started_at": provenance()["started_at"],
     }
     try:
-        alone, starts = _points(ALONE, "sum", solver, limit)
-        joint, more = _points(JOINT, "folded", solver, limit)
-        law = _fit(alone)
+        alone, starts = _points(ALONE, solver, limit)
+        joint, more = _points(JOINT, solver, limit)
+        law = fit(alone)
         measured: dict[str, Any] = {
             "alone": law,
-            "joint": _fit(joint),
+            "joint": fit(joint),
             "start_seconds": float(np.median(starts + more)),
             "n_max": largest_order(solver, law, limit),
         }
@@ -96,31 +111,31 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _network(channels: int, side: int, n_classes: int) -> Network:
-    """Two 3x3 convolutions with Kaiming-normal weights, as in the paper's width sweep; for classes a dense layer."""
+def _network(case: Case) -> Network:
+    """With Kaiming-normal weights, as in the paper's sweeps."""
+    n_convolutions, channels, side, n_classes, _ = case
     rng = np.random.default_rng(0)
-    first = rng.standard_normal((channels, 1, 3, 3)) * math.sqrt(2 / 9)
-    second = rng.standard_normal((channels, channels, 3, 3)) * math.sqrt(2 / (9 * channels))
-    bias = np.zeros(channels)
-    layers: list[Layer] = [Conv("conv1", first, bias), Activation("relu1", "relu"), Conv("conv2", second, bias)]
-    if n_classes:
-        n_in = channels * (side - 4) ** 2
-        last = rng.standard_normal((n_classes, n_in)) * math.sqrt(2 / n_in)
-        layers += [Activation("relu2", "relu"), Flatten("flatten"), Dense("dense", last, np.zeros(n_classes))]
-    return Network(tuple(layers), (1, side, side))
+    layers: list[Layer] = []
+    for index in range(n_convolutions):
+        n_in = channels if index else 1
+        weight = rng.standard_normal((channels, n_in, 3, 3)) * math.sqrt(2 / (9 * n_in))
+        layers += [Conv(f"conv{index}", weight, np.zeros(channels)), Activation(f"relu{index}", "relu")]
+    if not n_classes:
+        return Network(tuple(layers[:-1]), (1, side, side))
+    n_in = channels * (side - 2 * n_convolutions) ** 2
+    last = rng.standard_normal((n_classes, n_in)) * math.sqrt(2 / n_in)
+    return Network((*layers, Flatten("flatten"), Dense("dense", last, np.zeros(n_classes))), (1, side, side))
 
 
-def _points(
-    sizes: Sequence[tuple[int, int, int]], merge: Merge, solver: str, limit: Limits
-) -> tuple[list[tuple[int, float]], list[float]]:
-    """(order, seconds) of a program, or of a block of a joint one, each with others beside it; and how long processes
-    took to start."""
+def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tuple[int, float]], list[float]]:
+    """(n_weights, seconds) of a program, or on average of the blocks of a joint one, each with others beside it; and
+    how long processes took to start."""
     n_lanes = max(1, min(LANES, (os.cpu_count() or 1) // limit.threads))
     points, starts = [], []
-    for size in sizes:
-        network = _network(*size)
-        grid = (1, 1) if merge == "sum" else (2, 2)
-        segment = make_segment(network, 0, len(network.layers), grid, merge)
+    for case in cases:
+        network = _network(case)
+        merge: Merge = "sum" if case.patches == 1 else "folded"
+        segment = make_segment(network, 0, len(network.layers), (case.patches, case.patches), merge)
         plan = Plan(segments=(segment,), merge=merge, fallback=False, solver=solver)
         begin = time.perf_counter()
         solved = solve_blocks(network, plan, plan.jobs * n_lanes, limit=limit, n_jobs=n_lanes)
@@ -129,29 +144,43 @@ def _points(
             raise NoBound(solved[0].reason)
         over = any(block.status != Status.OK for block in solved)
         seconds = wall if over else math.fsum(block.seconds for block in solved) / n_lanes
-        points.append((segment.blocks[0].dense_order, seconds / len(segment.blocks)))
+        n_blocks = len(segment.blocks)
+        points.append((sum(block.n_weights for block in segment.blocks) // n_blocks, seconds / n_blocks))
         starts.append(max(wall - seconds, 0.0))
         if over or seconds > ENOUGH_SECONDS:
             break
     return points, starts
 
 
-def _fit(points: Sequence[tuple[int, float]]) -> Law:
-    """Least squares between the logarithms."""
-    orders, seconds = (np.log(column) for column in zip(*points, strict=True))
-    slope = float(np.polyfit(orders, seconds, 1)[0]) if len(points) > 1 else EXPONENTS[1]
-    exponent = min(max(slope, EXPONENTS[0]), EXPONENTS[1])
-    factor = math.exp(float(np.mean(seconds - exponent * orders)))
-    return Law(factor=factor, exponent=exponent, points=tuple(points))
+def fit(points: Sequence[tuple[int, float]]) -> Law:
+    """Least squares between the logarithms of measured and predicted seconds."""
+    from scipy.optimize import least_squares
+
+    sizes, seconds = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    low, high = EXPONENTS
+    # in units of the smallest time and of the law through the largest point
+    first = np.array([0.0, 0.0, low])
+    unit, scale = float(seconds.min()), float((seconds / sizes**low).max())
+
+    def law(x: Array) -> Array:
+        return unit * np.exp(x[0]) + scale * np.exp(x[1]) * sizes**low * (sizes / sizes.max()) ** (x[2] - low)
+
+    bounds = ([-9.0, -9.0, low], [9.0, 9.0, high])
+    fitted = least_squares(lambda x: np.log(law(x) / seconds), first, bounds=bounds).x
+    base, exponent = unit * math.exp(fitted[0]), float(fitted[2])
+    factor = scale * math.exp(fitted[1]) * float(sizes.max()) ** (low - exponent)
+    return Law(base=base, factor=factor, exponent=exponent, points=tuple(points))
 
 
 def largest_order(solver: str, law: Law, limit: Limits) -> int:
-    """Within the limits by the law and by what the solver says of its memory; without one, what this machine has."""
+    """Of a program with as many hidden neurons as inputs, within the limits by the law and by what the solver says of
+    its memory; without a limit, what this machine has."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
     allowed = limit.max_memory_mb or physical
 
     def fits(order: int) -> bool:
-        if limit.max_seconds is not None and law.seconds([order]) > limit.max_seconds:
+        n_weights = (order // 2) ** 2
+        if limit.max_seconds is not None and law.seconds([n_weights]) > limit.max_seconds:
             return False
         try:
             _, adapter = solvers.choose(solver, order)

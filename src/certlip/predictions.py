@@ -15,15 +15,15 @@ from certlip.solved import SolvedBlock, blocks_of
 Solved = tuple[str, str, Plan, list[SolvedBlock]]
 """(network, method, plan, blocks)."""
 
-COLUMNS = ["network", "method", "job", "shape", "solver", "n_programs", "order", "dense_order", "status", "cut_short"]
+COLUMNS = ["network", "method", "job", "shape", "solver", "n_programs", "order", "n_weights", "status", "cut_short"]
 COLUMNS += ["predicted_seconds", "seconds", "predicted_mb", "peak_mb"]
 
 
 def collect(runs: Iterable[Solved]) -> pd.DataFrame:
     """A row a job of each plan that was predicted.
 
-    shape: ``alone``, ``joint`` (the patches of a segment) or ``chained``; order, dense_order: of the largest program;
-    cut_short: whether a limit ended it, so that its seconds say little; seconds, peak_mb: as measured.
+    shape: ``alone``, ``joint`` (the patches of a segment) or ``chained``; order: of the largest program; n_weights: of
+    all; cut_short: whether a limit ended it, so that its seconds say little; seconds, peak_mb: as measured.
     """
     rows = [
         _row(network, method, plan, number, job, solved)
@@ -46,7 +46,7 @@ def _row(network: str, method: str, plan: Plan, number: int, job: Job, solved: l
         "solver": next((s.solver for s in blocks if s.solver), plan.solver),
         "n_programs": len(job.places),
         "order": max(plan.orders(job)),
-        "dense_order": max(plan.dense_orders(job)),
+        "n_weights": sum(block.n_weights for block in plan.blocks_of(job)),
         "status": next((str(s.status) for s in blocks if s.rho is None), str(Status.OK)),
         "cut_short": not ended_well or any(s.reason for s in blocks),
         "predicted_seconds": predicted.seconds,

@@ -68,7 +68,7 @@ def _sentences(plan: Plan, prediction: Prediction | None) -> Iterator[str]:
     yield f"Predicted: at most {prediction.seconds:.3g} s on {cores}, processes started included{budget};"
     yield f"{math.exp(prediction.looseness):.3g} times the bound of one program for the whole network."
     calibrated = f"calibrated in {prediction.calibration_seconds:.3g} s"
-    yield f"N_max, the largest order without zeros within the limits: {prediction.n_max} ({calibrated})."
+    yield f"N_max, the largest order of a program within the limits: {prediction.n_max} ({calibrated})."
 
 
 def _seconds_of(job: Job, solved: Sequence[SolvedBlock]) -> float | None:

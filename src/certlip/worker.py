@@ -138,6 +138,7 @@ def _serve(pipe: Connection, environment: Mapping[str, str], parents_end: Connec
         parents_end.close()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the parent is answered by the parent
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _waiting[:] = [pipe]
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from certlip import attempts
 from certlip.config import ConfigFile, Network, settings
 from certlip.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
 from certlip.limits import Limits
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 def job(snakemake: Any) -> Iterator[None]:
     """Send the job's output to its log; a `CertlipError` ends the job with its sentence, any other error as it is."""
     name = ", ".join([snakemake.rule, *snakemake.wildcards])
+    minutes = snakemake.resources.get("runtime")
     with open(snakemake.log[0], "w") as log:
         try:
-            with redirect_stdout(log), redirect_stderr(log):
+            with redirect_stdout(log), redirect_stderr(log), attempts.noted(snakemake.log[0], minutes):
                 yield
         except CertlipError as error:
             print(f"error: {error}", file=log)

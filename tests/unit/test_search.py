@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from certlip.errors import ConfigError, UnsupportedLayer
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
-from certlip.partition.calibration import Calibration, Law
+from certlip.partition.calibration import Calibration, Law, job_memory_mb
 from certlip.partition.plan import Merge, Plan, Prediction, SegmentPlan
 from certlip.partition.predict import predict
 from certlip.partition.search import SIDES, spans_between
@@ -25,10 +25,9 @@ from certlip.partition.segment import make_segment
 MERGES: tuple[Merge, ...] = ("sum", "cover", "weighted", "folded")
 CALIBRATION = Calibration(
     solver="auto",
-    alone=Law(factor=1e-5, exponent=2.5),
-    joint=Law(factor=2e-5, exponent=2.3),
+    alone=Law(base=0.01, factor=1e-4, exponent=1.1),
+    joint=Law(base=0.02, factor=2e-4, exponent=1.05),
     start_seconds=0.5,
-    n_max=400,
     max_seconds=20.0,
     max_memory_mb=4000.0,
     seconds=7.0,
@@ -89,15 +88,16 @@ def every_plan(network: Network, merge: Merge, chain: bool) -> Iterator[Plan]:
 
 @pytest.mark.parametrize(("merge", "chain"), [*((merge, False) for merge in MERGES), ("folded", True)])
 @pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("n_max", [400, 60])
+@pytest.mark.parametrize("max_memory_mb", [4000.0, 300.1])
 def test_no_partition_within_budget_and_limits_is_predicted_tighter(
-    merge: Merge, chain: bool, padding: int, n_max: int
+    merge: Merge, chain: bool, padding: int, max_memory_mb: float
 ) -> None:
-    calibration = CALIBRATION.model_copy(update={"n_max": n_max})
+    calibration = CALIBRATION.model_copy(update={"max_memory_mb": max_memory_mb})
     network = net(5, padding, n_convs=2)
     every = [
         (plan, all(calibration.admits(plan, job) for job in plan.jobs)) for plan in every_plan(network, merge, chain)
     ]
+    assert all(admitted for _, admitted in every) is (max_memory_mb == 4000.0)
     for cores in (1, 3):
         predicted = [predict(network, plan, calibration, cores) for plan, admitted in every if admitted]
         for budget in (0.4, 1.3, 2.5, 5.0, 10.0, 20.0, 60.0):
@@ -126,17 +126,18 @@ def test_enough_budget_takes_one_program_and_none_takes_the_layer_constants_and_
     assert "predicted not to fit the budget" in poor.segments[0].note
 
 
-def test_no_program_is_planned_above_the_largest_order_or_the_limits() -> None:
-    for n_max in (30, 60, 100):
-        small = CALIBRATION.model_copy(update={"n_max": n_max})
-        plan = automatic(net(7), small, budget=1e6)
-        assert plan.jobs
-        assert all(max(plan.dense_orders(job)) <= n_max for job in plan.jobs)
-    for seconds in (0.3, 1.0, 3.0):
-        limited = CALIBRATION.model_copy(update={"max_seconds": seconds, "n_max": 60})
-        plan = automatic(net(7), limited, budget=1e6, merge="folded", chain=True)
-        joint = [limited.job_seconds(plan.dense_orders(job), True) for job in plan.jobs if job.joint]
-        assert all(s <= seconds for s in joint)
+@pytest.mark.parametrize("chain", [False, True])
+def test_no_program_is_planned_above_the_limits(chain: bool) -> None:
+    for seconds in (0.1, 0.3, 1.0, 3.0):
+        limited = CALIBRATION.model_copy(update={"max_seconds": seconds})
+        plan = automatic(net(7), limited, budget=1e6, merge="folded", chain=chain)
+        assert all(limited.job_seconds(plan.blocks_of(job), job.joint) <= seconds for job in plan.jobs)
+    whole = dcp.plan(net(7), grid=(1, 1), cuts=["e"])
+    needed = job_memory_mb(whole, whole.jobs[0])
+    for room, fits in ((0.001, True), (-0.001, False)):
+        limited = CALIBRATION.model_copy(update={"max_memory_mb": needed + room})
+        plan = automatic(net(7), limited, budget=1e6, merge="folded", chain=chain)
+        assert (len([s for s in plan.segments if not s.second]) == 1) is fits
 
 
 def test_given_cuts_and_given_grids_are_kept() -> None:

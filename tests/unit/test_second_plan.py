@@ -43,9 +43,9 @@ def net(side: int = 9) -> Network:
 def calibration(network: Network, exponent: float = 3.0, **changes: Any) -> Calibration:
     """Of a machine where the program for the whole network takes `WHOLE_SECONDS`."""
     whole = dcp.plan(network, grid=(1, 1), cuts=["e"])
-    (order,) = whole.dense_orders(whole.jobs[0])
-    law = Law(factor=WHOLE_SECONDS / order**exponent, exponent=exponent)
-    known: dict[str, Any] = {"solver": "auto", "alone": law, "joint": law, "n_max": order, "max_seconds": LIMIT}
+    (block,) = whole.blocks_of(whole.jobs[0])
+    law = Law(base=0.0, factor=WHOLE_SECONDS / block.n_weights**exponent, exponent=exponent)
+    known: dict[str, Any] = {"solver": "auto", "alone": law, "joint": law, "max_seconds": LIMIT}
     return Calibration(**{**known, **changes})
 
 

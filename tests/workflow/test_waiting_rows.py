@@ -88,3 +88,20 @@ def test_a_wrong_file_put_by_hand_costs_its_rows_until_it_is_replaced(waiting: W
     assert waiting.dry_run() == set()
     put_by_hand(waiting, b"these perhaps")
     assert "fetch_weights fetched" in waiting.dry_run()
+
+
+def test_a_damaged_data_set_costs_its_rows_until_it_is_replaced(waiting: Workspace) -> None:
+    waiting.restrict(["trained", "block"], {"product": None})
+    raw = waiting.folder / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    for name in names:
+        (raw / f"{name}-ubyte.gz").write_bytes(b"not these")
+    outcome = waiting.snakemake()
+    assert outcome.returncode == 0, outcome.text
+    bounds = collect.read(waiting.folder / "results" / "bounds.csv").set_index("network")
+    assert bounds["status"].to_dict() == {"trained": "no_data", "block": "ok"}
+    assert "that lies there has a wrong checksum" in bounds.loc["trained", "reason"]
+    assert waiting.dry_run() == set()
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"these perhaps")
+    assert "fetch_dataset far" in waiting.dry_run()

@@ -11,8 +11,8 @@ rule calibrate_solver:
     # alone on the machine, as a benchmark is
     threads: 1000
     resources:
-        mem_mb=lambda w, attempt: request_mb(1, attempt),
-        runtime=lambda w, attempt: request_minutes(5, attempt),
+        mem_mb=lambda w: request_mb(1, times_more("calibrate_solver", *w)),
+        runtime=lambda w: request_minutes(5, times_more("calibrate_solver", *w)),
     params:
         limits=CONFIG.limits.model_dump(),
         code=code_of("calibrate_solver", "certlip.calibrate", *SOLVERS),
@@ -54,9 +54,9 @@ rule solve_blocks:
         "../../environment.yml"
     threads: lambda w, input: n_jobs_of_plan(input.plan, w.part)
     resources:
-        mem_mb=lambda w, threads, attempt: request_mb(threads, attempt),
-        runtime=lambda w, input, threads, attempt: request_minutes_of_plan(
-            input.plan, w.part, threads, attempt
+        mem_mb=lambda w, threads: request_mb(threads, times_more("solve_blocks", *w)),
+        runtime=lambda w, input, threads: request_minutes_of_plan(
+            input.plan, w.part, threads, times_more("solve_blocks", *w)
         ),
     params:
         code=code_of("solve_blocks", "certlip.blocks", *SOLVERS),
@@ -80,7 +80,7 @@ rule merge_blocks:
         "../../environment.yml"
     resources:
         # each block is proved again; a proof holds less than half of what its program held
-        mem_mb=lambda w, attempt: request_mb(1, attempt),
+        mem_mb=lambda w: request_mb(1, times_more("merge_blocks", *w)),
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),

@@ -10,6 +10,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from certlip import figures, layer_norms, limits, tables, waiting
+from certlip.attempts import n_cut_short
 from certlip.collect import rows_file
 from certlip.config import resolve
 from certlip.errors import CertlipError
@@ -116,19 +117,24 @@ def images_of(network):
     return [f"results/datasets/{images}.npz"] if images else []
 
 
-# What a cluster is asked for: the limits, what a process holds before it works, and more each time a job failed.
+# What a cluster is asked for: the limits, what a process holds before it works, and more each time a job ran out of it.
 GENEROSITY = 4  # predictions come from random weights, trained ones have taken up to twice as long
 
 
-def request_mb(n_processes, attempt):
+def times_more(*names):
+    """How many times as much the job with these names in its log asks for as it did at first."""
+    return 1 + n_cut_short(f"logs/{'/'.join(names)}.log")
+
+
+def request_mb(n_processes, more=1):
     """Memory of a job whose processes keep the memory limit."""
-    return attempt * n_processes * (int(CONFIG.limits.max_memory_mb) + 500)
+    return more * n_processes * (int(CONFIG.limits.max_memory_mb) + 500)
 
 
-def request_minutes(n_rounds, attempt):
+def request_minutes(n_rounds, more=1):
     """Wall time of a job that works to the time limit this many times, one after the other."""
     seconds = math.ceil(n_rounds) * (CONFIG.limits.max_seconds + limits.ENDING_SECONDS)
-    return attempt * math.ceil(seconds / 60 + 2)
+    return more * math.ceil(seconds / 60 + 2)
 
 
 def parts_of_plan(network, method):
@@ -161,15 +167,15 @@ def n_jobs_of_plan(plan, part):
     return min(MOST_SIDE_BY_SIDE, side_by_side(jobs_of_plan(plan, part)[0]))
 
 
-def request_minutes_of_plan(plan, part, threads, attempt):
+def request_minutes_of_plan(plan, part, threads, more):
     """Wall time of a part: several times what its plan predicts, if it does, at most what the limits allow."""
     orders, predicted = jobs_of_plan(plan, part)
-    allowed = request_minutes(len(orders) / threads, attempt)
+    allowed = request_minutes(len(orders) / threads, more)
     if not predicted:
         return allowed
     seconds = [job.seconds + limits.ENDING_SECONDS for job in predicted]
     longest = wall_seconds(sum(seconds), max(seconds), threads)
-    return min(allowed, attempt * math.ceil(GENEROSITY * longest / 60 + 2))
+    return min(allowed, more * math.ceil(GENEROSITY * longest / 60 + 2))
 
 
 def calibration_of(method):

@@ -70,7 +70,7 @@ rule check_bounds:
     threads: 8
     resources:
         # a proof holds less than half of what its program held
-        mem_mb=lambda w, threads, attempt: request_mb(threads, attempt) // 2,
+        mem_mb=lambda w, threads: request_mb(threads, times_more("check_bounds")) // 2,
     params:
         rows=CONFIG.rows,
         networks={n: entry_of(n) for n in CONFIG.networks},

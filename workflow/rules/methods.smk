@@ -17,8 +17,8 @@ rule bound_network:
         "../../environment.yml"
     threads: CONFIG.limits.threads
     resources:
-        mem_mb=lambda w, attempt: request_mb(1, attempt),
-        runtime=lambda w, attempt: request_minutes(1, attempt),
+        mem_mb=lambda w: request_mb(1, times_more("bound_network", *w)),
+        runtime=lambda w: request_minutes(1, times_more("bound_network", *w)),
     params:
         entry=network_entry,
         plugin=plugin_name,

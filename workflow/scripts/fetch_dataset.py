@@ -1,16 +1,16 @@
-"""Fetch a data set and write it as arrays with their checksum; or what it waits for."""
+"""Fetch a data set and write it as arrays with their checksum; or why there is none."""
 
 from certlip import datasets
 from certlip.errors import NoData
 from certlip.files import write_refusal
 from certlip.waiting import save_attempt
-from certlip.workflow import job, settings_of
+from certlip.workflow import BROKEN, job, settings_of
 
 with job(snakemake):
     entry, output, missing = snakemake.params.entry, snakemake.output, None
     try:
         datasets.fetch(entry["dataset"], settings_of(snakemake).data_folder, **entry["options"]).save(output.arrays)
-    except NoData as refusal:
-        missing = refusal
-        write_refusal(output.arrays, refusal)
+    except BROKEN as error:
+        missing = error if isinstance(error, NoData) else NoData(str(error))
+        write_refusal(output.arrays, missing)
     save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from certlip.errors import DataError, NoData
+from certlip.errors import NoData
 
 _declared: list[Any] = []  # a torch.library.Library undoes its definitions when it is collected
 
@@ -48,30 +48,25 @@ def allow_torchvision() -> None:
 def download(name: str, urls: Sequence[str], folder: Path, file: str, md5: str, by_hand: Sequence[str]) -> None:
     """Leave `file` with this checksum in `folder`: it is there already, or is fetched from the first url that has it.
 
-    Raises NoData if no url answers, saying that the files `by_hand` can be put there; DataError if one gives, or there
-    lies, a file with another checksum.
+    Raises NoData if no url gives it, saying that the files `by_hand` can be put there.
     """
     torchvision_datasets()
     from torchvision.datasets import utils
 
     if utils.check_integrity(folder / file, md5):
         return
-    wrong = (folder / file).exists()
-    reasons = [f"the {file} that lies there has a wrong checksum"] if wrong else []
+    reasons = [f"the {file} that lies there has a wrong checksum"] if (folder / file).exists() else []
     for url in urls:
         try:
             utils.download_url(url, str(folder), file, md5)
             return
-        except (OSError, HTTPException) as error:
-            reasons.append(_first_line(error))
-        except (RuntimeError, ValueError) as error:
-            wrong = True
+        except (OSError, HTTPException, RuntimeError, ValueError) as error:  # unreachable, or another checksum
             reasons.append(_first_line(error))
     sentence = (
         f"data set {name!r} could not be downloaded from {' or '.join(urls)} ({'; '.join(reasons)}); put "
         f"{', '.join(by_hand)} into {folder} by hand, or use the data set 'digits', which needs no download"
     )
-    raise DataError(sentence) if wrong else NoData(sentence, [str(folder / f) for f in by_hand], urls)
+    raise NoData(sentence, [str(folder / f) for f in by_hand], urls)
 
 
 def _first_line(error: object) -> str:

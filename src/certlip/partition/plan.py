@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
 from certlip.network import Pair
@@ -43,20 +44,23 @@ class BlockPlan(Model):
 
     windows: output patches, equal in weights and geometry; None stands for the whole map; fields: the input patches
     they read; order: of the matrix inequality; solved_sizes: of what the solver sees of it (`certlip.sdp.reduce`):
-    inputs, each hidden layer, outputs; dense_order: of a matrix without zeros whose factorisation takes as many
-    operations.
+    inputs, each hidden layer, outputs.
     """
 
     windows: tuple[Window | None, ...]
     fields: tuple[Window | None, ...]
     order: int
     solved_sizes: tuple[int, ...]
-    dense_order: int
 
     @property
     def solved_order(self) -> int:
         """Of the matrix inequality that the solver sees."""
         return sum(self.solved_sizes[:-1])
+
+    @property
+    def n_weights(self) -> int:
+        """Entries of the matrices that the solver sees."""
+        return sum(before * after for before, after in pairwise(self.solved_sizes))
 
 
 class SegmentPlan(Model):
@@ -101,8 +105,8 @@ class Prediction(Model):
 
     jobs: in the order of `Plan.jobs`; seconds: at most, from the first to the last on so many cores, starting their
     processes included; looseness: logarithm of the predicted bound over that of one program for the whole network;
-    n_max: the largest dense order within the limits; budget: of an automatic plan; calibration_seconds: what knowing
-    this took.
+    n_max: the largest order of a program within the limits; budget: of an automatic plan; calibration_seconds: what
+    knowing this took.
     """
 
     jobs: tuple[JobPrediction, ...]
@@ -154,11 +158,11 @@ class Plan(FileModel):
 
     def orders(self, job: Job) -> list[int]:
         """Of the matrix inequalities of a job, as they are solved."""
-        return [self.segments[segment].blocks[block].solved_order for segment, block in job.places]
+        return [block.solved_order for block in self.blocks_of(job)]
 
-    def dense_orders(self, job: Job) -> list[int]:
-        """Of matrices without zeros that take as long: what a calibration goes by."""
-        return [self.segments[segment].blocks[block].dense_order for segment, block in job.places]
+    def blocks_of(self, job: Job) -> list[BlockPlan]:
+        """The distinct semidefinite programs of a job."""
+        return [self.segments[segment].blocks[block] for segment, block in job.places]
 
     @property
     def chains(self) -> list[list[int]]:

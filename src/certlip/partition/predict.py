@@ -81,7 +81,7 @@ def predict(
     jobs = []
     for job in plan.jobs:
         orders = plan.orders(job)
-        seconds = calibration.job_seconds(plan.dense_orders(job), job.joint)
+        seconds = calibration.job_seconds(plan.blocks_of(job), job.joint)
         cost = {"seconds": seconds, "peak_mb": job_memory_mb(plan, job)}
         jobs.append(JobPrediction(job=job.label, n_programs=len(orders), order=max(orders), **cost))
     times = [job.seconds + calibration.start_seconds for job in jobs]

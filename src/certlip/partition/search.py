@@ -17,8 +17,8 @@ import numpy as np
 
 from certlip.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
-from certlip.partition.calibration import Calibration
-from certlip.partition.plan import Job, Merge, Plan, SegmentPlan
+from certlip.partition.calibration import Calibration, joint_size
+from certlip.partition.plan import Merge, Plan, SegmentPlan
 from certlip.partition.predict import LOSSES, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
 from certlip.sdp.folded import memory_mb
@@ -46,16 +46,23 @@ class Budget(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Segments that may be chained: how many, and the seconds, largest and total order of their joint program."""
+    """Segments that may be chained: how many, and the seconds and size of their joint program."""
 
     n_segments: int = 0
     seconds: float = 0.0
-    largest: int = 0
-    total: int = 0
+    widest: int = 0
+    n_weights: int = 0
+    n_rows: int = 0
 
     def __or__(self, other: Run) -> Run:
-        largest = max(self.largest, other.largest)
-        return Run(self.n_segments + other.n_segments, self.seconds + other.seconds, largest, self.total + other.total)
+        n_segments, seconds, widest, n_weights, n_rows = other
+        return Run(
+            self.n_segments + n_segments,
+            self.seconds + seconds,
+            max(self.widest, widest),
+            self.n_weights + n_weights,
+            self.n_rows + n_rows,
+        )
 
 
 class Candidate(NamedTuple):
@@ -160,13 +167,10 @@ class Search:
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
         plan = self._plan(segment)
         start = self.calibration.start_seconds
-        jobs = tuple(self.calibration.job_seconds(plan.dense_orders(job), job.joint) + start for job in plan.jobs)
+        jobs = tuple(self.calibration.job_seconds(plan.blocks_of(job), job.joint) + start for job in plan.jobs)
         run = Run()
         if self.chain and segment.chainable:
-            together = Job(tuple((0, block) for block in range(len(segment.blocks))), joint=True)
-            orders = plan.orders(together)
-            seconds = self.calibration.job_seconds(plan.dense_orders(together), joint=True)
-            run = Run(1, seconds, max(orders), sum(orders))
+            run = Run(1, self.calibration.job_seconds(segment.blocks, joint=True), *joint_size(segment.blocks))
         return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:
@@ -194,7 +198,7 @@ class Search:
         seconds = run.seconds + self.calibration.start_seconds
         total, longest = partial.total + seconds, max(partial.longest, seconds)
         closed = partial._replace(total=total, longest=longest, run=Run())
-        fits = self.calibration.keeps_limits(run.seconds, memory_mb(run.largest, run.total), self.budget.caution)
+        fits = self.calibration.keeps_limits(run.seconds, memory_mb(*run[2:]), self.budget.caution)
         return closed if fits and self._wall(closed) <= self.budget.seconds else None
 
     def _front(self, partials: Sequence[Partial]) -> list[Partial]:

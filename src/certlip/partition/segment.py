@@ -14,7 +14,6 @@ from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, N
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
 from certlip.partition.window import Window, grid_windows, restrict
 from certlip.plugins import nearest
-from certlip.sdp.elimination import cheapest
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
@@ -132,13 +131,7 @@ def orders_of(network: Network) -> dict[str, Any]:
     *hidden, n_out = _sizes(network)
     sizes = hidden or [0]
     solved = [min(sizes[0], sizes[1]) if len(sizes) > 1 else sizes[0], *sizes[1:]]
-    extended = [*solved, min(solved[-1], n_out)]
-    multiplications, _ = cheapest(extended, [True] * len(extended))
-    return {
-        "order": sum(sizes),
-        "solved_sizes": tuple(extended),
-        "dense_order": math.ceil((6 * multiplications) ** (1 / 3)),
-    }
+    return {"order": sum(sizes), "solved_sizes": (*solved, min(solved[-1], n_out))}
 
 
 def _sizes(network: Network) -> list[int]:

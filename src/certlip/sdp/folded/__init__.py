@@ -28,8 +28,8 @@ from certlip.sdp.threads import by_size
 
 __all__ = ["Block", "Folded", "Stage", "finish_folded", "solve_folded"]
 
-N_MATRICES = 8
-"""Dense matrices of the largest block's order alive at the peak of its certification."""
+N_WEIGHTS, N_LAYERS = 7, 4
+"""Copies of all weights, and matrices of the order of the widest layer, alive at the peak."""
 UNJUDGED = (0.01, 0.1, 0.5)
 """Shares given up in turn for the feasibility of a point of an unfinished ascent."""
 N_ROWS = 12
@@ -77,12 +77,13 @@ def solve_folded(
     import torch  # noqa: F401, before the clock starts
 
     begin, deadline = time.monotonic(), Deadline.after(max_seconds)
-    orders = [block.lmi.order for stage in stages for block in stage.blocks]
-    needed = memory_mb(max(orders), sum(orders))
+    lmis = [block.lmi for stage in stages for block in stage.blocks]
+    widest, n_weights = max(max(lmi.sizes) for lmi in lmis), sum(w.size for lmi in lmis for w in lmi.weights)
+    needed = memory_mb(widest, n_weights, sum(lmi.order for lmi in lmis))
     if max_memory_mb is not None and needed > max_memory_mb:
         reason = f"all patches together need about {needed:.0f} MB, the limit is {max_memory_mb:.0f} MB"
         raise LimitExceeded("memory_limit", reason)
-    Looks(*(block.lmi for stage in stages for block in stage.blocks)).check(deadline)
+    Looks(*lmis).check(deadline)
     found = ascend(stages, rtol, threads, deadline, report)
     points, name = [found.point] if math.isfinite(found.value) else [], "folded"
     if found.gap > rtol and found.status == "ok" and len(stages) == 1:
@@ -121,9 +122,9 @@ def _certified_folded(stages: Sequence[Stage], found: Found, solver: str, begin:
     )
 
 
-def memory_mb(largest: int, total: int) -> float:
-    """Predicted peak memory for blocks with this largest and total order, torch included."""
-    return 300.0 + 8 * (N_MATRICES * largest**2 + N_ROWS * RANK * total) / 2**20
+def memory_mb(widest: int, n_weights: int, n_rows: int) -> float:
+    """Predicted peak memory for blocks with this widest layer, and so many weights and rows in all, torch included."""
+    return 300.0 + 8 * (N_LAYERS * widest**2 + N_WEIGHTS * n_weights + N_ROWS * RANK * n_rows) / 2**20
 
 
 def _certified(stages: Sequence[Stage], point: Point) -> tuple[tuple[CertifiedMetric, ...], ...]:
