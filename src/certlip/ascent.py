@@ -4,6 +4,9 @@ The Jacobian of a piecewise linear network does not change between kinks, so its
 each kink out over a temperature gives one: a gate whose flip would raise |J v| pulls the point towards its hyperplane
 from afar. The temperature falls to almost nothing on the way, v follows by one step of power iteration each time, and
 the norms that count are those of the exact Jacobian.
+
+The way to a maximum is chaotic: a last bit that another processor rounds otherwise would lead to another one. So all
+that a step hands on is rounded coarsely, and the same on every machine but for a value that lies on the edge.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from certlip.jacobian import Rescaled
 _POWER_STEPS = 10
 _CHECK_EVERY = 10
 _SMALLEST = 1e-300
+_BITS, _NORM_BITS = 14, 30
+"""Bits to which points and directions are rounded, of their largest entry, and norms where they are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +38,12 @@ class Candidates:
 
     def best(self, n: int) -> Candidates:
         """The `n` with the largest norms, largest first."""
-        order = self.norms.argsort(descending=True, stable=True)[:n]
+        order = _rounded(self.norms).argsort(descending=True, stable=True)[:n]
         return Candidates(self.points[order], self.directions[order], self.norms[order])
 
     def or_better(self, other: Candidates) -> Candidates:
         """For each place of the batch, the one with the larger norm."""
-        better = other.norms > self.norms
+        better = _rounded(other.norms) > _rounded(self.norms)
         column = better.reshape(-1, *[1] * (self.points.dim() - 1))
         return Candidates(
             torch.where(column, other.points, self.points),
@@ -53,10 +58,25 @@ def join(parts: Sequence[Candidates]) -> Candidates:
     return Candidates(torch.cat(points), torch.cat(directions), torch.cat(norms))
 
 
+def coarse(batch: Tensor) -> Tensor:
+    """Each entry rounded to `_BITS` bits of the largest one of its place in the batch."""
+    largest = batch.flatten(1).abs().amax(dim=1)
+    unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - _BITS)
+    column = unit.clamp(min=_SMALLEST).reshape(-1, *[1] * (batch.dim() - 1))
+    return torch.round(batch / column) * column
+
+
+def _rounded(norms: Tensor) -> Tensor:
+    """Each rounded to `_NORM_BITS` bits."""
+    mantissa, exponent = torch.frexp(norms)
+    return torch.ldexp(torch.round(torch.ldexp(mantissa, torch.tensor(_NORM_BITS))), exponent - _NORM_BITS)
+
+
 def evaluate(network: Rescaled, points: Tensor, directions: Tensor) -> Candidates:
     """A few steps of power iteration on the exact Jacobian at each point."""
+    points, directions = coarse(points), coarse(directions)
     norms, directions = jacobian.spectral_norms(jacobian.linearise(network, points), directions, _POWER_STEPS)
-    return Candidates(points, directions, norms)
+    return Candidates(points, coarse(directions), norms)
 
 
 def ascend(
@@ -68,7 +88,7 @@ def ascend(
     to the point, falling to zero; deadline: on the clock of `time.perf_counter`, after which no step begins.
     """
     hottest, coldest = temperatures
-    length = step * start.points.flatten(1).norm(dim=1).clamp(min=_SMALLEST)
+    length = step * _rounded(start.points.flatten(1).norm(dim=1).clamp(min=_SMALLEST))
     length = length.reshape(-1, *[1] * (start.points.dim() - 1))
     best, points, directions = start, start.points, start.directions
     for k in range(n_steps):
@@ -76,7 +96,8 @@ def ascend(
             break
         temperature = hottest * (coldest / hottest) ** (k / n_steps)
         uphill, directions = _gradients(network, points, directions, temperature)
-        points = points + length * (1 - k / n_steps) * jacobian.unit(uphill)
+        points = coarse(points + length * (1 - k / n_steps) * jacobian.unit(uphill))
+        directions = coarse(directions)
         if (k + 1) % _CHECK_EVERY == 0 or k + 1 == n_steps:
             best = best.or_better(evaluate(network, points, directions))
     return best

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -300,6 +304,34 @@ def test_a_seed_gives_the_same_point_again_and_data_is_used() -> None:
     far = np.full((5, 4), 1e3) + np.random.default_rng(0).standard_normal((5, 4))
     with_data = lower.bound(network, n_points=5, n_starts=1, n_steps=0, data=far)
     assert np.abs(with_data.certificate.point).max() > 100
+
+
+SEARCH = """
+import numpy as np
+from certlip.methods import lower
+from certlip.network import Activation, Conv, Dense, Flatten, Network
+rng = np.random.default_rng(0)
+layers = []
+for n_in in (1, 6, 6):
+    layers += [Conv(f"c{len(layers)}", rng.standard_normal((6, n_in, 3, 3)) / 4, rng.standard_normal(6) / 4)]
+    layers += [Activation(f"a{len(layers)}", "relu")]
+layers += [Flatten("f"), Dense("d", rng.standard_normal((10, 96)) / 10, np.zeros(10))]
+network = Network(tuple(layers), (1, 10, 10))
+print([lower.bound(network, n_points=32, n_starts=4, n_steps=80, seed=seed).value for seed in range(2)])
+"""
+
+
+def test_a_processor_that_rounds_otherwise_finds_the_same() -> None:
+    """With the instructions that every x86 processor has, and with all of this one."""
+    found = []
+    for instructions in ({"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}, {}):
+        command = [sys.executable, "-c", SEARCH]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **instructions}
+        output = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
+        ).stdout
+        found.append(json.loads(output))
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
 
 
 def test_time_limit_ends_the_search_with_what_was_found() -> None:
