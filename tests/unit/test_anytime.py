@@ -189,11 +189,14 @@ def test_what_a_look_takes_is_predicted() -> None:
     """On a machine that does other things beside, so roughly."""
     wide = network(width=900, depth=3, side=22)
     lmi = sdp.Lmi.of(Chain.of(wide))
-    looks = Looks(lmi)
-    predicted = looks.seconds / CAUTION
-    with looks.timed():
-        sdp.is_feasible(lmi, 1e6, sdp.start(lmi))
-    assert predicted / 6 < looks.seconds / CAUTION < predicted * 6
+    ratios = []
+    for _ in range(5):
+        looks = Looks(lmi)
+        predicted = looks.seconds
+        with looks.timed():
+            sdp.is_feasible(lmi, 1e6, sdp.start(lmi))
+        ratios.append(looks.seconds / predicted)
+    assert 1 / 4 < min(ratios) < 4
     with pytest.raises(LimitExceeded, match="a proof may take"):
         looks.check(Deadline.after(looks.seconds))
     looks.check(Deadline.after(4 * looks.seconds))
