@@ -14,8 +14,8 @@ from certlip.errors import LimitExceeded
 from certlip.sdp.elimination import cheapest
 from certlip.sdp.lmi import Lmi
 
-PROBE, N_PROBES = 512, 3
-"""Order of the matrix products by which the speed of this machine under its present load is measured."""
+PROBE = 512
+"""Order of the matrix product by which the speed of this machine under its present load is measured."""
 LARGE = 1e9
 """Multiplications of a look from which on they take most of its time; smaller ones are not predicted by the probe."""
 SMALL_RATE = 1e9
@@ -67,12 +67,8 @@ def _multiplications(lmi: Lmi) -> float:
 
 
 def _rate() -> float:
-    """Multiplications a second of a matrix product, now and with the threads of now; the best of a few, since a single
-    one may be interrupted."""
+    """Multiplications a second of a matrix product, now and with the threads of now."""
     matrix = np.ones((PROBE, PROBE), order="F")
-    seconds = []
-    for _ in range(N_PROBES):
-        begin = time.monotonic()
-        linalg.blas.dgemm(1.0, matrix, matrix)  # of the library that factorises
-        seconds.append(time.monotonic() - begin)
-    return PROBE**3 / min(seconds)
+    begin = time.monotonic()
+    linalg.blas.dgemm(1.0, matrix, matrix)  # of the library that factorises
+    return PROBE**3 / (time.monotonic() - begin)
