@@ -51,7 +51,7 @@ def run(
     rows, plans = [], []
     for name, network in loaded.items():
         whole = _bound(network, _plan(network, 1, "sum", 0, alone=True), limit)
-        for plan in _plans(network, sides, merges, n_convolutions):
+        for plan in dict.fromkeys(_plans(network, sides, merges, n_convolutions)):
             if (bound := _bound(network, plan, limit)) is None:
                 continue
             plans.append((network, plan))
