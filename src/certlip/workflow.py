@@ -15,6 +15,7 @@ from certlip.config import ConfigFile, Network, settings
 from certlip.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
 from certlip.limits import Limits
 from certlip.network import Shape
+from certlip.timing import save_timing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Send the job's output to its log; a `CertlipError` ends the job with its sentence, any other error as it is."""
+    """Send the job's output to its log, and write beside it what the job took; a `CertlipError` ends the job with its
+    sentence, any other error as it is.
+    """
     name = ", ".join([snakemake.rule, *snakemake.wildcards])
     minutes = snakemake.resources.get("runtime")
     with open(snakemake.log[0], "w") as log:
         try:
             with redirect_stdout(log), redirect_stderr(log), attempts.noted(snakemake.log[0], minutes):
                 yield
+            save_timing(snakemake)
         except CertlipError as error:
             print(f"error: {error}", file=log)
             print(f"certlip: {name}: {error}", file=sys.stderr)
