@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 def job(snakemake: Any) -> Iterator[None]:
     """Send the job's output to its log, and write beside it what the job took; a `CertlipError` ends the job with its
     sentence, any other error as it is.
+
+    Nothing may follow in a script: whoever comes here has done the job, and the process ends at once.
     """
     name = ", ".join([snakemake.rule, *snakemake.wildcards])
     minutes = snakemake.resources.get("runtime")
@@ -42,6 +46,16 @@ def job(snakemake: Any) -> Iterator[None]:
         except Exception:
             traceback.print_exc(file=log)
             raise
+    atexit.register(_end_at_once)
+
+
+def _end_at_once() -> None:
+    """End the process, exit handlers run: to take modules apart costs 0.2 s of CPU time, with torch 0.6 s."""
+    atexit.unregister(_end_at_once)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 BROKEN = (ConfigError, DataError, ExportError, NoBound)
