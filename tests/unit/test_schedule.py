@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def test_a_known_optimum_is_found(cores: int, seconds: float) -> None:
     assert run_seconds(DIAMOND, cores) == seconds
 
 
+def test_what_has_the_longest_chain_behind_it_starts_first() -> None:
+    jobs = [TimedJob("1", 1, 1.0), TimedJob("2", 1, 1.0), TimedJob("3", 1, 0.5), TimedJob("4", 1, 1.5, needs=(2,))]
+    assert run_seconds(jobs, 2) == 2.0
+
+
 def test_the_longest_chain_is_named_in_order() -> None:
     slower = [replace(DIAMOND[0], serial_seconds=3.5), *DIAMOND[1:]]
     assert [job.name for job in longest_chain(slower, 128)] == ["first", "second", "last"]
@@ -67,6 +73,7 @@ def test_a_job_that_asks_for_more_threads_than_there_are_runs_alone() -> None:
     jobs = [TimedJob("alone", 1000, 5.0), *(TimedJob(str(n), 1, 2.0) for n in range(4))]
     assert run_seconds(jobs, 4) == 7.0
     assert run_seconds(jobs, 1) == 13.0
+    assert run_seconds([TimedJob("long", 1, 7.0), jobs[0]], 4) == 12.0
 
 
 def test_threads_make_only_the_parallel_part_faster() -> None:
@@ -157,13 +164,18 @@ alive = subprocess.Popen([sys.executable, "-c", burn + "; print(flush=True); tim
 alive.stdout.readline()
 save_timing(SimpleNamespace(
     rule="solve_blocks", wildcards=["a", "b"], input=["in"], output=["out"], threads=2, log=[sys.argv[1]]))
+print(time.process_time(), time.time())
 alive.kill()
 """
 
 
 def test_a_job_writes_down_its_time_with_that_of_processes_that_ended_and_that_are_there(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", JOB, str(tmp_path / "a.log")], check=True)
+    begin = time.time()
+    command = [sys.executable, "-c", JOB, str(tmp_path / "a.log")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     (tmp_path / "damaged.log.json").write_text(json.dumps({"rule": "x"}))
     (written,) = load_timings(tmp_path)
     assert (written.job, written.inputs, written.outputs) == ("solve_blocks a b", ["in"], ["out"])
-    assert 0.6 <= written.cpu_seconds < 0.1 + written.seconds
+    own_cpu_seconds, end = map(float, done.stdout.split())
+    assert 0.5 < written.cpu_seconds - own_cpu_seconds < 0.9
+    assert end - begin - 0.5 < written.seconds < end - begin + 0.1
