@@ -14,6 +14,7 @@ from certlip.benchmarks import solvers as benchmark
 from certlip.collect import collect
 from certlip.layer_norms import _shapes
 from certlip.record import Kind, Record, Status
+from certlip.schedule import TimedJob, simulate
 
 # rival -> title, kind, ratio, seconds
 RIVALS = {
@@ -131,6 +132,16 @@ def looseness() -> pd.DataFrame:
                 {**common, "actual": actual, "predicted": predicted, "refitted": actual, "doubling_folded": 0.04}
             )
     return pd.DataFrame(rows, columns=looseness_rows.COLUMNS)
+
+
+def schedule(n_jobs: int = 60, seed: int = 0) -> pd.DataFrame:
+    """The frame of `certlip.schedule.simulate`: chains of three jobs of one thread, and one job of all cores."""
+    rng = random.Random(seed)
+    jobs = [TimedJob("calibrate_solver auto", 1000, 5.0)]
+    for number in range(1, n_jobs):
+        needs = () if number % 3 == 1 else (number - 1,)
+        jobs.append(TimedJob(f"bound_network n{number} dcp", 1, rng.uniform(1, 20), needs=needs))
+    return simulate(jobs, 0.012)
 
 
 def gram_speed(speedups: Iterable[float]) -> pd.DataFrame:

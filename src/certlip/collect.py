@@ -121,7 +121,11 @@ def read(path: str | Path) -> pd.DataFrame:
 
 def rows_file(source: str) -> str:
     """File, in the folder of results, of the comparison (``bounds``), of ``predictions`` or of a benchmark's rows."""
-    return f"{source}.csv" if source in ("bounds", "predictions") else f"benchmarks/{source}.csv"
+    return f"{source}.csv" if source in COMPARED else f"benchmarks/{source}.csv"
+
+
+COMPARED = ("bounds", "predictions")
+"""Rows that a run of the comparison makes; all others are of benchmarks."""
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:

@@ -25,6 +25,7 @@ ROWS = {
     "workers": measurements.workers(),
     "predictions": measurements.predictions(),
     "looseness": measurements.looseness(),
+    "schedule": measurements.schedule(),
 }
 FIGURES = {
     "layer_norms": {
@@ -35,6 +36,10 @@ FIGURES = {
     "predictions": {
         "all": ROWS["predictions"],
         "one": measurements.predictions(1),
+    },
+    "schedule": {
+        "all": ROWS["schedule"],
+        "one job": measurements.schedule(1),
     },
     "solvers": {
         "all": ROWS["solvers"],
@@ -57,7 +62,11 @@ def table(name, rows):
 @pytest.mark.parametrize("package", [tables, figures], ids=["tables", "figures"])
 def test_each_is_made_from_a_benchmark_that_exists(package):
     assert of_benchmarks(package)
-    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= {*benchmarks.names(), "predictions"}
+    assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= {
+        *benchmarks.names(),
+        "predictions",
+        "schedule",
+    }
 
 
 @pytest.mark.parametrize("name", of_benchmarks(tables))

@@ -54,6 +54,15 @@ def test_every_rule_has_a_log_and_an_environment(rule: str) -> None:
     assert directive(RULES[rule], "conda") == '"../../environment.yml"'
 
 
+@pytest.mark.parametrize(
+    "script", sorted((REPOSITORY / "workflow" / "scripts").glob("*.py")), ids=lambda path: path.stem
+)
+def test_nothing_follows_the_job_in_a_script_whose_process_then_ends(script: Path) -> None:
+    last = ast.parse(script.read_text()).body[-1]
+    assert isinstance(last, ast.With)
+    assert ast.unparse(last.items[0]) == "job(snakemake)"
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_runs_again_when_the_code_its_script_imports_changes(rule: str) -> None:
     call = re.search(r"code=.*?code_of\((.*?)\),?\n {4}\w", RULES[rule], flags=re.DOTALL)

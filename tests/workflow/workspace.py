@@ -43,7 +43,7 @@ class Outcome:
     def jobs(self) -> set[str]:
         """The jobs it started, or would have: rule and wildcards, ``solve_blocks block lipsdp 1-of-1``."""
         blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", self.text, flags=re.MULTILINE)
-        return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all"}
+        return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all", "benchmarks"}
 
 
 def _wildcards(body: str) -> list[str]:
@@ -93,9 +93,9 @@ class Workspace:
         )
         return Outcome(done.returncode, done.stdout)
 
-    def dry_run(self, *arguments: str) -> set[str]:
+    def dry_run(self, *arguments: str, targets: Sequence[str] = ()) -> set[str]:
         """The jobs that snakemake would start."""
-        outcome = self.snakemake("--dry-run", *arguments)
+        outcome = self.snakemake("--dry-run", *arguments, targets=targets)
         assert outcome.returncode == 0, outcome.text
         return outcome.jobs
 

@@ -25,3 +25,24 @@ rule measure_benchmark:
         ),
     script:
         "../scripts/measure_benchmark.py"
+
+
+rule simulate_schedule:
+    input:
+        list(comparison_files()),
+    output:
+        "results/benchmarks/schedule.csv",
+    log:
+        "logs/simulate_schedule.log",
+    conda:
+        "../../environment.yml"
+    params:
+        threads=lambda w: threads_asked(),
+        code=code_of(
+            "simulate_schedule",
+            "certlip.benchmarks",
+            "certlip.schedule",
+            "certlip.timing",
+        ),
+    script:
+        "../scripts/simulate_schedule.py"

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from certlip import figures, layer_norms, limits, tables, waiting
 from certlip.attempts import n_cut_short
-from certlip.collect import rows_file
+from certlip.collect import COMPARED, rows_file
 from certlip.config import resolve
 from certlip.errors import CertlipError
 from certlip.methods import needs_calibration
@@ -19,7 +19,10 @@ from certlip.partition.plan import Plan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side, wall_seconds
 from certlip.provenance import fingerprint
 from certlip.sdp import solvers
+from certlip.timing import HEAD
 from certlip.yaml_files import read_mapping
+
+os.environ[HEAD] = str(os.getpid())
 
 try:
     for file in workflow.configfiles:
@@ -178,6 +181,17 @@ def request_minutes_of_plan(plan, part, threads, more):
     return min(allowed, more * math.ceil(GENEROSITY * longest / 60 + 2))
 
 
+def threads_asked():
+    """Threads that jobs ask for, by rule, and by the file of a part of a plan; they are given at most those there are."""
+    asked = {rule.name: rule.resources["_cores"].raw for rule in workflow.rules}
+    for network, method in CONFIG.rows:
+        for file in parts_of_plan(network, method) if method in PLANNED else []:
+            part = os.path.basename(file).removesuffix(".npz")
+            plan = f"results/plans/{network}/{method}.json"
+            asked[file] = n_jobs_of_plan(plan, part)
+    return {key: threads for key, threads in asked.items() if threads}
+
+
 def calibration_of(method):
     """What a method's plan needs to know of this machine, as a list of one file or none."""
     plugin, options = CONFIG.plugin(method), CONFIG.options(method)
@@ -195,8 +209,30 @@ def rows_of(plugins, name):
     return f"results/{rows_file(plugins.load(name).INFO.source)}"
 
 
-def underlying_files():
-    """All that tables and figures rest on: what is missing of it is made again, though what is made of it is there."""
+def is_benchmark(plugins, name):
+    """Whether a table or figure is of a benchmark, and not of the comparison."""
+    return plugins.load(name).INFO.source not in COMPARED
+
+
+def checks_of(plugins, name):
+    """What must hold before a table or figure is made: a benchmark shows no bound of the comparison."""
+    return [] if is_benchmark(plugins, name) else "results/checks/soundness.json"
+
+
+def shown_files(benchmarks):
+    """Tables and figures of the benchmarks, or all others, with the rows they are made from."""
+    for plugins, folder, names, formats in (
+        (tables, "tables", CONFIG.tables, (".csv", ".html", ".md", ".tex")),
+        (figures, "figures", CONFIG.figures, (".pdf", ".svg", ".png")),
+    ):
+        for name in names:
+            if is_benchmark(plugins, name) == benchmarks:
+                yield rows_of(plugins, name)
+                yield from multiext(f"results/{folder}/{name}", *formats)
+
+
+def comparison_files():
+    """The comparison and all that it rests on: what is missing is made again, though what is made of it is there."""
     for network in CONFIG.networks:
         yield from images_of(network)
         yield from multiext(f"results/networks/{network}", ".pt", ".npz")
@@ -209,10 +245,9 @@ def underlying_files():
             yield from calibration_of(method)
             yield f"results/plans/{network}/{method}.json"
             yield from parts_of_plan(network, method)
-    for table in CONFIG.tables:
-        yield rows_of(tables, table)
-    for figure in CONFIG.figures:
-        yield rows_of(figures, figure)
+    yield "results/bounds.csv"
+    yield "results/checks/soundness.json"
+    yield from shown_files(benchmarks=False)
 
 
 def missing_sentences():

@@ -1,6 +1,7 @@
 """Prove a folder of results again as it lies there, whoever made it."""
 
 import json
+import sys
 
 from certlip.completeness import prove
 from certlip.files import write_atomically
@@ -11,4 +12,4 @@ with job(snakemake):
     counts = prove("results", params.rows, params.networks, snakemake.threads)
     with write_atomically(params.proved, "w") as handle:
         json.dump({"verified": True, **counts}, handle, indent=1)
-print(f"certlip: verified {', '.join(f'{n} {what}' for what, n in counts.items())}")
+    print(f"certlip: verified {', '.join(f'{n} {what}' for what, n in counts.items())}", file=sys.__stdout__)

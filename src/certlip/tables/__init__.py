@@ -31,7 +31,7 @@ class TableInfo:
     """What a table says of itself.
 
     title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, ``predictions``
-    (`certlip.predictions`), or a benchmark's name.
+    (`certlip.predictions`), ``schedule`` (`certlip.schedule`), or a benchmark's name.
     """
 
     title: str
