@@ -20,6 +20,7 @@ from certlip.lanes import Lane, batches
 from certlip.limits import Limits
 from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
+from certlip.operators import load_scipy
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
 from certlip.progress import bar
@@ -90,6 +91,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
+    load_scipy()
     begin = time.perf_counter()
     apart = {(s.segment, s.block): s for s in solved if not s.chained}
     chained = {(s.segment, s.block): s for s in solved if s.chained}
