@@ -17,10 +17,9 @@ from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import code_of
 from certlip.lanes import Lane, batches
-from certlip.limits import Limits
+from certlip.limits import Limits, load_scipy
 from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
-from certlip.operators import load_scipy
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
 from certlip.progress import bar

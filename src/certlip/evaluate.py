@@ -20,7 +20,6 @@ from certlip.limits import Limits
 from certlip.methods import Bound
 from certlip.methods.product import best_product
 from certlip.network import Array, Network, Shape
-from certlip.operators import load_scipy
 from certlip.provenance import provenance
 from certlip.record import Kind, Record, Status
 from certlip.scaling import scale_network
@@ -132,7 +131,6 @@ def _evaluate(
     if certified is not None:
         with suppress(NoBound):  # the method says so itself
             best_product(certified, deadline=Deadline.after(PREPARING * (max_seconds or 0.0)))  # is reported
-    load_scipy()
     for heavy in plugin.INFO.imports:
         importlib.import_module(heavy)
     accepted = inspect.signature(plugin.bound).parameters

@@ -9,16 +9,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 
 
-def load_scipy() -> None:
-    """Import what certlip takes of SciPy, so that a clock may start then.
-
-    SciPy imports its parts when they are first used, which spares the Snakefile them.
-    """
-    import scipy.linalg.interpolative
-    import scipy.sparse.linalg
-    import scipy.special  # noqa: F401
-
-
 def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
     """The layer's linear part as a sparse (n_out, n_in) matrix on flattened, row-major maps.
 

@@ -11,9 +11,8 @@ import numpy as np
 from certlip import limits, plugins
 from certlip.layer_norms import gram, names
 from certlip.layer_norms._shapes import ConvShape
-from certlip.limits import Limits
+from certlip.limits import Limits, load_scipy
 from certlip.network import Array, Conv, Shape
-from certlip.operators import load_scipy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,8 +21,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from certlip import operators, plugins
+from certlip import plugins
 from certlip.errors import SolverUnavailable
+from certlip.limits import load_scipy
 from certlip.sdp.lmi import Multipliers
 
 
@@ -86,7 +87,7 @@ def choose(name: str, order: int) -> tuple[str, ModuleType]:
 
     All that solving takes is imported then. Raises SolverUnavailable with the reason.
     """
-    operators.load_scipy()
+    load_scipy()
     if name != "auto":
         adapter = load(name)
         if reason := adapter.unavailable():
