@@ -126,9 +126,11 @@ def test_where_a_record_was_made_is_complete() -> None:
         "from certlip import plugins; [plugins.names(f'certlip.{k}') for k in ('zoo', 'datasets', 'figures')]",
         "from certlip.verify import verify; from certlip.sdp import solvers; solvers.names()",
         "import certlip; certlip.methods()",
+        "import re; exec('\\n'.join(re.findall('^from certlip.*', open('workflow/rules/common.smk').read(), re.M))); "
+        "resolve(read_mapping('config/config.yaml')).planned()",
         "from certlip import figures, tables; [kind.load(n) for kind in (figures, tables) for n in kind.names()]",
     ],
-    ids=["package", "configuration", "fingerprint", "plug-ins", "verify", "methods", "tables"],
+    ids=["package", "configuration", "fingerprint", "plug-ins", "verify", "methods", "Snakefile", "tables"],
 )
 def test_nothing_heavy_is_imported_by(code: str) -> None:
     """The Snakefile runs this in each job."""
