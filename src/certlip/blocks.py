@@ -204,6 +204,19 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
         raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
 
 
+def solve_files(network: str | Path, plan: str | Path, item: int, count: int, path: str | Path, **how: Any) -> None:
+    """Solve part `item` of `count` of a plan's jobs and write it to `path`; how: limit, n_jobs, cache (`solve_blocks`).
+
+    The network is read only where there is something to solve.
+    """
+    planned = Plan.load(plan)
+    if jobs := planned.jobs[item - 1 :: count]:
+        loaded = Network.load(network)
+        save_solved(path, loaded, planned, solve_blocks(loaded, planned, jobs, **how))
+    else:
+        save_solved(path, None, planned, [])
+
+
 def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:
     """`merge_plan` of files, which are not believed: every solved block is proved before it is merged.
 

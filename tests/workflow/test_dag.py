@@ -19,9 +19,7 @@ def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:
 
 def planned_jobs(networks: list[str], methods: list[str]) -> set[str]:
     pairs = [f"{n} {m}" for n in networks for m in methods]
-    return {f"{rule} {p}" for rule in ("plan_blocks", "merge_blocks") for p in pairs} | {
-        f"solve_blocks {p} 1-of-1" for p in pairs
-    }
+    return {f"{rule} {p}" for rule in ("plan_blocks", "solve_plan") for p in pairs}
 
 
 @pytest.fixture
@@ -184,9 +182,9 @@ def test_an_edited_script_runs_its_rule_again(edited: Workspace) -> None:
         ("networks/block.npz", "seed_network block"),
         ("networks/digits.npz", "export_network digits"),
         ("plans/block/lipsdp.json", "plan_blocks block lipsdp"),
-        ("blocks/block/dcp-sum/1-of-1.npz", "solve_blocks block dcp-sum 1-of-1"),
+        ("blocks/block/dcp-sum/1-of-1.npz", "solve_plan block dcp-sum"),
         ("bounds/block/gram.json", "bound_network block gram"),
-        ("bounds/block/lipsdp.json", "merge_blocks block lipsdp"),
+        ("bounds/block/lipsdp.json", "solve_plan block lipsdp"),
         ("certificates/block/gram.npz", "bound_network block gram"),
         ("bounds.csv", "collect_bounds"),
         ("checks/soundness.json", "check_bounds"),
@@ -229,10 +227,10 @@ def test_a_job_asks_a_cluster_for_what_its_limits_allow_and_more_once_it_ran_out
 
     An attempt that failed for another reason is no cause to ask for more.
     """
-    log = edited.folder / "logs/solve_blocks/block/dcp-sum/1-of-1.log"
+    log = edited.folder / "logs/solve_plan/block/dcp-sum.log"
     Path(f"{log}.cut_short").write_text("ended without an answer\n" * cut_short)
-    outcome = edited.snakemake("--dry-run", "--forcerun", "solve_blocks", "--attempt", "3")
-    jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", outcome.text)
+    outcome = edited.snakemake("--dry-run", "--forcerun", "solve_plan", "--attempt", "3")
+    jobs = re.findall(r"rule solve_plan:\n((?: {4}.*\n)+)", outcome.text)
     (job,) = [body for body in jobs if "results/blocks/block/dcp-sum/" in body]
     assert f"runtime={7 * (1 + cut_short)}," in job
     assert f"mem_mb={2500 * (1 + cut_short)}," in job

@@ -211,7 +211,9 @@ def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_
     """A much smaller rho: no record says it, and following the advice gives the bound of before."""
     workspace, target = copy_of_finished, "results/bounds/block/dcp-sum.json"
     before = Record.load(workspace.folder / target).value
-    blocks = workspace.folder / "results/blocks/block/dcp-sum/1-of-1.npz"
+    workspace.edit(lambda config: config["methods"]["dcp-sum"].update(parts=2))
+    assert workspace.snakemake(targets=[target]).returncode == 0
+    blocks = workspace.folder / "results/blocks/block/dcp-sum/1-of-2.npz"
     header, arrays = read_npz(blocks)
     for entry in header["solved"]:
         entry["rho"] *= 1e-4
@@ -219,7 +221,7 @@ def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_
     outcome = workspace.snakemake(targets=[target])
     assert outcome.returncode != 0
     named = (
-        "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-1.npz does not prove what it claims"
+        "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-2.npz does not prove what it claims"
     )
     assert named in outcome.text
     assert "Traceback" not in outcome.text

@@ -22,7 +22,7 @@ METHODS = {
 
 # This cluster has no accounting, two processors, and jobs of seconds.
 BARE = ["--slurm-status-command", "squeue", "--latency-wait", "5"]
-SMALL = ["--set-threads", "solve_blocks=2", "check_bounds=2"]
+SMALL = ["--set-threads", "solve_plan=2", "solve_blocks=2", "check_bounds=2"]
 
 
 @pytest.fixture(scope="module")
