@@ -62,7 +62,6 @@ onsuccess:
 localrules:
     fetch_dataset,
     fetch_weights,
-    seed_network,
     plan_blocks,
     collect_bounds,
     collect_predictions,

@@ -17,7 +17,7 @@ from certlip.errors import DataError, LimitExceeded, NoBound
 from certlip.files import read_npz, write_npz
 from certlip.jobs import code_of
 from certlip.lanes import Lane, batches
-from certlip.limits import Limits
+from certlip.limits import Limits, load_scipy
 from certlip.methods import Bound, needs_calibration
 from certlip.network import Network
 from certlip.partition.calibration import Calibration
@@ -90,6 +90,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     """
     if plan.refusal is not None:
         raise LimitExceeded(*plan.refusal)
+    load_scipy()
     begin = time.perf_counter()
     apart = {(s.segment, s.block): s for s in solved if not s.chained}
     chained = {(s.segment, s.block): s for s in solved if s.chained}
@@ -201,6 +202,19 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = " ".join(repr(error).split())
         raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
+
+
+def solve_files(network: str | Path, plan: str | Path, item: int, count: int, path: str | Path, **how: Any) -> None:
+    """Solve part `item` of `count` of a plan's jobs and write it to `path`; how: limit, n_jobs, cache (`solve_blocks`).
+
+    The network is read only where there is something to solve.
+    """
+    planned = Plan.load(plan)
+    if jobs := planned.jobs[item - 1 :: count]:
+        loaded = Network.load(network)
+        save_solved(path, loaded, planned, solve_blocks(loaded, planned, jobs, **how))
+    else:
+        save_solved(path, None, planned, [])
 
 
 def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:

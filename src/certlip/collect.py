@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip.errors import DataError
 from certlip.files import write_atomically
 from certlip.record import Kind, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DTYPES: dict[Any, str] = {float: "float64", float | None: "float64", int: "Int64", int | None: "Int64"}
 _FIELDS = {name: field.annotation for name, field in Record.model_fields.items() if not field.exclude}
@@ -41,6 +43,8 @@ def collect(records: Iterable[Record], networks: Mapping[str, Mapping[str, Any]]
     the row's network; ratio: value / best_lower, missing where best_lower is missing or zero; below_lower: an estimate
     under best_lower, hence below the Lipschitz constant.
     """
+    import pandas as pd
+
     rows = [_row(record, networks.get(record.network, {})) for record in records]
     bounds = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     lower = bounds["value"].where(bounds["kind"] == Kind.LOWER)
@@ -101,6 +105,8 @@ def save(bounds: pd.DataFrame, path: str | Path) -> None:
 
 def read(path: str | Path) -> pd.DataFrame:
     """Read a table of `save`; raises DataError if the file is missing or not one."""
+    import pandas as pd
+
     # "nan" and "null" are fair names of networks: only an empty number is a missing one
     numbers = [name for name, dtype in COLUMNS.items() if dtype not in ("str", "bool")]
     try:
@@ -130,6 +136,8 @@ COMPARED = ("bounds", "predictions")
 
 def read_rows(path: str | Path) -> pd.DataFrame:
     """The rows of the comparison, typed (`read`), or others as they are; raises DataError if there are none."""
+    import pandas as pd
+
     if Path(path).name == "bounds.csv":
         return read(path)
     try:

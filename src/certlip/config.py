@@ -158,12 +158,15 @@ class Config(_Model):
     cache_folder: str = ".cache/blocks"
     seed: int = Field(default=0, ge=0)
 
+    _plugins: dict[str, ModuleType] = PrivateAttr(default_factory=dict)
     _options: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     def plugin(self, method: str) -> ModuleType:
         """The module of a method's entry."""
-        entry = self.methods[method]
-        return load_method(entry.method or method, entry.module)
+        if method not in self._plugins:
+            entry = self.methods[method]
+            self._plugins[method] = load_method(entry.method or method, entry.module)
+        return self._plugins[method]
 
     def options(self, method: str) -> dict[str, Any]:
         """The checked options of a method's entry."""

@@ -1,4 +1,4 @@
-"""What the weights of a folder of results export to, found by exporting them again."""
+"""What the weights of a network export to, written to its file, or compared with what lies there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,19 @@ from torch import nn
 from certlip.errors import CertlipError, DataError, NoBound, UnsupportedLayer
 from certlip.export import export_network
 from certlip.export_graph import export_graph
+from certlip.files import write_refusal
 from certlip.network import Network
 from certlip.workflow import BROKEN, build, load_module, refusal_of
+
+
+def save_exported(path: str | Path, entry: Mapping[str, Any], weights: str | Path) -> None:
+    """Write what the weights of an entry export to; where that is no chain, or there are no weights, why."""
+    try:
+        network = export_network(*load_module(entry, weights))
+    except BROKEN as error:
+        write_refusal(path, refusal_of(error))
+    else:
+        network.save(path)
 
 
 def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:

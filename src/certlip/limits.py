@@ -238,9 +238,20 @@ _SIGNS = (
 )
 
 
+def load_scipy() -> None:
+    """Import what certlip takes of SciPy, so that a clock may start then and the threads of its libraries be set.
+
+    SciPy imports its parts when they are first used, which spares the Snakefile them.
+    """
+    import scipy.linalg.interpolative
+    import scipy.sparse.linalg
+    import scipy.special  # noqa: F401
+
+
 def _measure(function: Callable[..., Any], arguments: tuple, limit: Limits) -> Measured:
     global _next_report
     _next_report = 0.0
+    load_scipy()
     if is_waited_for():
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = hard if limit.max_memory_mb is None else _held() + int(limit.max_memory_mb * 2**20)

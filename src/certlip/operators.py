@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import sparse
-from scipy.special import expit
 
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 
 
-def matrix(layer: Conv | Dense, shape: Shape) -> sparse.csr_array:
+def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
     """The layer's linear part as a sparse (n_out, n_in) matrix on flattened, row-major maps.
 
     shape: the layer's input shape. Every stored entry is a weight, no arithmetic is done on it.
     """
     if isinstance(layer, Dense):
-        return sparse.csr_array(layer.weight)
+        return scipy.sparse.csr_array(layer.weight)
     c_in, height, width = shape
     c_out, rows, columns = layer.output_shape(shape)
     group_out, group_in = c_out // layer.groups, c_in // layer.groups
@@ -35,7 +34,7 @@ def matrix(layer: Conv | Dense, shape: Shape) -> sparse.csr_array:
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     source, target, inside, values = np.broadcast_arrays(source, target, inside, layer.weight[..., None, None])
     entries = (values[inside], (target[inside], source[inside]))
-    return sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
+    return scipy.sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
 
 
 def forward(network: Network, inputs: Array) -> Array:
@@ -87,7 +86,7 @@ def _activate(layer: Activation, values: Array) -> Array:
         case "tanh":
             return np.tanh(values)
         case "sigmoid":
-            return expit(values)
+            return scipy.special.expit(values)
         case "abs":
             return np.abs(values)
         case _:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.partition.plan import Job, Plan
 from certlip.record import Status
 from certlip.solved import SolvedBlock, blocks_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Solved = tuple[str, str, Plan, list[SolvedBlock]]
 """(network, method, plan, blocks)."""
@@ -25,6 +26,8 @@ def collect(runs: Iterable[Solved]) -> pd.DataFrame:
     shape: ``alone``, ``joint`` (the patches of a segment) or ``chained``; order: of the largest program; n_weights: of
     all; cut_short: whether a limit ended it, so that its seconds say little; seconds, peak_mb: as measured.
     """
+    import pandas as pd
+
     rows = [
         _row(network, method, plan, number, job, solved)
         for network, method, plan, solved in runs
@@ -66,5 +69,7 @@ def with_factors(rows: pd.DataFrame) -> pd.DataFrame:
 
 def spread(factors: pd.Series) -> tuple[float, float, float]:
     """Median of the factors; and how far off in either direction nine in ten stay, and all."""
+    import pandas as pd
+
     off = pd.concat([factors, 1 / factors], axis=1).max(axis=1)
     return float(factors.median()), float(off.quantile(0.9)), float(off.max())

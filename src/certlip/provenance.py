@@ -22,7 +22,7 @@ def fingerprint(*modules: str) -> str:
     """Hash of the code of modules and of all certlip modules they import, directly or not; a path is a script alone.
 
     Comments, docstrings and layout do not count. Plug-ins loaded by name are not seen: name them. The package's own
-    __init__ is left out, since it imports everything.
+    __init__ is left out, since it names everything.
     """
     digest = hashlib.sha256()
     for name, text in sorted(_closure(modules).items()):

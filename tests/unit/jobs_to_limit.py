@@ -85,3 +85,10 @@ def report_and(end: str, *arguments: Any) -> None:
 
 def finish(*arguments: Any) -> tuple[Any, ...]:
     return arguments
+
+
+def scipys_threads() -> list[int]:
+    """Of the BLAS of SciPy, if it is loaded."""
+    from threadpoolctl import threadpool_info
+
+    return [pool["num_threads"] for pool in threadpool_info() if "scipy.libs" in pool["filepath"]]

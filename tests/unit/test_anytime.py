@@ -26,7 +26,7 @@ from certlip.methods import load
 from certlip.methods.product import best_product
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
 from certlip.record import Record, Status
-from certlip.sdp.looks import CAUTION, Looks
+from certlip.sdp.looks import Looks
 
 SMALL = 1e-3
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,35 @@ def test_the_interface_of_the_readme_works_as_written() -> None:
     assert lower.value is not None
     assert lower.value <= record.value
     assert certlip.verify(lower.certificate).ok
+
+
+def test_a_public_name_is_imported_when_it_is_used_and_hides_the_module_of_its_name() -> None:
+    code = """
+        import sys
+        import certlip
+        assert not {"numpy", "scipy", "pandas", "torch", "pydantic"} & set(sys.modules)
+        assert set(certlip.__all__) <= set(dir(certlip))
+        assert {"methods", "verify"} <= set(dir(certlip))
+        import certlip.methods, certlip.verify
+        from certlip.methods import MethodInfo
+        assert certlip.methods()["dcp"].kind == "certified"
+        assert type(certlip.methods()["dcp"]) is MethodInfo
+        assert certlip.verify.__name__ == "verify" and callable(certlip.verify)
+        import certlip.methods, certlip.verify
+        from certlip import methods, verify
+        assert methods is certlip.methods and verify is certlip.verify
+        from certlip.verify import Verification
+        assert callable(certlip.sdp.solve) and callable(certlip.bound)
+        assert certlip.Network.__name__ == "Network" and certlip.Record.__name__ == "Record"
+        try:
+            certlip.network_
+        except AttributeError as error:
+            assert str(error) == "module 'certlip' has no attribute 'network_'"
+        else:
+            raise AssertionError
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_methods_are_listed_by_name_with_what_they_say() -> None:

@@ -286,6 +286,27 @@ def test_threads_are_fixed_inside() -> None:
     assert process != os.getpid()
 
 
+@pytest.mark.parametrize("max_seconds", [None, 60.0])
+def test_what_a_call_takes_of_scipy_is_there_before_its_clock_and_its_threads_are_fixed(
+    max_seconds: float | None,
+) -> None:
+    """SciPy brings a BLAS of its own, which is loaded when it is first used."""
+    code = f"""
+import certlip, jobs_to_limit
+from certlip import limits
+print(limits.call(jobs_to_limit.scipys_threads, limit=limits.Limits(1, {max_seconds})).value)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[1]\n"
+
+
 def test_threads_are_fixed_in_this_process_too_and_given_back() -> None:
     from threadpoolctl import threadpool_info, threadpool_limits
 

@@ -125,12 +125,17 @@ def test_where_a_record_was_made_is_complete() -> None:
         "from certlip.provenance import fingerprint; fingerprint('certlip.train', 'certlip.jacobian', 'certlip.sdp')",
         "from certlip import plugins; [plugins.names(f'certlip.{k}') for k in ('zoo', 'datasets', 'figures')]",
         "from certlip.verify import verify; from certlip.sdp import solvers; solvers.names()",
+        "import certlip; certlip.methods()",
+        "import re; exec('\\n'.join(re.findall('^from certlip.*', open('workflow/rules/common.smk').read(), re.M))); "
+        "resolve(read_mapping('config/config.yaml')).planned()",
+        "from certlip import figures, tables; [kind.load(n) for kind in (figures, tables) for n in kind.names()]",
     ],
-    ids=["package", "configuration", "fingerprint", "plug-ins", "verify"],
+    ids=["package", "configuration", "fingerprint", "plug-ins", "verify", "methods", "Snakefile", "tables"],
 )
-def test_neither_torch_nor_cvxpy_is_imported_by(code: str) -> None:
+def test_nothing_heavy_is_imported_by(code: str) -> None:
     """The Snakefile runs this in each job."""
-    heavy = ("torch", "torchvision", "cvxpy", "matplotlib", "mosek", "sklearn")
+    heavy = ("torch", "torchvision", "cvxpy", "matplotlib", "mosek", "sklearn", "pandas")
+    heavy += ("scipy.linalg", "scipy.sparse", "scipy.special")
     script = f"import sys; {code}; print([m for m in {heavy} if m in sys.modules])"
     root = Path(provenance.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)

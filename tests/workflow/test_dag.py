@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from workspace import BOUND, COMPARE, FIGURES, NETWORKS, PLANNED, Workspace, copy_checkout, copy_workspace
+from workspace import BOUND, COMPARE, FIGURES, NETWORKS, PLANNED, REPOSITORY, Workspace, copy_checkout, copy_workspace
 
 from certlip.retry import retry
 
@@ -19,9 +19,7 @@ def bound_jobs(networks: list[str], methods: list[str]) -> set[str]:
 
 def planned_jobs(networks: list[str], methods: list[str]) -> set[str]:
     pairs = [f"{n} {m}" for n in networks for m in methods]
-    return {f"{rule} {p}" for rule in ("plan_blocks", "merge_blocks") for p in pairs} | {
-        f"solve_blocks {p} 1-of-1" for p in pairs
-    }
+    return {f"{rule} {p}" for rule in ("plan_blocks", "solve_plan") for p in pairs}
 
 
 @pytest.fixture
@@ -39,19 +37,22 @@ def replace(workspace: Workspace, file: str, old: str, new: str) -> None:
 
 
 def test_an_empty_directory_needs_every_job_once(workspace: Workspace) -> None:
-    expected = {"fetch_dataset digits", "train_network digits", "seed_network block", "seed_network square"}
-    expected |= {f"export_network {n}" for n in NETWORKS}
+    expected = {"fetch_dataset digits", "train_network digits", "export_network digits"}
+    expected |= {"seed_network block", "seed_network square"}
     expected |= bound_jobs(NETWORKS, BOUND) | planned_jobs(NETWORKS, PLANNED) | COMPARE
     assert workspace.dry_run() == expected
 
 
-def test_the_snakefile_imports_neither_torch_nor_a_solver(workspace: Workspace) -> None:
+def test_a_dry_run_of_the_paper_imports_nothing_heavy(tmp_path: Path) -> None:
+    """A cluster's jobs execute the Snakefile again. Pandas is what the executor plug-in for SLURM imports."""
+    workspace = Workspace(tmp_path, REPOSITORY, str(REPOSITORY / "config" / "config.yaml"))
     code = (
         "import sys\nfrom snakemake.cli import main\n"
         "try:\n    main(sys.argv[1:])\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'torchvision', 'cvxpy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
-        "assert 'certlip.config' in sys.modules\nassert not heavy, heavy\n"
+        "heavy = {'torch', 'torchvision', 'cvxpy', 'sklearn', 'matplotlib', 'scipy.linalg', 'scipy.sparse', "
+        "'scipy.special'} & set(sys.modules)\n"
+        "assert {'certlip.methods.dcp', 'certlip.tables.claims'} <= set(sys.modules)\nassert not heavy, heavy\n"
     )
     arguments = workspace.command("--dry-run", "--quiet")[3:]
     done = subprocess.run(
@@ -90,11 +91,22 @@ def test_an_edited_architecture_runs_its_networks_only(edited: Workspace) -> Non
     replace(edited, "zoo/conv_block.py", "n_layers < 1", "n_layers < 0")
     assert edited.dry_run() == {
         "seed_network block",
-        "export_network block",
         *bound_jobs(["block"], BOUND),
         *planned_jobs(["block"], PLANNED),
         *COMPARE,
     }
+
+
+def test_an_edited_export_trains_nothing_again(edited: Workspace) -> None:
+    replace(
+        edited,
+        "export.py",
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\n\nEDITED = 1\n",
+    )
+    jobs = edited.dry_run()
+    assert {"export_network digits", "seed_network block", "seed_network square"} <= jobs
+    assert "train_network digits" not in jobs
 
 
 def test_a_changed_option_runs_its_method_only(edited: Workspace) -> None:
@@ -106,7 +118,6 @@ def test_a_changed_network_runs_that_network_only(edited: Workspace) -> None:
     edited.edit(lambda networks: networks["block"].update(seed=7), "networks.yaml")
     assert edited.dry_run() == {
         "seed_network block",
-        "export_network block",
         *bound_jobs(["block"], BOUND),
         *planned_jobs(["block"], PLANNED),
         *COMPARE,
@@ -168,11 +179,12 @@ def test_an_edited_script_runs_its_rule_again(edited: Workspace) -> None:
         ("datasets/digits.npz", "fetch_dataset digits"),
         ("networks/block.pt", "seed_network block"),
         ("networks/digits.training.json", "train_network digits"),
-        ("networks/block.npz", "export_network block"),
+        ("networks/block.npz", "seed_network block"),
+        ("networks/digits.npz", "export_network digits"),
         ("plans/block/lipsdp.json", "plan_blocks block lipsdp"),
-        ("blocks/block/dcp-sum/1-of-1.npz", "solve_blocks block dcp-sum 1-of-1"),
+        ("blocks/block/dcp-sum/1-of-1.npz", "solve_plan block dcp-sum"),
         ("bounds/block/gram.json", "bound_network block gram"),
-        ("bounds/block/lipsdp.json", "merge_blocks block lipsdp"),
+        ("bounds/block/lipsdp.json", "solve_plan block lipsdp"),
         ("certificates/block/gram.npz", "bound_network block gram"),
         ("bounds.csv", "collect_bounds"),
         ("checks/soundness.json", "check_bounds"),
@@ -204,7 +216,7 @@ def test_a_benchmark_on_networks_waits_for_their_files(edited: Workspace) -> Non
     (edited.folder / "results" / "networks" / "block.npz").unlink()
     options = {"shapes": [], "networks": ["block"]}
     edited.edit(lambda config: config.update(benchmarks={"layer_norms": options}, tables=["layer_norms"]))
-    assert {"export_network block", "measure_benchmark layer_norms"} <= edited.dry_run(targets=["benchmarks"])
+    assert {"seed_network block", "measure_benchmark layer_norms"} <= edited.dry_run(targets=["benchmarks"])
 
 
 @pytest.mark.parametrize("cut_short", [0, 1])
@@ -215,10 +227,10 @@ def test_a_job_asks_a_cluster_for_what_its_limits_allow_and_more_once_it_ran_out
 
     An attempt that failed for another reason is no cause to ask for more.
     """
-    log = edited.folder / "logs/solve_blocks/block/dcp-sum/1-of-1.log"
+    log = edited.folder / "logs/solve_plan/block/dcp-sum.log"
     Path(f"{log}.cut_short").write_text("ended without an answer\n" * cut_short)
-    outcome = edited.snakemake("--dry-run", "--forcerun", "solve_blocks", "--attempt", "3")
-    jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", outcome.text)
+    outcome = edited.snakemake("--dry-run", "--forcerun", "solve_plan", "--attempt", "3")
+    jobs = re.findall(r"rule solve_plan:\n((?: {4}.*\n)+)", outcome.text)
     (job,) = [body for body in jobs if "results/blocks/block/dcp-sum/" in body]
     assert f"runtime={7 * (1 + cut_short)}," in job
     assert f"mem_mb={2500 * (1 + cut_short)}," in job

@@ -188,7 +188,7 @@ def _weights_or_refusal(file: Path) -> dict | str:
 def test_a_flipped_bit_in_the_weights_of_a_run_is_named_and_what_it_held_made_again(
     copy_of_finished: Workspace,
 ) -> None:
-    weights = copy_of_finished.folder / "results/networks/block.pt"
+    weights = copy_of_finished.folder / "results/networks/digits.pt"
     before = load_weights(weights)
     content = bytearray(weights.read_bytes())
     place = content.index(next(iter(before.values())).numpy().tobytes())
@@ -196,12 +196,12 @@ def test_a_flipped_bit_in_the_weights_of_a_run_is_named_and_what_it_held_made_ag
     weights.write_bytes(content)
     exported = weights.with_suffix(".npz")
     exported.unlink()
-    outcome = copy_of_finished.snakemake(targets=["results/networks/block.npz"])
+    outcome = copy_of_finished.snakemake(targets=["results/networks/digits.npz"])
     assert outcome.returncode == 0, outcome.text
-    with pytest.raises(NoData, match=r"results/networks/block\.pt is damaged"):
+    with pytest.raises(NoData, match=r"results/networks/digits\.pt is damaged"):
         Network.load(exported)
     weights.unlink()
-    outcome = copy_of_finished.snakemake(targets=["results/networks/block.pt", "results/networks/block.npz"])
+    outcome = copy_of_finished.snakemake(targets=["results/networks/digits.pt", "results/networks/digits.npz"])
     assert outcome.returncode == 0, outcome.text
     assert all(torch.equal(load_weights(weights)[name], before[name]) for name in before)
     assert Network.load(exported).layers
@@ -211,7 +211,9 @@ def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_
     """A much smaller rho: no record says it, and following the advice gives the bound of before."""
     workspace, target = copy_of_finished, "results/bounds/block/dcp-sum.json"
     before = Record.load(workspace.folder / target).value
-    blocks = workspace.folder / "results/blocks/block/dcp-sum/1-of-1.npz"
+    workspace.edit(lambda config: config["methods"]["dcp-sum"].update(parts=2))
+    assert workspace.snakemake(targets=[target]).returncode == 0
+    blocks = workspace.folder / "results/blocks/block/dcp-sum/1-of-2.npz"
     header, arrays = read_npz(blocks)
     for entry in header["solved"]:
         entry["rho"] *= 1e-4
@@ -219,7 +221,7 @@ def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_
     outcome = workspace.snakemake(targets=[target])
     assert outcome.returncode != 0
     named = (
-        "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-1.npz does not prove what it claims"
+        "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-2.npz does not prove what it claims"
     )
     assert named in outcome.text
     assert "Traceback" not in outcome.text

@@ -41,7 +41,7 @@ def held(finished: Workspace, tmp_path: Path) -> Workspace:
 def head(held: Workspace) -> Iterator[psutil.Process]:
     """The snakemake process, when the third program is being solved. Whatever is left of it is killed in the end."""
     with open(held.folder / "output", "w") as output:
-        command = held.command("--set-threads", "solve_blocks=1", targets=[RESULT])
+        command = held.command("--set-threads", "solve_plan=1", targets=[RESULT])
         started = psutil.Popen(
             command, cwd=held.folder, env=held.variables, stdout=output, stderr=output, start_new_session=True
         )
@@ -105,16 +105,16 @@ def test_a_killed_job_fails_and_the_next_run_solves_only_what_is_left(
     held: Workspace, head: psutil.Process, finished: Workspace
 ) -> None:
     worker = psutil.Process(int(lines(held, "begun")[-1]))
-    job = next(p for p in worker.parents() if "solve_blocks.py" in " ".join(p.cmdline()))
+    job = next(p for p in worker.parents() if "solve_plan.py" in " ".join(p.cmdline()))
     for process in (job, worker):
         process.kill()
     assert head.wait(120) == 1
-    assert "Error in rule solve_blocks" in (held.folder / "output").read_text()
+    assert "Error in rule solve_plan" in (held.folder / "output").read_text()
     assert not (held.folder / SOLVED).exists()
     (held.folder / "hold").unlink()
     outcome = held.snakemake(targets=[RESULT])
     assert outcome.returncode == 0, outcome.text
-    assert outcome.jobs == {"solve_blocks block dcp-sum 1-of-1", "merge_blocks block dcp-sum"}
+    assert outcome.jobs == {"solve_plan block dcp-sum"}
     assert_finished(held, finished)
 
 
@@ -125,7 +125,7 @@ def test_a_killed_head_process_is_resumed_after_an_unlock(
     if alone:
         head.kill()
         (held.folder / "hold").unlink()
-        wait((held.folder / SOLVED).exists)  # its job lives on, and nobody hears that it is done
+        wait((held.folder / RESULT).exists)  # its job lives on, and nobody hears that it is done
     else:
         os.killpg(head.pid, signal.SIGKILL)
         (held.folder / "hold").unlink()
@@ -136,7 +136,7 @@ def test_a_killed_head_process_is_resumed_after_an_unlock(
     assert held.snakemake("--unlock").returncode == 0
     outcome = held.snakemake(targets=[RESULT])
     assert outcome.returncode == 0, outcome.text
-    assert outcome.jobs == {"solve_blocks block dcp-sum 1-of-1", "merge_blocks block dcp-sum"}
+    assert outcome.jobs == {"solve_plan block dcp-sum"}
     assert_finished(held, finished)
 
 

@@ -33,9 +33,9 @@ def test_an_automatic_plan_calibrates_the_machine_once_and_counts_it(workspace: 
     of_plan = predicted[predicted["method"] == "dcp-auto"]
     assert of_plan["predicted_seconds"].tolist() == [job.seconds for job in plan.prediction.jobs]
     assert (predicted["seconds"] > 0).all()
-    again = workspace.snakemake("--dry-run", "--forcerun", "solve_blocks")
-    jobs = re.findall(r"rule solve_blocks:\n((?: {4}.*\n)+)", again.text)
+    again = workspace.snakemake("--dry-run", "--forcerun", "solve_plan")
+    jobs = re.findall(r"rule solve_plan:\n((?: {4}.*\n)+)", again.text)
     # four times (a second or less and a half to end it) and two minutes of start; the limits would ask for four minutes
     assert len(jobs) == 2
     assert all("runtime=3," in job for job in jobs)
-    assert workspace.dry_run("--set-threads", "solve_blocks=1") == set()
+    assert workspace.dry_run("--set-threads", "solve_plan=1") == set()

@@ -22,7 +22,7 @@ METHODS = {
 
 # This cluster has no accounting, two processors, and jobs of seconds.
 BARE = ["--slurm-status-command", "squeue", "--latency-wait", "5"]
-SMALL = ["--set-threads", "solve_blocks=2", "check_bounds=2"]
+SMALL = ["--set-threads", "solve_plan=2", "solve_blocks=2", "check_bounds=2"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_bounds_from_slurm_are_those_of_one_machine(
         mine, theirs = Record.load(workspace.folder / path), Record.load(finished.folder / path)
         assert (mine.status, mine.value) == ("ok", theirs.value)
     jobs = [line.split() for line in cluster.answer("squeue", "-h", "-t", "all", "-o", "%T %m").splitlines()]
-    assert len(jobs) == 9  # an export, two bounds, four parts, their merge, and the check of all
+    assert len(jobs) == 9  # a network, two bounds, four parts, their merge, and the check of all
     assert {state for state, _ in jobs} == {"COMPLETED"}
     # each part asks for the memory of the one program that it has
     assert [memory for _, memory in jobs].count("2500M") >= 4

@@ -1,4 +1,6 @@
-# Methods made of independent semidefinite programs: plan (shapes only), solve (scattered), merge.
+# Methods made of independent semidefinite programs. The plan (shapes only) says how many are solved side by side. One job
+# solves and merges them, since to start a job takes as long as small programs do; `parts: n` in a method's entry spreads
+# them over n independent jobs, and another merges.
 
 
 rule calibrate_solver:
@@ -40,6 +42,34 @@ rule plan_blocks:
         "../scripts/plan_blocks.py"
 
 
+rule solve_plan:
+    input:
+        network="results/networks/{network}.npz",
+        plan="results/plans/{network}/{method}.json",
+    output:
+        blocks="results/blocks/{network}/{method}/1-of-1.npz",
+        bound="results/bounds/{network}/{method}.json",
+        certificate="results/certificates/{network}/{method}.npz",
+    log:
+        "logs/solve_plan/{network}/{method}.log",
+    wildcard_constraints:
+        method=one_of(set(PLANNED) - {*SPREAD}),
+    conda:
+        "../../environment.yml"
+    threads: lambda w, input: n_jobs_of_plan(input.plan, "1-of-1")
+    resources:
+        mem_mb=lambda w, threads: request_mb(threads, times_more("solve_plan", *w)),
+        runtime=lambda w, input, threads: request_minutes_of_plan(
+            input.plan, "1-of-1", threads, times_more("solve_plan", *w)
+        ),
+    params:
+        plugin=plugin_name,
+        options=lambda w: CONFIG.options(w.method),
+        code=code_of("solve_plan", "certlip.blocks", "certlip.evaluate", *SOLVERS),
+    script:
+        "../scripts/solve_plan.py"
+
+
 rule solve_blocks:
     input:
         network="results/networks/{network}.npz",
@@ -49,7 +79,7 @@ rule solve_blocks:
     log:
         "logs/solve_blocks/{network}/{method}/{part}.log",
     wildcard_constraints:
-        method=one_of(PLANNED),
+        method=one_of(SPREAD),
     conda:
         "../../environment.yml"
     threads: lambda w, input: n_jobs_of_plan(input.plan, w.part)
@@ -75,7 +105,7 @@ rule merge_blocks:
     log:
         "logs/merge_blocks/{network}/{method}.log",
     wildcard_constraints:
-        method=one_of(PLANNED),
+        method=one_of(SPREAD),
     conda:
         "../../environment.yml"
     resources:

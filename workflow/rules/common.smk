@@ -34,6 +34,7 @@ except CertlipError as error:
     sys.exit(f"certlip: {error}")
 
 PLANNED = CONFIG.planned()
+SPREAD = [name for name in PLANNED if CONFIG.methods[name].parts > 1]
 BOUND = [name for name in CONFIG.methods if name not in PLANNED]
 TRAINED = [name for name, entry in CONFIG.networks.items() if entry.train]
 FETCHED = [name for name, entry in CONFIG.networks.items() if entry.weights]

@@ -17,6 +17,7 @@ rule fetch_dataset:
             "fetch_dataset",
             "certlip.datasets",
             "certlip.waiting",
+            "certlip.workflow",
             f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
         ),
     script:
@@ -73,17 +74,21 @@ rule fetch_weights:
 
 rule seed_network:
     output:
-        "results/networks/{network}.pt",
+        weights="results/networks/{network}.pt",
+        exported="results/networks/{network}.npz",
     log:
         "logs/seed_network/{network}.log",
     wildcard_constraints:
         network=one_of(set(CONFIG.networks) - {*TRAINED, *FETCHED}),
     conda:
         "../../environment.yml"
+    resources:
+        # a network that takes more than the memory limit is bounded by nothing
+        mem_mb=lambda w: request_mb(1, times_more("seed_network", *w)),
     params:
         entry=network_entry,
         code=lambda w: code_of(
-            "seed_network", "certlip.workflow", CONFIG.networks[w.network].module_name
+            "seed_network", "certlip.exported", CONFIG.networks[w.network].module_name
         ),
     script:
         "../scripts/seed_network.py"
@@ -96,14 +101,18 @@ rule export_network:
         "results/networks/{network}.npz",
     log:
         "logs/export_network/{network}.log",
+    wildcard_constraints:
+        # seed_network exports its own; apart, so that another export trains and fetches nothing again
+        network=one_of([*TRAINED, *FETCHED]),
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w: request_mb(1, times_more("export_network", *w)),
     params:
         entry=network_entry,
         code=lambda w: code_of(
             "export_network",
-            "certlip.export",
-            "certlip.workflow",
+            "certlip.exported",
             CONFIG.networks[w.network].module_name,
         ),
     script:

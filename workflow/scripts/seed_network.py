@@ -1,12 +1,15 @@
-"""Write the random weights of a network's seed, or why there is no such network."""
+"""Write the random weights of a network's seed, or why there is no such network, and export them to NumPy."""
 
+from certlip.exported import save_exported
 from certlip.weights import save_refusal, save_weights
 from certlip.workflow import BROKEN, build, job, refusal_of
 
 with job(snakemake):
+    entry, output = snakemake.params.entry, snakemake.output
     try:
-        weights = build(snakemake.params.entry).state_dict()
+        weights = build(entry).state_dict()
     except BROKEN as error:
-        save_refusal(snakemake.output[0], refusal_of(error))
+        save_refusal(output.weights, refusal_of(error))
     else:
-        save_weights(snakemake.output[0], weights)
+        save_weights(output.weights, weights)
+    save_exported(output.exported, entry, output.weights)

@@ -1,8 +1,9 @@
 """Benchmarks, one file each: ours and the peers' in one run on the same input, as rows of a table.
 
-A benchmark defines ``run(*, option=default, ...) -> DataFrame``. What it measures are wall times of this machine at
-this moment: compare rows of one run with each other, as ratios. Where it has an option ``networks``, a configuration
-names networks of its own there, and `run` is given the files they are exported to.
+A benchmark defines ``run(*, option=default, ...) -> DataFrame``, and imports pandas there: the Snakefile imports every
+benchmark. What it measures are wall times of this machine at this moment: compare rows of one run with each other, as
+ratios. Where it has an option ``networks``, a configuration names networks of its own there, and `run` is given the
+files they are exported to.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.benchmarks.layer_norms import Shapes
 from certlip.layer_norms import _measure, _shapes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(*, shapes: list[Shapes] = ["randn", "resnet18"], seed: int = 0) -> pd.DataFrame:  # noqa: B006

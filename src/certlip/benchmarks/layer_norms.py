@@ -7,13 +7,14 @@ where training has shaped the weights.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from certlip.errors import NoBound
 from certlip.layer_norms import _measure, _shapes
 from certlip.network import Conv, Network, Shape
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Shapes = Literal["randn", "resnet18", "vgg16"]
 

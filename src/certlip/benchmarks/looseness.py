@@ -9,10 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip.blocks import merge_plan, solve_blocks
 from certlip.errors import UnsupportedLayer
@@ -22,6 +21,9 @@ from certlip.network import Activation, Array, Conv, Network
 from certlip.partition.plan import Merge, Plan
 from certlip.partition.predict import LOSSES, Losses, looseness
 from certlip.partition.segment import find_cuts, make_segment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MERGES: tuple[Merge, ...] = ("sum", "cover", "weighted", "folded")
 COLUMNS = ["network", "merge", "grid", "n_segments", "chain", "value", "seconds", "actual", "predicted", "refitted"]
@@ -45,6 +47,8 @@ def run(
     segment, 0 for all. actual: logarithm of the value over that of the whole in one program, which a network without it
     lacks; predicted: by the search; refitted: by the losses in the last columns, fitted to all rows with an actual.
     """
+    import pandas as pd
+
     limit = Limits(1, max_seconds, max_memory_mb)
     loaded = {Path(file).stem: Network.load(file) for file in networks}
     loaded = loaded or {f"block-{depth}": _block(depth, seed) for depth in depths}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip import limits
 from certlip.benchmarks._problems import family, make_problem
@@ -19,6 +18,9 @@ from certlip.sdp import solvers as adapters
 from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
 from certlip.sdp.threads import by_size
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_DENSE = 3000
 """Above this order the eigenvalues of a dense matrix take minutes, and are not computed."""
@@ -48,6 +50,8 @@ def run(
     cannot run here, or hits a limit, is a row with its status, and on larger problems of the family one that was not
     tried; peers_max_order: above it only the solver that ``auto`` prefers is tried.
     """
+    import pandas as pd
+
     files = {Path(file).stem: file for file in networks}
     lmis = {problem: Lmi.of(make_problem(problem, files, seed)) for problem in problems}
     preferred = min(adapters.names(), key=lambda name: adapters.load(name).INFO.preference)

@@ -7,15 +7,18 @@ the speed-up below the number of workers is memory bandwidth and the start of pr
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from certlip.blocks import solve_blocks
 from certlip.limits import Limits
 from certlip.network import Activation, Conv, Network
 from certlip.partition.plan import Plan
 from certlip.partition.segment import make_segment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ["n_workers", "n_programs", "order", "seconds", "speedup"]
 
@@ -33,6 +36,8 @@ def run(
     channels, side: of a padded block of two 3x3 convolutions in 3 x 3 patches, nine distinct programs of which the
     largest has this order.
     """
+    import pandas as pd
+
     network = _block(channels, side, seed)
     plan = Plan(segments=(make_segment(network, 0, len(network.layers), (3, 3)),), fallback=False)
     limit = Limits(max_seconds=max_seconds)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip import limits, plugins
 from certlip.layer_norms import gram, names
 from certlip.layer_norms._shapes import ConvShape
-from certlip.limits import Limits
+from certlip.limits import Limits, load_scipy
 from certlip.network import Array, Conv, Shape
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def measure(layers: Mapping[str, tuple[Conv, Shape]], published: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -24,6 +26,8 @@ def measure(layers: Mapping[str, tuple[Conv, Shape]], published: Mapping[str, Ma
     (`certlip.norms`); ratio: value / norm; seconds: wall time of the one call,
     on one thread.
     """
+    import pandas as pd
+
     rivals = {name: plugins.load(__package__, name) for name in names()}
     for plug_in in rivals.values():  # what a first call loads is no rival's time
         plug_in.norm(Conv("small", np.ones((1, 1, 3, 3)), np.zeros(1)), (1, 3, 3))
@@ -53,6 +57,9 @@ def gram_speed(shapes: Mapping[str, ConvShape], seed: int = 0) -> pd.DataFrame:
 
     Both do five steps; the naive ones in complex128 on every frequency (`naive_gram`).
     """
+    import pandas as pd
+
+    load_scipy()
     rows = []
     for name, shape in shapes.items():
         plain = ConvShape(shape.c_in, shape.c_out, shape.kernel, shape.image, kaiming=shape.kaiming)

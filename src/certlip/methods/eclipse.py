@@ -20,8 +20,8 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import linalg
 
 from certlip import sdp
 from certlip.errors import LimitExceeded
@@ -81,8 +81,8 @@ class _Programs:
         for weight, after, slopes in zip(lmi.weights, lmi.weights[1:], lmi.slopes, strict=False):
             so_far = partial(complete, lmi, list(lambdas), metric)
             self.chain.report(so_far, self.left_to_fast())
-            root = linalg.cholesky(metric, lower=True)
-            scaled = linalg.solve_triangular(root, weight.T, lower=True).T
+            root = scipy.linalg.cholesky(metric, lower=True)
+            scaled = scipy.linalg.solve_triangular(root, weight.T, lower=True).T
             solved = self._solve(Lmi((scaled, after), (slopes,)))
             if solved is None:
                 self.late = True

@@ -21,8 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import linalg
-from scipy.sparse.linalg import eigsh
+import scipy
 
 from certlip.chain import Slopes
 from certlip.methods import Bound, MethodInfo
@@ -61,7 +60,7 @@ def complete(lmi: Lmi, first: Sequence[Array], metric: Array) -> Multipliers:
 
 def seen_through(weight: Array, metric: Array) -> Array:
     """S = W X^-1 W'; weight: (m, n), metric: (n, n) positive definite."""
-    half = linalg.solve_triangular(linalg.cholesky(metric, lower=True), weight.T, lower=True)
+    half = scipy.linalg.solve_triangular(scipy.linalg.cholesky(metric, lower=True), weight.T, lower=True)
     return half.T @ half
 
 
@@ -81,7 +80,7 @@ def largest_eigenvalue(s: Array) -> float:
     """Of a positive semidefinite matrix, to about 1e-6; at least 1e-30, so that zero layers need no case."""
     n = len(s)
     if n > 500:
-        found = eigsh(s, k=1, v0=np.ones(n), tol=1e-6, return_eigenvectors=False)[0]
+        found = scipy.sparse.linalg.eigsh(s, k=1, v0=np.ones(n), tol=1e-6, return_eigenvectors=False)[0]
     else:
         found = np.linalg.eigvalsh(s)[-1]
     return max(float(found), 1e-30)

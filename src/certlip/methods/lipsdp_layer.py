@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import linalg
 
 from certlip import sdp
 from certlip.deadline import Deadline
@@ -84,15 +84,15 @@ class _Barrier:
         if not (point > 0).all():
             return np.inf
         try:
-            factor = linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
-        except linalg.LinAlgError:
+            factor = scipy.linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
+        except scipy.linalg.LinAlgError:
             return np.inf
         return float(-2 * np.log(np.diagonal(factor)).sum() - np.log(point[1:]).sum())
 
     def derivatives(self, point: Array) -> tuple[Array, Array]:
         """Gradient (L + 1,) and Hessian (L + 1, L + 1)."""
-        factor = linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
-        lower = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)[0]
+        factor = scipy.linalg.cholesky(self.matrix(point), lower=True, overwrite_a=True)
+        lower = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)[0]
         x = lower + np.tril(lower, -1).T
         products, columns = zip(*(self._product(x, k) for k in range(len(point))), strict=True)
         gradient = -np.array([float(np.trace(y[c])) for y, c in zip(products, columns, strict=True)])
@@ -157,7 +157,7 @@ def _newton_step(barrier: _Barrier, point: Array, t: float) -> tuple[Array | Non
     gradient, hessian = barrier.derivatives(point)
     gradient[0] += t
     scale = 1 / np.sqrt(np.diagonal(hessian))
-    direction = -scale * linalg.lstsq(hessian * np.outer(scale, scale), scale * gradient)[0]
+    direction = -scale * scipy.linalg.lstsq(hessian * np.outer(scale, scale), scale * gradient)[0]
     slope = float(gradient @ direction)
     here = t * point[0] + barrier.value(point)
     for step in 0.5 ** np.arange(30):

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy import linalg
-from scipy.linalg import interpolative
+import scipy
 
 from certlip.chain import relu_chain
 from certlip.deadline import Deadline
@@ -205,15 +204,17 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     is divided by a power of two near its norm: with c_i the product of the squared divisors of W_i..W_L,
     T_i = c_i T_i(reduced) and rho = c_0 rho(reduced). Nothing here needs to be exact: `certify` sees the given `Lmi`.
     """
+    from scipy.linalg import interpolative
+
     weights = list(lmi.weights)
     if lmi.input_metric is not None:
         weights[0] = weights[0] / np.sqrt(lmi.input_metric)
     if lmi.output_metric is not None:
         weights[-1] = np.sqrt(lmi.output_metric)[:, None] * weights[-1]
     if weights[0].shape[1] > weights[0].shape[0]:
-        weights[0] = linalg.qr(weights[0].T, mode="r")[0][: weights[0].shape[0]].T
+        weights[0] = scipy.linalg.qr(weights[0].T, mode="r")[0][: weights[0].shape[0]].T
     if weights[-1].shape[0] > weights[-1].shape[1]:
-        weights[-1] = linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
+        weights[-1] = scipy.linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
     divisors = []
     for i, weight in enumerate(weights):
         largest = float(np.abs(weight).max()) or 1.0

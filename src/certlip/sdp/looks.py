@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from certlip.deadline import Deadline
 from certlip.errors import LimitExceeded
@@ -70,5 +70,5 @@ def _rate() -> float:
     """Multiplications a second of a matrix product, now and with the threads of now."""
     matrix = np.ones((PROBE, PROBE), order="F")
     begin = time.monotonic()
-    linalg.blas.dgemm(1.0, matrix, matrix)  # of the library that factorises
+    scipy.linalg.blas.dgemm(1.0, matrix, matrix)  # of the library that factorises
     return PROBE**3 / (time.monotonic() - begin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from certlip.network import Array
 from certlip.sdp.coupling import Coupling
@@ -35,7 +35,7 @@ def factorises(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> bool
 def less_square(block: Array, rows: Array) -> Array:
     """The lower triangle of block - rows' rows, overwritten; a vector stands for a diagonal matrix."""
     matrix = np.diag(block) if block.ndim == 1 else block
-    difference: Array = linalg.blas.dsyrk(-1.0, rows, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
+    difference: Array = scipy.linalg.blas.dsyrk(-1.0, rows, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
     return difference
 
 
@@ -46,7 +46,7 @@ def cholesky(block: Array) -> Array | None:
     """
     if block.ndim == 1:
         return np.sqrt(block) if (block > 0).all() else None
-    factor, info = linalg.lapack.dpotrf(block, lower=1, clean=0, overwrite_a=1)
+    factor, info = scipy.linalg.lapack.dpotrf(block, lower=1, clean=0, overwrite_a=1)
     # some LAPACKs factorise NaN without complaint
     return factor if info == 0 and np.isfinite(np.diagonal(factor)).all() else None
 
@@ -55,5 +55,5 @@ def solve_lower(factor: Array, columns: Array) -> Array:
     """The lower triangular factor's inverse times columns, overwritten."""
     if factor.ndim == 1:
         return np.divide(columns, factor[:, None], out=columns)
-    solved: Array = linalg.blas.dtrsm(1.0, factor, columns, lower=1, overwrite_b=1)
+    solved: Array = scipy.linalg.blas.dtrsm(1.0, factor, columns, lower=1, overwrite_b=1)
     return solved

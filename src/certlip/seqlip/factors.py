@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, svds
+import scipy
 
 from certlip.chain import Chain, multiply
 from certlip.matrix_norm import frobenius_norm, matrix_norm
@@ -22,7 +22,9 @@ class Factors:
     g: Array
 
 
-def factorise(layers: Sequence[Array | LinearOperator], rank: int | None, seed: int) -> list[Factors]:
+def factorise(
+    layers: Sequence[Array | scipy.sparse.linalg.LinearOperator], rank: int | None, seed: int
+) -> list[Factors]:
     """Singular value decompositions W_i = U S V', cut as in SeqLip: S goes inside at both ends, else half to each side.
 
     F_0 = U S, G_0 = V'; F_i = U sqrt(S), G_i = sqrt(S) V'; F_L = U, G_L = S V'. rank: number of the largest singular
@@ -50,7 +52,9 @@ def residual(chain: Chain, factors: Sequence[Factors]) -> float:
     return add_up(multiply_up([error, *larger[:i], *larger[i + 1 :]]) for i, error in enumerate(errors))
 
 
-def _decompose(layer: Array | LinearOperator, rank: int | None, seed: int) -> tuple[Array, Array, Array]:
+def _decompose(
+    layer: Array | scipy.sparse.linalg.LinearOperator, rank: int | None, seed: int
+) -> tuple[Array, Array, Array]:
     """U (n_out, k), singular values (k,) and V' (k, n_in)."""
     if rank is None or rank >= min(layer.shape) - 1:
         u, s, vt = np.linalg.svd(_materialise(layer), full_matrices=False)
@@ -59,10 +63,10 @@ def _decompose(layer: Array | LinearOperator, rank: int | None, seed: int) -> tu
     rng = np.random.default_rng(seed)
     if not (layer @ rng.standard_normal(n_in)).any():
         return np.zeros((n_out, 1)), np.zeros(1), np.zeros((1, n_in))
-    return svds(layer, k=rank, tol=1e-4, v0=rng.standard_normal(min(n_out, n_in)))
+    return scipy.sparse.linalg.svds(layer, k=rank, tol=1e-4, v0=rng.standard_normal(min(n_out, n_in)))
 
 
-def _materialise(layer: Array | LinearOperator) -> Array:
+def _materialise(layer: Array | scipy.sparse.linalg.LinearOperator) -> Array:
     """The matrix of a layer one of whose sides is small."""
     if isinstance(layer, np.ndarray):
         return layer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import ArpackNoConvergence, svds
+import scipy
 
 from certlip.chain import Slopes
 from certlip.network import Array
@@ -47,6 +47,6 @@ def _iterated(matrix: Array) -> tuple[Array, Array, Array] | None:
     if min(matrix.shape) <= 2 or matrix.size <= DENSE_ENTRIES:
         return None
     try:
-        return svds(matrix, k=1, v0=np.ones(min(matrix.shape)), tol=_RTOL, maxiter=_MAX_RESTARTS)
-    except ArpackNoConvergence:
+        return scipy.sparse.linalg.svds(matrix, k=1, v0=np.ones(min(matrix.shape)), tol=_RTOL, maxiter=_MAX_RESTARTS)
+    except scipy.sparse.linalg.ArpackNoConvergence:
         return None

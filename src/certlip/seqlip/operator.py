@@ -7,24 +7,24 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+import scipy
 
 from certlip.chain import LinearGroup
 from certlip.network import Array, Conv, Dense, Shape
 
 
-def compose(group: LinearGroup) -> Array | LinearOperator:
+def compose(group: LinearGroup) -> Array | scipy.sparse.linalg.LinearOperator:
     """The linear map of layers that follow each other, on flattened maps; the weight itself of a single dense layer."""
     if len(group) == 1 and isinstance(group[0][0], Dense):
         return group[0][0].weight
     return reduce(lambda before, after: after @ before, (_operator(layer, shape) for layer, shape in group))
 
 
-def _operator(layer: Conv | Dense, shape: Shape) -> LinearOperator:
-    return aslinearoperator(layer.weight) if isinstance(layer, Dense) else convolution(layer, shape)
+def _operator(layer: Conv | Dense, shape: Shape) -> scipy.sparse.linalg.LinearOperator:
+    return scipy.sparse.linalg.aslinearoperator(layer.weight) if isinstance(layer, Dense) else convolution(layer, shape)
 
 
-def convolution(layer: Conv, shape: Shape) -> LinearOperator:
+def convolution(layer: Conv, shape: Shape) -> scipy.sparse.linalg.LinearOperator:
     """A convolution without its bias on inputs of `shape`, and its adjoint."""
     import torch
     from torch.nn.functional import conv2d, pad
@@ -46,4 +46,4 @@ def convolution(layer: Conv, shape: Shape) -> LinearOperator:
         return gradient[:, :, top : top + shape[1], left : left + shape[2]].numpy().ravel()
 
     size = math.prod(output_shape), math.prod(shape)
-    return LinearOperator(size, matvec=apply, rmatvec=apply_adjoint, dtype=np.float64)
+    return scipy.sparse.linalg.LinearOperator(size, matvec=apply, rmatvec=apply_adjoint, dtype=np.float64)

@@ -1,6 +1,7 @@
 """Tables, one file each: a file turns the rows of `certlip.collect`, or of a benchmark, into cells fit to print.
 
 A table defines ``INFO = TableInfo(...)`` and ``make(rows) -> DataFrame`` of strings from the rows `INFO` names.
+`_cells.frame` makes it: the Snakefile imports every table, and pandas is slow to import.
 """
 
 from __future__ import annotations

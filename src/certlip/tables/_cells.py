@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Kind, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NONE = "–"
 """The cell of a number that does not exist."""
@@ -15,6 +19,20 @@ MARKS = {Kind.CERTIFIED: "≤", Kind.ESTIMATE: "~", Kind.LOWER: "≥"}
 
 # a bound cut to four digits must still be one
 _ROUNDING = {Kind.CERTIFIED: ROUND_CEILING, Kind.ESTIMATE: ROUND_HALF_EVEN, Kind.LOWER: ROUND_FLOOR}
+
+
+def frame(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> pd.DataFrame:
+    """Cells of a table, row by row, as its `make` returns them."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns), dtype="str")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a number of a row is none."""
+    import pandas as pd
+
+    return bool(pd.isna(value))
 
 
 def bound(row: Any) -> str:

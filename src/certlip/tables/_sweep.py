@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Status
 from certlip.tables import _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def make(bounds: pd.DataFrame, experiment: str, axis: str) -> pd.DataFrame:
@@ -16,13 +17,12 @@ def make(bounds: pd.DataFrame, experiment: str, axis: str) -> pd.DataFrame:
     methods = rows["method"].unique().tolist()
     sweep = rows.sort_values(["experiment", "x"], kind="stable")
     cells = {(row.network, row.method): cell(row) for row in sweep.itertuples(index=False)}
-    return pd.DataFrame(
+    return _cells.frame(
         [
             [f"{x:g}", network, *(cells.get((network, method), _cells.NONE) for method in methods)]
             for network, x in sweep[["network", "x"]].drop_duplicates("network").itertuples(index=False)
         ],
         columns=[axis, "Network", *methods],
-        dtype="str",
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Bounds and their cost",
@@ -20,7 +21,7 @@ INFO = TableInfo(
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
     """Columns Network and Method, value, costs, status and reason: `_COLUMNS`."""
     rows = bounds.itertuples(index=False)
-    return pd.DataFrame([_row(row) for row in rows], columns=_COLUMNS, dtype="str")
+    return _cells.frame([_row(row) for row in rows], columns=_COLUMNS)
 
 
 _COLUMNS = [
@@ -50,7 +51,7 @@ def _row(row: Any) -> list[str]:
         _cells.number(row.reported),
         _cells.seconds(row.seconds),
         _cells.seconds(row.calibration_seconds) if row.calibration_seconds else _cells.NONE,
-        _cells.NONE if pd.isna(row.peak_mb) else f"{row.peak_mb:.0f}",
+        _cells.NONE if _cells.is_missing(row.peak_mb) else f"{row.peak_mb:.0f}",
         row.status,
         row.reason,
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.tables import TableInfo, _cells, tradeoff
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Lipschitz bounds",
@@ -18,11 +21,10 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     bounds = bounds[bounds["experiment"] != tradeoff.EXPERIMENT]
     methods = bounds["method"].unique().tolist()
     cells = {(row.network, row.method): _cells.bound(row) for row in bounds.itertuples(index=False)}
-    return pd.DataFrame(
+    return _cells.frame(
         [
             [network, *(cells.get((network, method), _cells.NONE) for method in methods)]
             for network in bounds["network"].unique()
         ],
         columns=["Network", *methods],
-        dtype="str",
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Kind, Status
 from certlip.tables import TableInfo, _cells
 from certlip.tables.tradeoff import partitioned
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Claims",
@@ -29,9 +30,9 @@ Frame = Any
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
     """Columns By, Claim, Measured, Holds."""
     if bounds.empty:
-        return pd.DataFrame(columns=_COLUMNS, dtype="str")
+        return _cells.frame([], columns=_COLUMNS)
     cells = [[by, claim, *finding(bounds)] for by, claim, finding in CLAIMS]
-    return pd.DataFrame(cells, columns=_COLUMNS, dtype="str")
+    return _cells.frame(cells, columns=_COLUMNS)
 
 
 _COLUMNS = ["By", "Claim", "Measured", "Holds"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.tables import TableInfo, _sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Depth sweep",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Speed of Gram iteration",
@@ -24,7 +26,7 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
     if cells:
         mean = float(np.exp(np.log(rows["speedup"]).mean()))
         cells.append(["geometric mean", _cells.NONE, _cells.NONE, _cells.number(mean, digits=3)])
-    return pd.DataFrame(cells, columns=["Layer", "Seconds", "Naive seconds", "Speed-up"], dtype="str")
+    return _cells.frame(cells, columns=["Layer", "Seconds", "Naive seconds", "Speed-up"])
 
 
 def _row(row: Any) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Kind, Status
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Networks of known constant",
@@ -22,13 +23,12 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     methods = known["method"].unique().tolist()
     cells = {(row.network, row.method): _cell(row) for row in known.itertuples(index=False)}
     constants = known.drop_duplicates("network")
-    return pd.DataFrame(
+    return _cells.frame(
         [
             [network, _cells.number(constant), *(cells.get((network, method), _cells.NONE) for method in methods)]
             for network, constant in zip(constants["network"], constants["known_constant"], strict=True)
         ],
         columns=["Network", "Constant", *methods],
-        dtype="str",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Kind
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Norms of layers",
@@ -23,7 +24,7 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
     rivals = rows["title"].unique().tolist()
     cells = {(row.layer, row.title): _cell(row) for row in rows.itertuples(index=False)}
     layers = rows.drop_duplicates("layer")
-    return pd.DataFrame(
+    return _cells.frame(
         [
             [
                 layer,
@@ -33,7 +34,6 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
             for layer, norm in zip(layers["layer"], layers["norm"], strict=True)
         ],
         columns=["Layer", "Norm", *rivals],
-        dtype="str",
     )
 
 
@@ -44,4 +44,4 @@ def _norm(value: float) -> str:
 def _cell(row: Any) -> str:
     # four digits would hide what five steps of Gram iteration leave
     text = f"{_cells.marked(row.ratio, Kind(row.kind), digits=5)} ({_cells.seconds(row.seconds)} s)"
-    return text if pd.isna(row.published) else f"{text} [{_cells.number(row.published)}]"
+    return text if _cells.is_missing(row.published) else f"{text} [{_cells.number(row.published)}]"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Looseness of plans",
@@ -22,7 +25,7 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
         first = rows.iloc[0]
         losses = [f"{name} {first[name]:.3f}" for name in rows.columns if name.startswith(_LOSSES)]
         cells.append(["fitted", ", ".join(losses), *[_cells.NONE] * 4])
-    return pd.DataFrame(cells, columns=_COLUMNS, dtype="str")
+    return _cells.frame(cells, columns=_COLUMNS)
 
 
 _LOSSES = ("cut", "chained_cut", "grid_", "doubling_")

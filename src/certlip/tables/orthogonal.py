@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.record import Kind, Status
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Orthogonal weights",
@@ -22,10 +23,9 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     rows = bounds[bounds["experiment"] == EXPERIMENT]
     methods = rows["method"].unique().tolist()
     cells = {(row.network, row.method): _cell(row) for row in rows.itertuples(index=False)}
-    return pd.DataFrame(
+    return _cells.frame(
         [[n, *(cells.get((n, m), _cells.NONE) for m in methods)] for n in rows["network"].unique()],
         columns=["Network", *methods],
-        dtype="str",
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.predictions import spread, with_factors
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Predictions",
@@ -19,7 +22,7 @@ INFO = TableInfo(
 def make(rows: pd.DataFrame) -> pd.DataFrame:
     """A row a solver and shape, then one for all."""
     cells = [_row(str(solver), str(shape), group) for (solver, shape), group in rows.groupby(["solver", "shape"])]
-    return pd.DataFrame([*cells, *([_row("all", "all", rows)] if len(rows) else [])], columns=_COLUMNS, dtype="str")
+    return _cells.frame([*cells, *([_row("all", "all", rows)] if len(rows) else [])], columns=_COLUMNS)
 
 
 _OFF = ("median", "nine in ten", "all")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Reported figures",
@@ -21,7 +22,7 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     largest = rows.groupby("network")[["value", "reported"]].transform("max").add_prefix("largest_")
     cells = [_row(row) for row in rows.join(largest).itertuples(index=False)]
     columns = ["Network", "Method", "Ours", "Reported", "Seconds", "Reported s", "Reported by"]
-    return pd.DataFrame(cells, columns=columns, dtype="str")
+    return _cells.frame(cells, columns=columns)
 
 
 def _row(row: Any) -> list[str]:

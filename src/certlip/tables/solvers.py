@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from certlip.record import Kind, Status
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIDDLE = (500, 1300)
 """Orders where solvers are compared by a mean of their own: large enough for times to mean something."""
@@ -33,7 +35,7 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
     middle = rows[rows["order"].between(*MIDDLE)]
     means = [*_means("all", rows), *_means("order {} to {}".format(*MIDDLE), middle)]
     cells = [*map(_row, rows.itertuples(index=False)), *means]
-    return pd.DataFrame(cells, columns=_COLUMNS, dtype="str")
+    return _cells.frame(cells, columns=_COLUMNS)
 
 
 def with_quotients(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,10 +58,10 @@ def _row(row: Any) -> list[str]:
         str(row.order),
         str(row.threads),
         row.title,
-        _cells.NONE if pd.isna(row.bound) else _cells.marked(row.bound, Kind.CERTIFIED, digits=6),
+        _cells.NONE if _cells.is_missing(row.bound) else _cells.marked(row.bound, Kind.CERTIFIED, digits=6),
         _cells.number(row.distance, digits=2),
-        _cells.NONE if pd.isna(row.seconds) else _cells.seconds(row.seconds),
-        _cells.NONE if pd.isna(row.certify_seconds) else f"{row.certify_seconds / row.seconds:.0%}",
+        _cells.NONE if _cells.is_missing(row.seconds) else _cells.seconds(row.seconds),
+        _cells.NONE if _cells.is_missing(row.certify_seconds) else f"{row.certify_seconds / row.seconds:.0%}",
         _cells.number(row.quotient, digits=3),
         _whole(row.peak_mb),
         _whole(row.iterations),
@@ -69,7 +71,7 @@ def _row(row: Any) -> list[str]:
 
 
 def _whole(value: float) -> str:
-    return _cells.NONE if pd.isna(value) else f"{value:.0f}"
+    return _cells.NONE if _cells.is_missing(value) else f"{value:.0f}"
 
 
 def _means(problem: str, rows: pd.DataFrame) -> Iterator[list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from certlip.tables import TableInfo, _cells, _sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Partition trade-off",
@@ -20,18 +22,19 @@ OTHERS = "no given grid"
 
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
     """Columns Network and Partition, one a merge, and one for what has no grid and merge; rows by grid."""
+    import pandas as pd
+
     rows, others = partitioned(bounds), unpartitioned(bounds)
     columns = [*rows["merge"].unique(), *([OTHERS] if len(others) else [])]
     places = rows.sort_values("patches", kind="stable").assign(place=rows["grid"], column=rows["merge"])
     stacked = pd.concat([places, others.assign(place=others["method"], column=OTHERS)])
     cells = {(row.network, row.place, row.column): _sweep.cell(row) for row in stacked.itertuples(index=False)}
-    return pd.DataFrame(
+    return _cells.frame(
         [
             [network, place, *(cells.get((network, place, column), _cells.NONE) for column in columns)]
             for network, place in stacked[["network", "place"]].drop_duplicates().itertuples(index=False)
         ],
         columns=["Network", "Partition", *columns],
-        dtype="str",
     )
 
 

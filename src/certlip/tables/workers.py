@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Speed-up by workers",
@@ -19,7 +20,7 @@ INFO = TableInfo(
 def make(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns Workers, Programs, Largest order, Seconds, Speed-up."""
     cells = [_row(row) for row in rows.itertuples(index=False)]
-    return pd.DataFrame(cells, columns=["Workers", "Programs", "Largest order", "Seconds", "Speed-up"], dtype="str")
+    return _cells.frame(cells, columns=["Workers", "Programs", "Largest order", "Seconds", "Speed-up"])
 
 
 def _row(row: Any) -> list[str]:

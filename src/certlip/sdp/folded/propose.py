@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from certlip.deadline import Deadline
 from certlip.network import Array
@@ -169,7 +169,7 @@ def _smallest(lmi: Lmi, multipliers: Multipliers) -> Pair | None:
     first = lmi.weights[0] / np.sqrt(lmi.input_metric)
     if first.shape[1] > first.shape[0]:
         # a wide matrix sees its input only through its row space
-        first = linalg.qr(first.T, mode="r", check_finite=False)[0][: first.shape[0]].T
+        first = scipy.linalg.qr(first.T, mode="r", check_finite=False)[0][: first.shape[0]].T
     rho = smallest_rho(replace(lmi, weights=(first, *lmi.weights[1:]), input_metric=None), multipliers)
     return None if rho is None else (rho * lmi.input_metric, multipliers)
 

@@ -23,6 +23,7 @@ from pydantic import AfterValidator
 
 from certlip import plugins
 from certlip.errors import SolverUnavailable
+from certlip.limits import load_scipy
 from certlip.sdp.lmi import Multipliers
 
 
@@ -84,8 +85,9 @@ def load(name: str) -> ModuleType:
 def choose(name: str, order: int) -> tuple[str, ModuleType]:
     """The adapter called `name`, or for ``auto`` the preferred one that can run here and admits the order.
 
-    Raises SolverUnavailable with the reason.
+    All that solving takes is imported then. Raises SolverUnavailable with the reason.
     """
+    load_scipy()
     if name != "auto":
         adapter = load(name)
         if reason := adapter.unavailable():

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import interpolative
 
 from certlip.chain import Slopes
 from certlip.network import Array
@@ -118,6 +117,8 @@ def _step(slopes: Slopes) -> float:
 
 def _squared_norm(matrix: Array) -> float:
     """About the square of the spectral norm."""
+    from scipy.linalg import interpolative
+
     if not matrix.any():
         return 0.0
     largest = float(np.abs(matrix).max())
