@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from certlip.base.record import Kind, Record, Status
 from certlip.collect import collect
-from certlip.record import Kind, Record, Status
 
 # method -> kind, tightness between product (1) and lower, seconds
 METHODS = {

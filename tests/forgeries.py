@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from certlip.computation_graph import Graph
 from certlip.network import Network
+from certlip.network.computation_graph import Graph
 
 Header = dict[str, Any]
 Arrays = dict[str, np.ndarray]

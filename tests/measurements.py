@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import pandas as pd
 
 from certlip import predictions as prediction_rows
+from certlip.base.record import Kind, Record, Status
 from certlip.benchmarks import looseness as looseness_rows
 from certlip.benchmarks import solvers as benchmark
 from certlip.collect import collect
 from certlip.layer_norms import _shapes
-from certlip.record import Kind, Record, Status
 from certlip.schedule import TimedJob, simulate
 
 # rival -> title, kind, ratio, seconds

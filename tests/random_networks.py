@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from certlip.errors import DataError
+from certlip.base.errors import DataError
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
 
 Choose = Callable[[Sequence[Any]], Any]

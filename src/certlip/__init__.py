@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from certlip import sdp
+    from certlip.base.record import Record
     from certlip.methods import methods
     from certlip.network import Network
-    from certlip.record import Record
     from certlip.run import bound
     from certlip.verify import verify
 
 __version__ = "0.1.0"
 __all__ = ["Network", "Record", "bound", "methods", "sdp", "verify"]
 
-_HOMES = {"Network": "network", "Record": "record", "bound": "run", "methods": "methods", "verify": "verify"}
+_HOMES = {"Network": "network", "Record": "base.record", "bound": "run", "methods": "methods", "verify": "verify"}
 """Public name -> the module that it is taken from."""
 
 

@@ -17,11 +17,11 @@ from certlip import methods as list_methods
 from certlip import retry as again
 from certlip import show_plan
 from certlip import verify as verify_certificate
-from certlip.certificate import kind as certificate_kind
-from certlip.errors import CertlipError, ConfigError
-from certlip.limits import Limits
+from certlip.base.errors import CertlipError, ConfigError
+from certlip.base.limits import Limits
 from certlip.network import Network
 from certlip.partition.plan import Plan
+from certlip.proof.certificate import kind as certificate_kind
 from certlip.run import plan_network
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

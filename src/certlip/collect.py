@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.errors import DataError
-from certlip.files import write_atomically
-from certlip.record import Kind, Record
+from certlip.base.errors import DataError
+from certlip.base.files import write_atomically
+from certlip.base.record import Kind, Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,11 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from certlip import certificate as certificates
-from certlip.certificate import LowerCertificate
+from certlip.base.errors import CertlipError, DataError
+from certlip.base.record import Kind, Record, Status
 from certlip.collect import COLUMNS, check, collect, read
-from certlip.errors import CertlipError, DataError
-from certlip.record import Kind, Record, Status
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import LowerCertificate
 from certlip.verify import verify
 
 Pair = tuple[str, str]

@@ -12,15 +12,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from certlip import plugins
+from certlip.base import plugins
+from certlip.base.errors import ConfigError
+from certlip.base.plugins import nearest
+from certlip.base.validation import validate
+from certlip.base.yaml_files import read_mapping
 from certlip.benchmarks import check_options as check_benchmark
-from certlip.errors import ConfigError
 from certlip.methods import check_options, entry_point, is_planned
 from certlip.methods import load as load_method
-from certlip.plugins import nearest
 from certlip.sweep import expand
-from certlip.validation import validate
-from certlip.yaml_files import read_mapping
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.errors import CertlipError, DataError, NoBound, UnsupportedLayer
-from certlip.export import export_network
-from certlip.export_graph import export_graph
-from certlip.files import write_refusal
+from certlip.base.errors import CertlipError, DataError, NoBound, UnsupportedLayer
+from certlip.base.files import write_refusal
 from certlip.network import Network
+from certlip.pytorch.export import export_network
+from certlip.pytorch.export_graph import export_graph
 from certlip.workflow import BROKEN, build, load_module, refusal_of
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from certlip.base.record import Status
 from certlip.partition.plan import Job, Plan
-from certlip.record import Status
-from certlip.solved import SolvedBlock, blocks_of
+from certlip.solving.solved import SolvedBlock, blocks_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from certlip.errors import ConfigError, DataError
-from certlip.plugins import nearest
-from certlip.record import Record, Status
+from certlip.base.errors import ConfigError, DataError
+from certlip.base.plugins import nearest
+from certlip.base.record import Record, Status
 
 LIMITS = (Status.TIME_LIMIT, Status.MEMORY_LIMIT)
 

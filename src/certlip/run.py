@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from certlip import blocks
-from certlip.calibrate import load_or_calibrate
-from certlip.errors import ConfigError
-from certlip.evaluate import Subject, evaluate, record_of
-from certlip.limits import Limits
+from certlip.base.errors import ConfigError
+from certlip.base.limits import Limits
+from certlip.base.record import Record
 from certlip.methods import Bound, check_options, is_planned
 from certlip.methods import load as load_method
 from certlip.network import Array, Network, Shape
 from certlip.partition.plan import Plan, Prediction
 from certlip.partition.predict import predict
-from certlip.record import Record
+from certlip.solving import blocks
+from certlip.solving.calibrate import load_or_calibrate
+from certlip.solving.evaluate import Subject, evaluate, record_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,15 +101,15 @@ def subject_of(
         network = model
 
         def as_module() -> tuple[nn.Module, Shape]:
-            from certlip.torch_network import to_torch
+            from certlip.pytorch.to_torch import to_torch
 
             return to_torch(network), network.input_shape
 
         return Subject(lambda: network, as_module, lambda: data)
 
-    from certlip.export import export_network
-    from certlip.plain import expect_module, plain_copy
-    from certlip.portable import PortableModule
+    from certlip.pytorch.export import export_network
+    from certlip.pytorch.plain import expect_module, plain_copy
+    from certlip.pytorch.portable import PortableModule
 
     expect_module(model)
     shape = _checked(input_shape)

@@ -14,8 +14,8 @@ from itertools import groupby
 
 import pandas as pd
 
-from certlip.errors import DataError
-from certlip.timing import Timing
+from certlip.base.errors import DataError
+from certlip.base.timing import Timing
 
 CORES = (1, 2, 4, 8, 16, 32, 64, 128)
 

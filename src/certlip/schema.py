@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from certlip.base.files import write_atomically
 from certlip.config import ConfigFile, Dataset, Network
-from certlip.files import write_atomically
 from certlip.methods import load, names, option_names
 
 _SWEEP = {"description": "keys, each with the list of its values", "type": "object"}

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from certlip.blocks import load_solved
 from certlip.partition.plan import Job, Plan, Prediction, SegmentPlan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side
-from certlip.solved import SolvedBlock, blocks_of
+from certlip.solving.blocks import load_solved
+from certlip.solving.solved import SolvedBlock, blocks_of
 
 
 def solved_of(path: Path) -> list[SolvedBlock]:

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from certlip.errors import ConfigError
+from certlip.base.errors import ConfigError
 
 
 def expand(entries: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from certlip import certificate as certificates
-from certlip.blocks import load_solved
-from certlip.certificate import Certificate
-from certlip.proofs import certificate_flaw
-from certlip.scaling import scale_network
-from certlip.solved_proofs import plan_flaw, solved_flaw
+from certlip.network.scaling import scale_network
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import Certificate
+from certlip.proof.proofs import certificate_flaw
+from certlip.solving.blocks import load_solved
+from certlip.solving.solved_proofs import plan_flaw, solved_flaw
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certlip import attempts
+from certlip.base import attempts
+from certlip.base.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
+from certlip.base.limits import Limits
+from certlip.base.timing import save_timing
 from certlip.config import ConfigFile, Network, settings
-from certlip.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
-from certlip.limits import Limits
 from certlip.network import Shape
-from certlip.timing import save_timing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,8 +91,8 @@ def build(entry: Mapping[str, Any] | Network) -> nn.Module:
 
 def load_module(entry: Mapping[str, Any], weights: str | Path) -> tuple[nn.Module, Shape]:
     """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape."""
-    from certlip.plain import plain_copy
-    from certlip.weights import load_into, load_weights
+    from certlip.pytorch.plain import plain_copy
+    from certlip.pytorch.weights import load_into, load_weights
 
     module, shape = build(entry), _input_shape(entry)
     load_into(module, load_weights(weights))

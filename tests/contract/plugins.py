@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import certlip
-from certlip.errors import ConfigError
+from certlip.base.errors import ConfigError
+from certlip.base.record import Record
 from certlip.methods import FILLED_IN, check_options, entry_point, load, names
 from certlip.network import Network
-from certlip.record import Record
 
 sys.path.insert(0, str(Path(__file__).parent))
 

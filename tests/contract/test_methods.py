@@ -13,14 +13,14 @@ import pytest
 from plugins import METHODS, Variant, option_types
 
 import certlip
-from certlip import certificate as certificates
 from certlip import zoo
-from certlip.certificate import LowerCertificate, UpperCertificate
-from certlip.errors import CertlipError, ConfigError
-from certlip.export import export_network
+from certlip.base.errors import CertlipError, ConfigError
+from certlip.base.record import Kind, Record, Status
 from certlip.methods import MethodInfo
 from certlip.network import Activation, Conv, Dense, Flatten, Network
-from certlip.record import Kind, Record, Status
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import LowerCertificate, UpperCertificate
+from certlip.pytorch.export import export_network
 
 every_method = pytest.mark.parametrize("variant", METHODS, ids=str)
 

@@ -10,7 +10,7 @@ import oracle
 import pytest
 
 from certlip import sdp
-from certlip.errors import ConfigError, LimitExceeded, NotCertified, SolverUnavailable
+from certlip.base.errors import ConfigError, LimitExceeded, NotCertified, SolverUnavailable
 from certlip.network import Activation, Dense, Network
 from certlip.sdp import solvers
 from certlip.sdp.solvers import SolverInfo

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from random_networks import PIECEWISE_LINEAR, networks, random_network
 
 import certlip
+from certlip.base.record import Kind
 from certlip.methods import names
 from certlip.network import Activation, MaxPool, Network
-from certlip.record import Kind
 
 KINDS = (*PIECEWISE_LINEAR, "tanh", "sigmoid")
 

@@ -21,9 +21,15 @@ from test_fuzz_bounds import floor
 from test_fuzz_readers import beside_itself
 
 import certlip
-from certlip import blocks, norms
-from certlip import certificate as certificates
-from certlip.certificate import (
+from certlip.base.errors import CertlipError
+from certlip.base.files import read_npz, write_npz
+from certlip.base.rounding import sqrt_up
+from certlip.methods import load
+from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.network.computation_graph import Graph
+from certlip.proof import certificate as certificates
+from certlip.proof import norms
+from certlip.proof.certificate import (
     BlockProof,
     Certificate,
     LowerCertificate,
@@ -32,14 +38,9 @@ from certlip.certificate import (
     UpperCertificate,
     constants_proof,
 )
-from certlip.computation_graph import Graph
-from certlip.errors import CertlipError
-from certlip.files import read_npz, write_npz
-from certlip.methods import load
-from certlip.network import Activation, Conv, Dense, Flatten, Network
-from certlip.rounding import sqrt_up
-from certlip.sdp.torus.relaxation import Relaxation
+from certlip.proof.torus_relaxation import Relaxation
 from certlip.sdp.torus.solve import solve
+from certlip.solving import blocks
 from certlip.verify import Verification
 
 NIGHTLY = settings().max_examples > 100

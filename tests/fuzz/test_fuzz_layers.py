@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from exact import Exact, dominates
 
-from certlip import norms, operators
-from certlip.gram_iteration import Parts, gram_norm, largest_norm
-from certlip.network import Array, Conv, Dense, Shape
+from certlip.network import Array, Conv, Dense, Shape, operators
+from certlip.proof import norms
+from certlip.proof.gram_iteration import Parts, gram_norm, largest_norm
 
 N_LAYERS, N_NIGHTLY = 400, 20_000
 

@@ -15,10 +15,10 @@ import pytest
 from exact import Exact, diagonal, is_semidefinite, stack
 from numpy.typing import NDArray
 
-from certlip.errors import NotCertified
+from certlip.base.errors import NotCertified
 from certlip.network import Array
-from certlip.sdp.certify import margin, start
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.proof.certify import margin, start
+from certlip.proof.lmi import Lmi, Multipliers
 
 N_POINTS, N_NIGHTLY = 20_000, 500_000
 N_SHARES = 8

@@ -20,17 +20,19 @@ from random_networks import random_network
 from test_fuzz_bounds import floor
 
 import certlip
-from certlip import blocks, certificate, collect, config, norms
-from certlip.certificate import GraphCertificate, LowerCertificate
-from certlip.computation_graph import Concat, Graph, Step, Sum
+from certlip import collect, config
+from certlip.base.errors import CertlipError
+from certlip.base.files import read_npz, write_npz
+from certlip.base.record import Record
 from certlip.datasets import Dataset
-from certlip.errors import CertlipError
-from certlip.files import read_npz, write_npz
 from certlip.methods import load as load_method
 from certlip.network import Network
+from certlip.network.computation_graph import Concat, Graph, Step, Sum
 from certlip.partition.plan import Plan
-from certlip.record import Record
-from certlip.weights import load_weights, save_weights
+from certlip.proof import certificate, norms
+from certlip.proof.certificate import GraphCertificate, LowerCertificate
+from certlip.pytorch.weights import load_weights, save_weights
+from certlip.solving import blocks
 
 REPOSITORY = Path(__file__).parents[2]
 SEED = 1

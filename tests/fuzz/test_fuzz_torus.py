@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import DEGENERATE, random_pool
 
-from certlip.computation_graph import Concat, Graph, Step, Sum
-from certlip.errors import DataError, UnsupportedLayer
+from certlip.base.errors import DataError, UnsupportedLayer
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, Shape
-from certlip.sdp.torus.proof import Inequality
-from certlip.sdp.torus.relaxation import Relaxation
+from certlip.network.computation_graph import Concat, Graph, Step, Sum
+from certlip.proof.torus_proof import Inequality
+from certlip.proof.torus_relaxation import Relaxation
 from certlip.sdp.torus.solve import solve
 
 N_EXAMPLES = max(200, settings().max_examples)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from certlip import limits
-from certlip.errors import UnsupportedLayer
-from certlip.limits import Limits
+from certlip.base import limits
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.limits import Limits
 
 
 def add(a: int, b: int) -> int:

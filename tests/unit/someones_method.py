@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from certlip.errors import UnsupportedLayer
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Network
-from certlip.record import Kind
 
 INFO = MethodInfo("Someone's own", Kind.ESTIMATE, "unpublished", reads_biases=True)
 

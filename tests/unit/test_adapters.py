@@ -12,11 +12,11 @@ import oracle
 import pytest
 
 import certlip
-from certlip.errors import LimitExceeded, NotCertified, SolverFailed, SolverUnavailable
+from certlip.base.errors import LimitExceeded, NotCertified, SolverFailed, SolverUnavailable
 from certlip.network import Activation, Array, Dense, Network
+from certlip.proof.certify import certify, is_feasible, start
+from certlip.proof.lmi import Lmi
 from certlip.sdp import reduce, solve_lmi, solvers
-from certlip.sdp.certify import certify, is_feasible, start
-from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal, _conic
 
 AVAILABLE = [name for name in solvers.names() if solvers.load(name).unavailable() is None]

@@ -17,16 +17,20 @@ import pytest
 import torch
 
 import certlip
-from certlip import jobs, limits, norms, refined, sdp
-from certlip.blocks import make_plan
-from certlip.chain import Chain
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded
+from certlip import sdp
+from certlip.base import limits
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded
+from certlip.base.record import Record, Status
+from certlip.methods import _refined as refined
 from certlip.methods import load
 from certlip.methods.product import best_product
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
-from certlip.record import Record, Status
+from certlip.network.chain import Chain
+from certlip.proof import norms
 from certlip.sdp.looks import Looks
+from certlip.solving import jobs
+from certlip.solving.blocks import make_plan
 
 SMALL = 1e-3
 
@@ -204,7 +208,7 @@ def test_what_a_look_takes_is_predicted() -> None:
 
 def paper_network(name: str) -> Network:
     """CNN2 and the trade-off's block with random weights: programs of order 20,322 and 22,480."""
-    from certlip.export import export_network
+    from certlip.pytorch.export import export_network
     from certlip.zoo import cnn2, conv_block
 
     torch.manual_seed(1)

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 import certlip
-from certlip.errors import ConfigError, DataError
-from certlip.evaluate import record_of, save_result
+from certlip.base.errors import ConfigError, DataError
+from certlip.base.record import Kind, Record, Status
 from certlip.methods import Bound, MethodInfo, autolip
 from certlip.network import Activation, Dense, Flatten, Network
-from certlip.record import Kind, Record, Status
+from certlip.solving.evaluate import record_of, save_result
 
 OWN = {"method": "mine", "module": "someones_method"}
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from certlip.attempts import n_cut_short, noted
+from certlip.base.attempts import n_cut_short, noted
 
 JOB = """
 import sys, time
-from certlip.attempts import noted
+from certlip.base.attempts import noted
 with noted(sys.argv[1], float(sys.argv[2])):
     print("begun", flush=True)
     time.sleep(float(sys.argv[3]))

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import certlip
-from certlip import operators
-from certlip.errors import UnsupportedLayer
-from certlip.export import export_network
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.record import Kind
 from certlip.methods import autolip
-from certlip.network import LINEAR, Conv, Network
-from certlip.record import Kind
+from certlip.network import LINEAR, Conv, Network, operators
+from certlip.pytorch.export import export_network
 from certlip.verify import verify
 
 

@@ -9,12 +9,13 @@ import oracle
 import pandas as pd
 import pytest
 
-from certlip import benchmarks, plugins
+from certlip import benchmarks
+from certlip.base import plugins
+from certlip.base.errors import ConfigError, NoData
+from certlip.base.files import write_refusal
 from certlip.benchmarks import solvers
 from certlip.benchmarks._problems import make_problem
 from certlip.collect import read_rows
-from certlip.errors import ConfigError, NoData
-from certlip.files import write_refusal
 from certlip.layer_norms import _shapes
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 

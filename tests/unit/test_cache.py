@@ -14,11 +14,11 @@ import pytest
 from random_networks import random_network
 
 import certlip
-from certlip import blocks
-from certlip.files import read_npz, write_npz
+from certlip.base.files import read_npz, write_npz
 from certlip.methods import load
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 from certlip.partition.plan import Plan
+from certlip.solving import blocks
 
 Forgery = Callable[[dict, dict], object]
 """Changes the header and the arrays of an entry in place."""

@@ -11,21 +11,22 @@ import pytest
 from typer.testing import CliRunner
 
 import certlip
-from certlip import blocks, cli
-from certlip.calibrate import Case, calibrate, fit, largest_order, load_or_calibrate
-from certlip.errors import CertlipError, ConfigError
-from certlip.limits import Limits
+from certlip import cli
+from certlip.base.errors import CertlipError, ConfigError
+from certlip.base.limits import Limits
+from certlip.base.record import Status
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 from certlip.partition.calibration import Calibration, Law
-from certlip.record import Status
+from certlip.solving import blocks
+from certlip.solving.calibrate import Case, calibrate, fit, largest_order, load_or_calibrate
 
 
 @pytest.fixture(autouse=True)
 def _in_a_second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small programs, and no cache of the user's."""
-    monkeypatch.setattr("certlip.calibrate.ALONE", (Case(2, 1, 10), Case(2, 2, 12, 3)))
-    monkeypatch.setattr("certlip.calibrate.JOINT", (Case(2, 1, 10, 0, 2), Case(3, 2, 12, 0, 2)))
+    monkeypatch.setattr("certlip.solving.calibrate.ALONE", (Case(2, 1, 10), Case(2, 2, 12, 3)))
+    monkeypatch.setattr("certlip.solving.calibrate.JOINT", (Case(2, 1, 10, 0, 2), Case(3, 2, 12, 0, 2)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
@@ -64,7 +65,7 @@ def test_programs_are_measured_beside_others_as_a_run_solves_them(monkeypatch: p
         asked.append((len(jobs), options["n_jobs"]))
         return blocks.solve_blocks(network, plan, jobs, **options)
 
-    monkeypatch.setattr("certlip.calibrate.solve_blocks", watched)
+    monkeypatch.setattr("certlip.solving.calibrate.solve_blocks", watched)
     for n_cores, n_lanes in ((1, 1), (8, 2)):
         monkeypatch.setattr("os.cpu_count", lambda n=n_cores: n)
         asked.clear()

@@ -16,17 +16,18 @@ import oracle
 import pytest
 
 import certlip
-from certlip import blocks, certificate
-from certlip.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate, save_none
-from certlip.errors import DataError
-from certlip.files import read_npz, write_npz
+from certlip.base.errors import DataError
+from certlip.base.files import read_npz, write_npz
+from certlip.base.record import Status
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.network.scaling import scale_network
+from certlip.network.window import Window
 from certlip.partition.plan import Plan
-from certlip.partition.window import Window
-from certlip.record import Status
-from certlip.scaling import scale_network
-from certlip.solved import SolvedBlock
+from certlip.proof import certificate
+from certlip.proof.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate, save_none
+from certlip.solving import blocks
+from certlip.solving.solved import SolvedBlock
 
 
 @cache

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from oracle import Rational
 from scipy import linalg
 
-from certlip.chain import Chain
-from certlip.errors import NotCertified
+from certlip.base.errors import NotCertified
+from certlip.base.rounding import UNIT, gamma
 from certlip.network import Activation, Array, Dense, Network
-from certlip.rounding import UNIT, gamma
-from certlip.sdp import elimination
-from certlip.sdp.certify import certify, is_feasible, margin, smallest_rho, start
-from certlip.sdp.coupling import Coupling
-from certlip.sdp.lmi import Lmi, Multipliers
-from certlip.sdp.tridiagonal import factorises
+from certlip.network.chain import Chain
+from certlip.proof import elimination
+from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.coupling import Coupling
+from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.tridiagonal import factorises
 
-certify_module = importlib.import_module("certlip.sdp.certify")  # the package has a function of that name
+certify_module = importlib.import_module("certlip.proof.certify")  # the package has a function of that name
 SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-2.0, 1.0), (1.0, 3.0)]
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import settings as limit
 from random_networks import networks
 
-from certlip import chain as chains
-from certlip.chain import Chain, multiply, relu_chain
-from certlip.errors import LimitExceeded, UnsupportedLayer
+from certlip.base.errors import LimitExceeded, UnsupportedLayer
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network
+from certlip.network import chain as chains
+from certlip.network.chain import Chain, multiply, relu_chain
 
 RNG = np.random.default_rng(5)
 

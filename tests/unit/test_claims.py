@@ -8,8 +8,8 @@ import measurements
 import pandas as pd
 import pytest
 
+from certlip.base.record import Kind, Record, Status
 from certlip.collect import collect
-from certlip.record import Kind, Record, Status
 from certlip.tables import claims, reported
 
 

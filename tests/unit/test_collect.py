@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certlip import collect
-from certlip.errors import DataError
-from certlip.record import Kind, Record, Status
+from certlip.base.errors import DataError
+from certlip.base.record import Kind, Record, Status
 
 
 def certified(value, method="product", network="net", **fields):

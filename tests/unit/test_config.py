@@ -13,9 +13,9 @@ import yaml
 
 from certlip import config
 from certlip import schema as schema_files
+from certlip.base.errors import ConfigError
+from certlip.base.yaml_files import read_mapping
 from certlip.config import Config, load, resolve
-from certlip.errors import ConfigError
-from certlip.yaml_files import read_mapping
 
 ROOT = Path(__file__).parents[2]
 BASE = {
@@ -156,7 +156,10 @@ def test_a_value_that_cannot_be_is_named(change: Callable[[Files], None], parts:
         ),
         (put("networks", "small:\n  seed: 1\n  architecture: mlp\n  seed: 2"), ["line 4", "'seed'", "twice"]),
         (put("config", "methods", "m", {"module": "no.such.module"}), ["'m'", "no.such.module", "cannot be imported"]),
-        (put("config", "methods", "m", {"module": "certlip.norms"}), ["'m'", "certlip.norms", "must define INFO"]),
+        (
+            put("config", "methods", "m", {"module": "certlip.proof.norms"}),
+            ["'m'", "certlip.proof.norms", "must define INFO"],
+        ),
     ],
 )
 def test_a_file_or_module_that_is_missing_or_broken_is_named(

@@ -12,10 +12,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from certlip import datasets
+from certlip.base.errors import CertlipError, ConfigError, DataError
+from certlip.base.files import read_npz, write_npz
 from certlip.datasets import Dataset, mnist
 from certlip.datasets._torchvision import download, torchvision_datasets
-from certlip.errors import CertlipError, ConfigError, DataError
-from certlip.files import read_npz, write_npz
 
 NOWHERE = "http://localhost:9"  # the discard port: refused at once
 

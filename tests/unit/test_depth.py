@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import certlip
+from certlip.base.record import Status
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
-from certlip.record import Status
-from certlip.sdp.certify import smallest_rho, start
-from certlip.sdp.lmi import Lmi
+from certlip.proof.certify import smallest_rho, start
+from certlip.proof.lmi import Lmi
 from certlip.sdp.structured.neurons import Neurons
 
 DEPTH = 200

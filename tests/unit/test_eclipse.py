@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from random_networks import networks, random_network
 
 from certlip import sdp
-from certlip.chain import Chain, relu_chain
-from certlip.errors import LimitExceeded, UnsupportedLayer
+from certlip.base.errors import LimitExceeded, UnsupportedLayer
 from certlip.methods import eclipse, eclipse_fast, lipsdp_layer
 from certlip.network import Activation, Conv, Dense, MaxPool, Network
-from certlip.sdp.lmi import Lmi
+from certlip.network.chain import Chain, relu_chain
+from certlip.proof.lmi import Lmi
 
 SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-0.5, 1.0), (0.4, 3.0)]
 

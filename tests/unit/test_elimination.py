@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from certlip.chain import Chain, relu_chain
+from certlip.base.rounding import gamma
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
-from certlip.rounding import gamma
-from certlip.sdp import elimination
-from certlip.sdp.certify import is_feasible, smallest_rho, start
-from certlip.sdp.elimination import cheapest, eliminate
-from certlip.sdp.lmi import Lmi
+from certlip.network.chain import Chain, relu_chain
+from certlip.proof import elimination
+from certlip.proof.certify import is_feasible, smallest_rho, start
+from certlip.proof.elimination import cheapest, eliminate
+from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import structured
 
 RNG = np.random.default_rng(0)

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from certlip import operators
-from certlip.errors import DataError, ExportError, UnsupportedLayer
-from certlip.export import export_network
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
-from certlip.torch_network import to_torch
+from certlip.base.errors import DataError, ExportError, UnsupportedLayer
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, operators
+from certlip.pytorch.export import export_network
+from certlip.pytorch.to_torch import to_torch
 
 IMAGE = (3, 9, 8)
 

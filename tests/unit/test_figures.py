@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from certlip import figures
+from certlip.base.errors import ConfigError
+from certlip.base.record import Kind, Record
 from certlip.collect import collect
-from certlip.errors import ConfigError
 from certlip.figures import _palette, style
-from certlip.record import Kind, Record
 
 FEW = ["product", "autolip", "gram", "lipsdp", "dcp-2x2-sum", "lower"]
 DOZEN = [

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certlip.errors import DataError
-from certlip.files import read_npz, write_atomically, write_npz
+from certlip.base.errors import DataError
+from certlip.base.files import read_npz, write_atomically, write_npz
 
 
 def test_a_file_and_its_folders_appear_when_the_writing_is_done(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def interrupt(path: Path) -> None:
 
 def test_a_kill_in_the_middle_leaves_no_half_file(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from certlip.files import write_atomically\n"
+        "import os, signal, sys; from certlip.base.files import write_atomically\n"
         "with write_atomically(sys.argv[1], 'w') as handle:\n"
         "    handle.write('half'); handle.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

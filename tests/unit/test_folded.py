@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import certlip
-from certlip.jobs import problem_of
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Network
 from certlip.sdp.folded import Stage, solve_folded
 from certlip.sdp.folded.propose import Found, ascend
+from certlip.solving.jobs import problem_of
 
 RTOL = 1e-4
 SEEDS = range(4)

@@ -9,12 +9,12 @@ import pytest
 from test_second_plan import net
 
 import certlip
-from certlip.certificate import constants_proof
 from certlip.collect import collect, read, save
+from certlip.proof.certificate import constants_proof
 from certlip.sdp import solvers
-from certlip.solved import SolvedBlock
+from certlip.solving.solved import SolvedBlock
+from certlip.solving.way import Step, gap_of
 from certlip.tables import bounds as table
-from certlip.way import Step, gap_of
 
 CASES = {
     "whole": {"method": "lipsdp"},

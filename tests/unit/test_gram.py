@@ -8,11 +8,11 @@ import numpy as np
 import oracle
 import pytest
 
-from certlip import norms, operators, torus
-from certlip.errors import ConfigError, UnsupportedLayer
-from certlip.gram_iteration import Parts, gram_norm, largest_norm
+from certlip.base.errors import ConfigError, UnsupportedLayer
 from certlip.methods import check_options, gram, product
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, operators
+from certlip.proof import norms, torus
+from certlip.proof.gram_iteration import Parts, gram_norm, largest_norm
 from certlip.verify import verify
 
 RNG = np.random.default_rng(3)

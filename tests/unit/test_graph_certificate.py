@@ -16,19 +16,19 @@ from test_autolip import seeded
 from test_certificate import after_each_change
 
 import certlip
-from certlip import certificate as certificates
 from certlip import collect, zoo
-from certlip.certificate import GraphCertificate
+from certlip.base.errors import DataError, UnsupportedLayer
+from certlip.base.files import read_npz, write_npz, write_refusal
+from certlip.base.record import Kind, Record
 from certlip.completeness import prove
-from certlip.computation_graph import Concat, Graph, Step, Sum
-from certlip.errors import DataError, UnsupportedLayer
-from certlip.evaluate import save_result
-from certlip.export import export_network
-from certlip.export_graph import export_graph
-from certlip.files import read_npz, write_npz, write_refusal
 from certlip.network import Activation, Array, Dense, Network
-from certlip.record import Kind, Record
-from certlip.weights import save_weights
+from certlip.network.computation_graph import Concat, Graph, Step, Sum
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import GraphCertificate
+from certlip.pytorch.export import export_network
+from certlip.pytorch.export_graph import export_graph
+from certlip.pytorch.weights import save_weights
+from certlip.solving.evaluate import save_result
 from certlip.workflow import build
 
 SHAPE = (1, 4, 4)

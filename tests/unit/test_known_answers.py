@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from certlip import tables, zoo
+from certlip.base.record import Kind, Record, Status
 from certlip.collect import check, collect, read, save
-from certlip.record import Kind, Record, Status
 from certlip.tables import _cells
 
 NETWORKS = Path(__file__).parents[2] / "config" / "networks.yaml"

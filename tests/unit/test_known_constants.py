@@ -7,8 +7,8 @@ import oracle
 import pytest
 
 from certlip import zoo
-from certlip.export import export_network
 from certlip.methods import product
+from certlip.pytorch.export import export_network
 
 KNOWN = [
     ("orthogonal", {}),

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from certlip import blocks
-from certlip.lanes import SMALL, Lane, batches
 from certlip.methods import load
 from certlip.network import Activation, Conv, Dense, Flatten, Network
+from certlip.solving import blocks
+from certlip.solving.lanes import SMALL, Lane, batches
 
 
 def test_large_jobs_go_first_and_alone_and_small_ones_together() -> None:

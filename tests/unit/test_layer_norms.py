@@ -6,12 +6,12 @@ import numpy as np
 import oracle
 import pytest
 
-from certlip import plugins
+from certlip.base import plugins
+from certlip.base.record import Kind
 from certlip.layer_norms import LayerNormInfo, names
 from certlip.layer_norms._measure import gram_speed, measure, naive_gram
 from certlip.layer_norms._shapes import RANDN, RESNET18, VGG16, ConvShape
 from certlip.network import Conv, Shape
-from certlip.record import Kind
 
 RNG = np.random.default_rng(11)
 

@@ -20,9 +20,9 @@ import pytest
 from random_networks import random_network
 
 import certlip
-from certlip import limits
-from certlip.errors import CertlipError, LimitExceeded, NoBound, Stopped, UnsupportedLayer
-from certlip.limits import Limits
+from certlip.base import limits
+from certlip.base.errors import CertlipError, LimitExceeded, NoBound, Stopped, UnsupportedLayer
+from certlip.base.limits import Limits
 
 GENEROUS = Limits(max_seconds=100, max_memory_mb=2000)
 
@@ -46,7 +46,7 @@ def test_only_a_process_without_other_threads_is_forked(threads: int, forked: bo
     """What a fork takes over spares the imports; a lock that another thread holds would stay locked for ever."""
     program = f"""
 import os, sys, threading
-from certlip import limits
+from certlip.base import limits
 sys.inherited = True
 stop = threading.Event()
 for _ in range({threads}):
@@ -140,7 +140,7 @@ def test_a_report_that_nobody_waits_for_is_not_made() -> None:
 
 IN_A_MODULE_OF_ITS_PARENT = """
 import os, sys, threading, types
-from certlip import limits
+from certlip.base import limits
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()  # so that nothing is forked
 only_here = sys.modules["only_here"] = types.ModuleType("only_here")
@@ -196,8 +196,8 @@ def test_a_fork_of_this_process_has_workers_of_its_own() -> None:
 WITH_WORKERS = """
 import os, threading, time
 import jobs_to_limit as jobs
-from certlip import limits
-from certlip.limits import Limits
+from certlip.base import limits
+from certlip.base.limits import Limits
 limits.call(os.getpid, limit=Limits(max_seconds=100))
 limit = Limits(threads=2, max_seconds=100)
 at_work = threading.Thread(target=limits.call, args=(jobs.sleep, 4.0), kwargs={"limit": limit})
@@ -293,7 +293,7 @@ def test_what_a_call_takes_of_scipy_is_there_before_its_clock_and_its_threads_ar
     """SciPy brings a BLAS of its own, which is loaded when it is first used."""
     code = f"""
 import certlip, jobs_to_limit
-from certlip import limits
+from certlip.base import limits
 print(limits.call(jobs_to_limit.scipys_threads, limit=limits.Limits(1, {max_seconds})).value)
 """
     done = subprocess.run(

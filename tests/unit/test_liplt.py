@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from random_networks import networks
 from test_eclipse import dense_network, random_weights
 
-from certlip.chain import Chain, multiply
-from certlip.matrix_norm import frobenius_norm, matrix_norm
+from certlip.base.rounding import coarsen_up
 from certlip.methods import liplt
 from certlip.network import Activation, Dense, Network
-from certlip.rounding import coarsen_up
+from certlip.network.chain import Chain, multiply
+from certlip.proof.matrix_norm import frobenius_norm, matrix_norm
 
 
 @given(networks(max_hidden=7))

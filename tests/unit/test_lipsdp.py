@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from random_networks import PIECEWISE_LINEAR, networks
 
 import certlip
+from certlip.base.record import Record, Status
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
-from certlip.record import Record, Status
 
 RTOL = 3e-4
 """Between optima that are each found to 1e-4."""

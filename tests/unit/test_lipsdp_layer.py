@@ -12,11 +12,11 @@ from random_networks import networks
 from test_eclipse import SLOPES, dense_network, random_weights
 
 from certlip import sdp
-from certlip.chain import Chain
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
 from certlip.methods import lipsdp_layer
-from certlip.sdp.certify import smallest_rho
-from certlip.sdp.lmi import Lmi
+from certlip.network.chain import Chain
+from certlip.proof.certify import smallest_rho
+from certlip.proof.lmi import Lmi
 
 
 @given(networks(max_hidden=6, scales=(1.0, 1.0, 1e-3, 1e3)))

@@ -17,7 +17,7 @@ import pytest
 
 from certlip.methods import lower, product
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
-from certlip.tangent import lower_at
+from certlip.proof.tangent import lower_at
 from certlip.verify import verify
 
 KINDS = ("relu", "leaky_relu", "abs", "tanh", "sigmoid", "identity")

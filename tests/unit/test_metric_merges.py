@@ -12,11 +12,11 @@ import oracle
 import pytest
 
 import certlip
-from certlip import certificate as certificates
-from certlip.certificate import BlockProof, SegmentProof, UpperCertificate
-from certlip.errors import ConfigError
+from certlip.base.errors import ConfigError
+from certlip.base.record import Record
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, Pair
-from certlip.record import Record
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import BlockProof, SegmentProof, UpperCertificate
 
 METRIC_MERGES = ("weighted", "folded")
 RTOL = 1e-4
@@ -54,8 +54,8 @@ def dcp(network: Network, merge: str, grid: Pair = (2, 2), **options: Any) -> Re
 
 def merged(network: Network, merge: str, grid: Pair = (2, 2)) -> float:
     """The merge's own constant, without the minimum with the product of norms."""
-    from certlip import blocks
     from certlip.methods import dcp as method
+    from certlip.solving import blocks
 
     plan = method.plan(network, grid=grid, merge=merge)  # type: ignore[arg-type]
     solved = blocks.solve_blocks(network, plan)
@@ -206,8 +206,8 @@ def test_a_metric_that_is_larger_somewhere_raises_the_constant_that_verifies() -
 
 
 def test_solved_blocks_with_metrics_are_verified_from_their_file(tmp_path: Path) -> None:
-    from certlip import blocks
     from certlip.methods import dcp as method
+    from certlip.solving import blocks
 
     network = block(11)
     plan = method.plan(network, merge="weighted")
@@ -238,8 +238,8 @@ def test_large_patches_share_their_programs_and_small_ones_do_not() -> None:
 def test_equal_shares_of_a_pixel_add_up_to_at_most_one_where_unequal_covers_share_a_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from certlip.jobs import equal_shares
     from certlip.methods import dcp as method
+    from certlip.solving.jobs import equal_shares
 
     network = block(13, side=(12, 12))
     monkeypatch.setattr("certlip.partition.segment.MAX_SPLIT", 0)
@@ -349,8 +349,8 @@ def test_a_tampered_chain_is_rejected(tamper: Any) -> None:
 
 
 def test_solved_chains_are_verified_from_their_file(tmp_path: Path) -> None:
-    from certlip import blocks
     from certlip.methods import dcp as method
+    from certlip.solving import blocks
 
     network = tailed(23)
     plan = method.plan(network, merge="folded", chain=True)

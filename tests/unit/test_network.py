@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import settings as limit
 from random_networks import PIECEWISE_LINEAR, networks, random_network, random_pool
 
-from certlip import operators
-from certlip.errors import DataError, UnsupportedLayer
-from certlip.files import read_npz, write_npz, write_refusal
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
+from certlip.base.errors import DataError, UnsupportedLayer
+from certlip.base.files import read_npz, write_npz, write_refusal
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, operators
 
 CONV = Conv("c", np.arange(1.0, 19.0).reshape(2, 1, 3, 3), np.zeros(2))
 DENSE = Dense("d", np.arange(1.0, 7.0).reshape(2, 3), np.zeros(2))

@@ -16,9 +16,9 @@ from hypothesis import settings as limit
 from hypothesis import strategies as st
 from random_networks import networks, random_pool
 
-from certlip import norms, torus
-from certlip.errors import CertlipError, DataError
+from certlip.base.errors import CertlipError, DataError
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Shape
+from certlip.proof import norms, torus
 
 RNG = np.random.default_rng(11)
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from random_networks import networks, random_network, random_pool
 
-from certlip import operators
-from certlip.network import Activation, Conv, Dense, MaxPool, Network
+from certlip.network import Activation, Conv, Dense, MaxPool, Network, operators
 
 
 @given(networks(kinds=("relu", "leaky_relu", "abs", "tanh", "sigmoid", "identity")))

@@ -18,10 +18,10 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.overrides import TorchFunctionMode
 
 import certlip
-from certlip.errors import ConfigError, DataError, UnsupportedLayer
-from certlip.export import export_network
-from certlip.plain import plain_copy
-from certlip.record import Status
+from certlip.base.errors import ConfigError, DataError, UnsupportedLayer
+from certlip.base.record import Status
+from certlip.pytorch.export import export_network
+from certlip.pytorch.plain import plain_copy
 
 ALL_WAYS: list[dict[str, Any]] = [
     {"method": "product"},

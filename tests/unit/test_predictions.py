@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from test_second_plan import automatic, net
 
-from certlip.blocks import solve_blocks
+from certlip.base.record import Status
 from certlip.methods import dcp
 from certlip.predictions import COLUMNS, collect, spread, with_factors
-from certlip.record import Status
+from certlip.solving.blocks import solve_blocks
 from certlip.tables import predictions as table
 
 

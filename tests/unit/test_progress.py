@@ -10,7 +10,7 @@ from pathlib import Path
 
 SLOW = """
 import time
-from certlip.progress import bar
+from certlip.base.progress import bar
 with bar("patience", {total}) as advance:
     for _ in range(3):
         time.sleep({seconds})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from certlip import provenance
-from certlip.provenance import fingerprint
+from certlip.base import provenance
+from certlip.base.provenance import fingerprint
 
 FILES = {
     "top.py": '"""Top."""\nfrom certlip import middle\nimport certlip.alone\n\n\ndef f():\n    return middle.x\n',
@@ -87,8 +87,14 @@ def test_the_order_of_names_does_not_count_but_their_choice_does(root: Path) -> 
 
 
 def test_the_fingerprint_of_a_method_covers_the_bound_it_rests_on() -> None:
-    sources = provenance._closure(("certlip.methods.dcp", "certlip.blocks"))
-    for module in ("certlip.sdp.certify", "certlip.sdp.lmi", "certlip.merge", "certlip.norms", "certlip.rounding"):
+    sources = provenance._closure(("certlip.methods.dcp", "certlip.solving.blocks"))
+    for module in (
+        "certlip.proof.certify",
+        "certlip.proof.lmi",
+        "certlip.proof.merge",
+        "certlip.proof.norms",
+        "certlip.base.rounding",
+    ):
         assert module in sources
 
 
@@ -110,8 +116,8 @@ def test_a_module_is_found_without_importing_the_packages_it_lies_in(
 
 
 def test_where_a_record_was_made_is_complete() -> None:
-    found = provenance.provenance("certlip.norms")
-    assert found["code"] == fingerprint("certlip.norms")
+    found = provenance.provenance("certlip.proof.norms")
+    assert found["code"] == fingerprint("certlip.proof.norms")
     assert set(provenance.PACKAGES) < set(found["versions"])
     assert found["host"]
     assert "T" in found["started_at"]
@@ -122,8 +128,8 @@ def test_where_a_record_was_made_is_complete() -> None:
     [
         "import certlip, certlip.config",
         "from certlip.config import load; config = load('config/quick.yaml'); config.planned(); config.used_datasets()",
-        "from certlip.provenance import fingerprint; fingerprint('certlip.train', 'certlip.jacobian', 'certlip.sdp')",
-        "from certlip import plugins; [plugins.names(f'certlip.{k}') for k in ('zoo', 'datasets', 'figures')]",
+        "from certlip.base import provenance; provenance.fingerprint('certlip.pytorch.train', 'certlip.sdp')",
+        "from certlip.base import plugins; [plugins.names(f'certlip.{k}') for k in ('zoo', 'datasets', 'figures')]",
         "from certlip.verify import verify; from certlip.sdp import solvers; solvers.names()",
         "import certlip; certlip.methods()",
         "import re; exec('\\n'.join(re.findall('^from certlip.*', open('workflow/rules/common.smk').read(), re.M))); "
@@ -137,7 +143,7 @@ def test_nothing_heavy_is_imported_by(code: str) -> None:
     heavy = ("torch", "torchvision", "cvxpy", "matplotlib", "mosek", "sklearn", "pandas")
     heavy += ("scipy.linalg", "scipy.sparse", "scipy.special")
     script = f"import sys; {code}; print([m for m in {heavy} if m in sys.modules])"
-    root = Path(provenance.__file__).parents[2]
+    root = Path(provenance.__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
@@ -145,5 +151,5 @@ def test_nothing_heavy_is_imported_by(code: str) -> None:
 
 def test_the_packages_that_a_module_lies_in_count() -> None:
     """Importing a.b.c runs the __init__ of a.b."""
-    for module in ("certlip.sdp.structured.rounds", "certlip.seqlip.greedy", "certlip.partition.window"):
+    for module in ("certlip.sdp.structured.rounds", "certlip.methods.seqlip.greedy", "certlip.network.window"):
         assert module.rpartition(".")[0] in provenance._closure((module,))

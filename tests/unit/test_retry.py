@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from certlip.base.errors import ConfigError
+from certlip.base.record import Kind, Record, Status
 from certlip.cli import app
-from certlip.errors import ConfigError
-from certlip.record import Kind, Record, Status
 from certlip.retry import retry
 
 ROWS = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certlip.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, scale_down, scale_up, sqrt_up, up
+from certlip.base.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, scale_down, scale_up, sqrt_up, up
 
 nonnegative = st.floats(0.0, 1e150, allow_subnormal=True)
 factors = st.lists(st.floats(0.0, 1e30, allow_subnormal=True), max_size=6)

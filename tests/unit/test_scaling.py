@@ -14,16 +14,15 @@ import pytest
 from scipy import linalg
 
 import certlip
-from certlip import certificate as certificates
-from certlip import operators
-from certlip.certificate import UpperCertificate
-from certlip.errors import DataError
-from certlip.files import read_npz, write_npz
-from certlip.jacobian import Rescaled, linearise, spectral_norms
+from certlip.base.errors import DataError
+from certlip.base.files import read_npz, write_npz
+from certlip.base.record import Kind, Status
 from certlip.methods import Bound, MethodInfo, load
-from certlip.network import LINEAR, Activation, Conv, Dense, Network
-from certlip.record import Kind, Status
-from certlip.scaling import divide, multiply_back, norm_exponent, scale_network
+from certlip.network import LINEAR, Activation, Conv, Dense, Network, operators
+from certlip.network.scaling import divide, multiply_back, norm_exponent, scale_network
+from certlip.proof import certificate as certificates
+from certlip.proof.certificate import UpperCertificate
+from certlip.pytorch.jacobian import Rescaled, linearise, spectral_norms
 
 INFO = MethodInfo("What a method of one's own is given", Kind.LOWER, "none")
 SEEN: list[Network] = []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from certlip.errors import DataError
+from certlip.base.errors import DataError
+from certlip.base.timing import Timing, load_timings
 from certlip.schedule import CORES, TimedJob, head_seconds_of, jobs_of, longest_chain, run_seconds, simulate
-from certlip.timing import Timing, load_timings
 
 #   first 3 -> second 2 \
 #   third 1 -> fourth 4 -> last 1
@@ -157,7 +157,7 @@ JOB = """
 import subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from certlip.timing import save_timing
+from certlip.base.timing import save_timing
 burn = "import time; [0 for _ in iter(lambda: time.process_time() < 0.3, False)]"
 subprocess.run([sys.executable, "-c", burn], check=True)
 alive = subprocess.Popen([sys.executable, "-c", burn + "; print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)

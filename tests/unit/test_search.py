@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certlip.errors import ConfigError, UnsupportedLayer
+from certlip.base.errors import ConfigError, UnsupportedLayer
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 from certlip.partition.calibration import Calibration, Law, job_memory_mb

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import certlip
-from certlip.blocks import merge_plan, solve_blocks
-from certlip.certificate import UpperCertificate
+from certlip.base.record import Status
 from certlip.methods import Bound, dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
 from certlip.partition.plan import Plan
 from certlip.partition.search import RESERVE, RISK, SPREAD
-from certlip.record import Status
-from certlip.solved import SolvedBlock
+from certlip.proof.certificate import UpperCertificate
+from certlip.solving.blocks import merge_plan, solve_blocks
+from certlip.solving.solved import SolvedBlock
 from certlip.verify import verify
 
 LIMIT = 10.0
@@ -148,5 +148,5 @@ def test_without_fallback_a_failure_that_leaves_no_way_is_a_refusal() -> None:
     plan = automatic(network).model_copy(update={"fallback": False})
     solved = solve_blocks(network, plan)
     assert merge_plan(network, plan, failed(solved, (0, 0), status=Status.NOT_CERTIFIED)).value
-    with pytest.raises(certlip.errors.NoBound, match="killed"):
+    with pytest.raises(certlip.base.errors.NoBound, match="killed"):
         merge_plan(network, plan, failed(solved, *plan.blocks, status=Status.NOT_CERTIFIED))

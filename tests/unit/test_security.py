@@ -18,10 +18,10 @@ import pytest
 
 import certlip
 from certlip import config, datasets
+from certlip.base.errors import ConfigError, DataError
+from certlip.base.files import read_npz
 from certlip.datasets._torchvision import torchvision_datasets
 from certlip.datasets.cifar10 import read_batch
-from certlip.errors import ConfigError, DataError
-from certlip.files import read_npz
 
 SOURCES = sorted(Path(certlip.__file__).parent.rglob("*.py"))
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from random_networks import networks, random_network, random_pool
 
-from certlip.chain import Chain
-from certlip.errors import LimitExceeded
+from certlip.base.errors import LimitExceeded
+from certlip.base.record import Kind
 from certlip.methods import product, seqlip
+from certlip.methods.seqlip import search
+from certlip.methods.seqlip.factors import factorise, residual
+from certlip.methods.seqlip.greedy import ascend, leading_pair
+from certlip.methods.seqlip.operator import compose
+from certlip.methods.seqlip.search import largest_gated_norm
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
-from certlip.record import Kind
-from certlip.seqlip import search
-from certlip.seqlip.factors import factorise, residual
-from certlip.seqlip.greedy import ascend, leading_pair
-from certlip.seqlip.operator import compose
-from certlip.seqlip.search import largest_gated_norm
+from certlip.network.chain import Chain
 
 SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (0.3, 2.5)]
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
-from certlip import limits, sdp
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded, SolverUnavailable
-from certlip.limits import Limits
+from certlip import sdp
+from certlip.base import limits
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded, SolverUnavailable
+from certlip.base.limits import Limits
 from certlip.network import Array, Conv
-from certlip.operators import matrix
-from certlip.sdp.lmi import Lmi
+from certlip.network.operators import matrix
+from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds

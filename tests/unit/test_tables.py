@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from certlip import tables
+from certlip.base.errors import ConfigError
+from certlip.base.record import Kind, Record, Status
 from certlip.collect import collect
-from certlip.errors import ConfigError
-from certlip.record import Kind, Record, Status
 from certlip.tables import _cells
 
 NETWORKS = ["digits_cnn", "mnist-cnn1", "orthogonal"]

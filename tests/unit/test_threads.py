@@ -11,11 +11,11 @@ import pytest
 from test_folded import stages
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from certlip.chain import relu_chain
 from certlip.network import Array
+from certlip.network.chain import relu_chain
+from certlip.proof.lmi import Lmi
 from certlip.sdp import folded, solve
 from certlip.sdp.folded import propose
-from certlip.sdp.lmi import Lmi
 from certlip.sdp.threads import PARALLEL, by_size
 
 
@@ -47,7 +47,7 @@ def test_programs_of_narrow_layers_are_solved_and_proved_on_one_thread_of_blas(
     work: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[set[int]] = []
-    for module, name in ((import_module("certlip.sdp.certify"), "margin"), (propose, "smallest_rho")):
+    for module, name in ((import_module("certlip.proof.certify"), "margin"), (propose, "smallest_rho")):
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, f=function: (seen.append(of_blas()), f(*a))[1])
     with threadpool_limits(2):

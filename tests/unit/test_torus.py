@@ -16,15 +16,15 @@ from random_networks import random_convolutions
 from torch import nn
 
 import certlip
-from certlip import certificate as certificates
-from certlip.certificate import BlockProof, SegmentProof, TorusCertificate, UpperCertificate
-from certlip.computation_graph import Concat, Graph, Step
-from certlip.errors import DataError, UnsupportedLayer
-from certlip.export_graph import export_graph
+from certlip.base.errors import DataError, UnsupportedLayer
 from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
-from certlip.sdp.torus import relaxation as relaxations
-from certlip.sdp.torus.proof import Inequality, cosets_of, factorise
-from certlip.sdp.torus.relaxation import Edge, Relaxation
+from certlip.network.computation_graph import Concat, Graph, Step
+from certlip.proof import certificate as certificates
+from certlip.proof import torus_relaxation as relaxations
+from certlip.proof.certificate import BlockProof, SegmentProof, TorusCertificate, UpperCertificate
+from certlip.proof.torus_proof import Inequality, cosets_of, factorise
+from certlip.proof.torus_relaxation import Edge, Relaxation
+from certlip.pytorch.export_graph import export_graph
 from certlip.sdp.torus.solve import solve
 
 N_CHAINS, N_GRAPHS = 60, 25

@@ -8,8 +8,8 @@ import measurements
 import pytest
 from drawing import assert_fits_one_column, drawn, markers
 
+from certlip.base.record import Kind, Record
 from certlip.collect import collect
-from certlip.record import Kind, Record
 from certlip.tables import tradeoff
 
 ONE = measurements.tradeoff()

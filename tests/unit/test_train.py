@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from certlip import datasets, zoo
-from certlip.errors import ConfigError
-from certlip.train import OPTIMIZERS, accuracy, train
+from certlip.base.errors import ConfigError
+from certlip.pytorch.train import OPTIMIZERS, accuracy, train
 
 OPTIONS = {"epochs": 8, "batch_size": 64, "learning_rate": 5e-3, "seed": 0}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from certlip import datasets
-from certlip.errors import DataError, NoData
-from certlip.files import read_npz, write_refusal
-from certlip.waiting import attempt, save_attempt
+from certlip.base.errors import DataError, NoData
+from certlip.base.files import read_npz, write_refusal
+from certlip.base.waiting import attempt, save_attempt
 
 NOWHERE = "http://localhost:9"
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from certlip import zoo
-from certlip.errors import ConfigError, DataError, NoData
-from certlip.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
+from certlip.base.errors import ConfigError, DataError, NoData
+from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([0.5])}
 

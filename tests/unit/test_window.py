@@ -15,16 +15,15 @@ from hypothesis import given
 from hypothesis import settings as limit
 from hypothesis import strategies as st
 
-from certlip import operators
-from certlip.chain import Chain
-from certlip.errors import DataError, NoBound, UnsupportedLayer
-from certlip.merge import hand_on, merge_blocks
+from certlip.base.errors import DataError, NoBound, UnsupportedLayer
 from certlip.methods import dcp
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape, operators
+from certlip.network.chain import Chain
+from certlip.network.window import Window, grid_windows, restrict, tiles
 from certlip.partition.plan import Plan
 from certlip.partition.segment import find_cuts, geometry, make_segment, orders_of
-from certlip.partition.window import Window, grid_windows, restrict, tiles
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
+from certlip.proof.merge import hand_on, merge_blocks
 
 Pick = Callable[[Any], Any]
 

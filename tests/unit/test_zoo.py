@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from certlip import norms, zoo
-from certlip.errors import ConfigError
-from certlip.export import export_network
+from certlip import zoo
+from certlip.base.errors import ConfigError
 from certlip.network import Activation
+from certlip.proof import norms
+from certlip.pytorch.export import export_network
 
 NETWORKS = [
     ("cnn1", {}, (1, 28, 28), [2880, 2000, 50], 10),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from workspace import NETWORKS, PLANNED, Outcome, Workspace
 
-from certlip.record import Record
+from certlip.base.record import Record
 
 
 def assert_one_sentence(outcome: Outcome, *words: str) -> None:

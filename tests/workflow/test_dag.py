@@ -71,14 +71,21 @@ def test_a_finished_run_leaves_nothing_to_do(finished: Workspace) -> None:
 
 
 def test_an_edited_comment_or_docstring_runs_nothing(edited: Workspace) -> None:
-    for file in ("methods/lower.py", "blocks.py", "sdp/certify.py", "collect.py", "workflow.py", "zoo/conv_block.py"):
+    for file in (
+        "methods/lower/__init__.py",
+        "solving/blocks.py",
+        "proof/certify.py",
+        "collect.py",
+        "workflow.py",
+        "zoo/conv_block.py",
+    ):
         path = edited.checkout / "src" / "certlip" / file
         path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# edited\n")
     assert edited.dry_run() == set()
 
 
 def test_an_edited_constant_of_a_method_runs_that_method_only(edited: Workspace) -> None:
-    replace(edited, "methods/lower.py", "_BATCH = 64", "_BATCH = 32")
+    replace(edited, "methods/lower/__init__.py", "_BATCH = 64", "_BATCH = 32")
     assert edited.dry_run() == bound_jobs(NETWORKS, ["lower"]) | COMPARE
 
 
@@ -100,7 +107,7 @@ def test_an_edited_architecture_runs_its_networks_only(edited: Workspace) -> Non
 def test_an_edited_export_trains_nothing_again(edited: Workspace) -> None:
     replace(
         edited,
-        "export.py",
+        "pytorch/export.py",
         "from __future__ import annotations\n",
         "from __future__ import annotations\n\nEDITED = 1\n",
     )

@@ -19,11 +19,11 @@ import torch
 from random_networks import random_network
 from workspace import HERE, Workspace, copy_checkout
 
-from certlip.errors import DataError, NoData
-from certlip.files import read_npz, write_npz
+from certlip.base.errors import DataError, NoData
+from certlip.base.files import read_npz, write_npz
+from certlip.base.record import Record
 from certlip.network import Network
-from certlip.record import Record
-from certlip.weights import fetch_weights, load_weights, save_weights
+from certlip.pytorch.weights import fetch_weights, load_weights, save_weights
 
 TARGET = "results/bounds/block/gram.json"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -238,7 +238,7 @@ import os, select, time
 from pathlib import Path
 from certlip.methods import MethodInfo
 from certlip.methods.product import bound as product
-from certlip.record import Kind
+from certlip.base.record import Kind
 
 INFO = MethodInfo(title="jump", kind=Kind.CERTIFIED, reference="none")
 

@@ -11,11 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from certlip import blocks, progress
-from certlip.limits import Limits
+from certlip.base import progress
+from certlip.base.limits import Limits
 from certlip.methods import load
 from certlip.network import Activation, Conv, Flatten, Network
 from certlip.partition.plan import Plan
+from certlip.solving import blocks
 
 N_PROGRAMS = 2000
 

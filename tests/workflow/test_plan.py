@@ -7,9 +7,9 @@ import re
 
 from workspace import Workspace
 
+from certlip.base.record import Record
 from certlip.collect import read_rows
 from certlip.partition.plan import Plan
-from certlip.record import Record
 
 
 def test_an_automatic_plan_calibrates_the_machine_once_and_counts_it(workspace: Workspace) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from workspace import REPOSITORY, Workspace
 
+from certlip.base.record import Kind
 from certlip.collect import read
-from certlip.record import Kind
 
 TOLERANCE = 1e-3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from workspace import REPOSITORY
 
-from certlip import provenance
+from certlip.base import provenance
 
 RULES = {
     name: body

@@ -10,8 +10,8 @@ import pytest
 from workspace import BOUND, FIGURES, NETWORKS, PLANNED, TABLES, Outcome, Workspace
 
 from certlip import collect, verify
-from certlip.blocks import load_solved
-from certlip.record import Record
+from certlip.base.record import Record
+from certlip.solving.blocks import load_solved
 
 
 def everything(folder: Path) -> dict[str, int]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from workspace import Outcome, Workspace, copy_workspace
 
+from certlip.base.timing import load_timings
 from certlip.collect import read_rows
-from certlip.timing import load_timings
 
 SCHEDULE = {"simulate_schedule", "write_table schedule", "draw_figure schedule"}
 

@@ -12,7 +12,7 @@ import yaml
 from slurm.cluster import Cluster, why_not
 from workspace import REPOSITORY, Workspace
 
-from certlip.record import Record
+from certlip.base.record import Record
 
 METHODS = {
     "lower": {"n_points": 32},
@@ -97,7 +97,7 @@ import time
 import numpy as np
 from certlip.methods import MethodInfo
 from certlip.methods.product import bound as product
-from certlip.record import Kind
+from certlip.base.record import Kind
 
 INFO = MethodInfo(title="greedy", kind=Kind.CERTIFIED, reference="none")
 

@@ -16,16 +16,16 @@ from workspace import BOUND, HERE, NETWORKS, PLANNED, Workspace
 
 import certlip
 from certlip import collect
-from certlip.certificate import GraphCertificate
+from certlip.base.errors import DataError, UnsupportedLayer
+from certlip.base.files import read_npz, write_npz, write_refusal
+from certlip.base.record import Record
 from certlip.completeness import prove
-from certlip.computation_graph import Graph
-from certlip.errors import DataError, UnsupportedLayer
-from certlip.evaluate import save_result
-from certlip.export import export_network
-from certlip.files import read_npz, write_npz, write_refusal
 from certlip.network import Network
-from certlip.record import Record
-from certlip.weights import save_weights
+from certlip.network.computation_graph import Graph
+from certlip.proof.certificate import GraphCertificate
+from certlip.pytorch.export import export_network
+from certlip.pytorch.weights import save_weights
+from certlip.solving.evaluate import save_result
 from certlip.workflow import build, load_module
 
 ROWS = [(network, method) for network in NETWORKS for method in [*BOUND, *PLANNED]]

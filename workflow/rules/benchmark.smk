@@ -42,7 +42,7 @@ rule simulate_schedule:
             "simulate_schedule",
             "certlip.benchmarks",
             "certlip.schedule",
-            "certlip.timing",
+            "certlip.base.timing",
         ),
     script:
         "../scripts/simulate_schedule.py"

@@ -17,7 +17,7 @@ rule calibrate_solver:
         runtime=lambda w: request_minutes(5, times_more("calibrate_solver", *w)),
     params:
         limits=CONFIG.limits.model_dump(),
-        code=code_of("calibrate_solver", "certlip.calibrate", *SOLVERS),
+        code=code_of("calibrate_solver", "certlip.solving.calibrate", *SOLVERS),
     script:
         "../scripts/calibrate_solver.py"
 
@@ -37,7 +37,7 @@ rule plan_blocks:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=lambda w: code_of("plan_blocks", "certlip.blocks", plugin_name(w)),
+        code=lambda w: code_of("plan_blocks", "certlip.solving.blocks", plugin_name(w)),
     script:
         "../scripts/plan_blocks.py"
 
@@ -65,7 +65,7 @@ rule solve_plan:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=code_of("solve_plan", "certlip.blocks", "certlip.evaluate", *SOLVERS),
+        code=code_of("solve_plan", "certlip.solving.blocks", "certlip.solving.evaluate", *SOLVERS),
     script:
         "../scripts/solve_plan.py"
 
@@ -89,7 +89,7 @@ rule solve_blocks:
             input.plan, w.part, threads, times_more("solve_blocks", *w)
         ),
     params:
-        code=code_of("solve_blocks", "certlip.blocks", *SOLVERS),
+        code=code_of("solve_blocks", "certlip.solving.blocks", *SOLVERS),
     script:
         "../scripts/solve_blocks.py"
 
@@ -114,6 +114,6 @@ rule merge_blocks:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=code_of("merge_blocks", "certlip.blocks", "certlip.evaluate"),
+        code=code_of("merge_blocks", "certlip.solving.blocks", "certlip.solving.evaluate"),
     script:
         "../scripts/merge_blocks.py"

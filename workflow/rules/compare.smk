@@ -49,7 +49,7 @@ rule collect_predictions:
         code=code_of(
             "collect_predictions",
             "certlip.benchmarks",
-            "certlip.blocks",
+            "certlip.solving.blocks",
             "certlip.partition.plan",
             "certlip.predictions",
         ),

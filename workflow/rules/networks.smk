@@ -16,7 +16,7 @@ rule fetch_dataset:
         code=lambda w: code_of(
             "fetch_dataset",
             "certlip.datasets",
-            "certlip.waiting",
+            "certlip.base.waiting",
             "certlip.workflow",
             f"certlip.datasets.{CONFIG.datasets[w.dataset].dataset}",
         ),
@@ -41,7 +41,7 @@ rule train_network:
         entry=network_entry,
         code=lambda w: code_of(
             "train_network",
-            "certlip.train",
+            "certlip.pytorch.train",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
         ),
@@ -64,7 +64,7 @@ rule fetch_weights:
         attempt=lambda w: waiting.attempt(f"results/networks/{w.network}.attempt.json"),
         code=lambda w: code_of(
             "fetch_weights",
-            "certlip.waiting",
+            "certlip.base.waiting",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
         ),

@@ -3,8 +3,8 @@
 import importlib
 from functools import partial
 
-from certlip.evaluate import Subject, evaluate, record_of, save_result
 from certlip.network import Network
+from certlip.solving.evaluate import Subject, evaluate, record_of, save_result
 from certlip.workflow import job, limits_of, load_images, load_module
 
 with job(snakemake):

@@ -1,7 +1,7 @@
 """Measure what this machine solves within the limits."""
 
-from certlip.calibrate import calibrate
-from certlip.limits import Limits
+from certlip.base.limits import Limits
+from certlip.solving.calibrate import calibrate
 from certlip.workflow import job
 
 with job(snakemake):

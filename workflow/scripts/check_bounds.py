@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from certlip.base.files import write_atomically
 from certlip.completeness import prove
-from certlip.files import write_atomically
 from certlip.workflow import job
 
 with job(snakemake):

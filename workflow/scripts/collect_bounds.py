@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from certlip import zoo
+from certlip.base.errors import DataError
+from certlip.base.record import Record
 from certlip.collect import collect, save
-from certlip.errors import DataError
-from certlip.record import Record
 from certlip.workflow import job
 
 with job(snakemake):

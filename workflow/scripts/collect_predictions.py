@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from certlip.benchmarks import save
-from certlip.blocks import load_solved
 from certlip.partition.plan import Plan
 from certlip.predictions import collect
+from certlip.solving.blocks import load_solved
 from certlip.workflow import job
 
 with job(snakemake):

@@ -1,9 +1,9 @@
 """Fetch a data set and write it as arrays with their checksum; or why there is none."""
 
 from certlip import datasets
-from certlip.errors import NoData
-from certlip.files import write_refusal
-from certlip.waiting import save_attempt
+from certlip.base.errors import NoData
+from certlip.base.files import write_refusal
+from certlip.base.waiting import save_attempt
 from certlip.workflow import BROKEN, job, settings_of
 
 with job(snakemake):

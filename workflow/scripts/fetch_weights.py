@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from certlip.base.errors import NoData
+from certlip.base.waiting import save_attempt
 from certlip.config import Network
-from certlip.errors import NoData
-from certlip.waiting import save_attempt
-from certlip.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
+from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
 from certlip.workflow import BROKEN, build, job, settings_of
 
 with job(snakemake):

@@ -2,9 +2,9 @@
 
 import importlib
 
-from certlip.blocks import make_plan
 from certlip.network import Network
 from certlip.partition.calibration import Calibration
+from certlip.solving.blocks import make_plan
 from certlip.workflow import job
 
 with job(snakemake):

@@ -1,7 +1,7 @@
 """Write the random weights of a network's seed, or why there is no such network, and export them to NumPy."""
 
 from certlip.exported import save_exported
-from certlip.weights import save_refusal, save_weights
+from certlip.pytorch.weights import save_refusal, save_weights
 from certlip.workflow import BROKEN, build, job, refusal_of
 
 with job(snakemake):

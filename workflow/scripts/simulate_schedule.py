@@ -1,8 +1,8 @@
 """Simulate the run that made the comparison on other numbers of cores."""
 
+from certlip.base.timing import load_timings
 from certlip.benchmarks import save
 from certlip.schedule import head_seconds_of, jobs_of, simulate
-from certlip.timing import load_timings
 from certlip.workflow import job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 """Solve one part of a plan's semidefinite programs."""
 
-from certlip.blocks import solve_files
+from certlip.solving.blocks import solve_files
 from certlip.workflow import job, limits_of, settings_of
 
 with job(snakemake):

@@ -2,8 +2,8 @@
 
 import importlib
 
-from certlip.blocks import merge_files, solve_files
-from certlip.evaluate import record_of, save_result
+from certlip.solving.blocks import merge_files, solve_files
+from certlip.solving.evaluate import record_of, save_result
 from certlip.workflow import job, limits_of, settings_of
 
 with job(snakemake):

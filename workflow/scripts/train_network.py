@@ -2,11 +2,11 @@
 
 import json
 
+from certlip.base.files import write_atomically
 from certlip.config import Network
 from certlip.datasets import Dataset
-from certlip.files import write_atomically
-from certlip.train import train
-from certlip.weights import save_refusal, save_weights
+from certlip.pytorch.train import train
+from certlip.pytorch.weights import save_refusal, save_weights
 from certlip.workflow import BROKEN, build, job, refusal_of
 
 with job(snakemake):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certlip import plugins
-from certlip.files import write_atomically
-from certlip.options import check_keywords
+from certlip.base import plugins
+from certlip.base.files import write_atomically
+from certlip.base.options import check_keywords
 
 if TYPE_CHECKING:
     import pandas as pd

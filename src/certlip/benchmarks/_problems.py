@@ -13,12 +13,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from certlip.chain import Chain, relu_chain
-from certlip.errors import ConfigError
+from certlip.base.errors import ConfigError
+from certlip.base.plugins import nearest
 from certlip.network import Activation, Conv, Network
+from certlip.network.chain import Chain, relu_chain
+from certlip.network.window import grid_windows, restrict
 from certlip.partition.segment import find_cuts
-from certlip.partition.window import grid_windows, restrict
-from certlip.plugins import nearest
 
 
 def make_problem(name: str, networks: Mapping[str, str], seed: int) -> Chain:

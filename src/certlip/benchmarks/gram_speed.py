@@ -1,4 +1,5 @@
-"""Certified Gram iteration of `certlip.gram_iteration` against the paper's formula as it stands, in complex128."""
+"""Certified Gram iteration of `certlip.proof.gram_iteration` against the paper's formula as it stands, in
+complex128."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from certlip.errors import NoBound
+from certlip.base.errors import NoBound
 from certlip.layer_norms import _measure, _shapes
 from certlip.network import Conv, Network, Shape
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.blocks import merge_plan, solve_blocks
-from certlip.errors import UnsupportedLayer
-from certlip.limits import Limits
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.limits import Limits
 from certlip.methods import Bound
 from certlip.network import Activation, Array, Conv, Network
 from certlip.partition.plan import Merge, Plan
 from certlip.partition.predict import LOSSES, Losses, looseness
 from certlip.partition.segment import find_cuts, make_segment
+from certlip.solving.blocks import merge_plan, solve_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

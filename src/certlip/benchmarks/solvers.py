@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip import limits
+from certlip.base import limits
+from certlip.base.errors import NoBound
+from certlip.base.limits import Limits
+from certlip.base.record import Status
 from certlip.benchmarks._problems import family, make_problem
-from certlip.errors import NoBound
-from certlip.limits import Limits
-from certlip.record import Status
+from certlip.proof.lmi import Lmi
 from certlip.sdp import Certified, certify_proposal, reduce, restore
 from certlip.sdp import solvers as adapters
-from certlip.sdp.lmi import Lmi
 from certlip.sdp.solvers import Proposal
 from certlip.sdp.threads import by_size
 

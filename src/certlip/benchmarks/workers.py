@@ -1,7 +1,7 @@
 """What a second worker is worth: one plan of distinct semidefinite programs, solved by one worker and by more.
 
-Each worker solves one program at a time in a process of its own with one BLAS thread (`certlip.limits`), so what keeps
-the speed-up below the number of workers is memory bandwidth and the start of processes.
+Each worker solves one program at a time in a process of its own with one BLAS thread (`certlip.base.limits`), so what
+keeps the speed-up below the number of workers is memory bandwidth and the start of processes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certlip.blocks import solve_blocks
-from certlip.limits import Limits
+from certlip.base.limits import Limits
 from certlip.network import Activation, Conv, Network
 from certlip.partition.plan import Plan
 from certlip.partition.segment import make_segment
+from certlip.solving.blocks import solve_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip import plugins
-from certlip.errors import ConfigError, DataError
-from certlip.files import read_npz, write_npz
+from certlip.base import plugins
+from certlip.base.errors import ConfigError, DataError
+from certlip.base.files import read_npz, write_npz
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from certlip.errors import NoData
+from certlip.base.errors import NoData
 
 _declared: list[Any] = []  # a torch.library.Library undoes its definitions when it is collected
 

@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from certlip.base.errors import DataError
 from certlip.datasets import Dataset, DatasetInfo, Images, Labels, images_of
 from certlip.datasets._torchvision import download, torchvision_datasets
-from certlip.errors import DataError
 
 INFO = DatasetInfo(
     title="CIFAR-10",

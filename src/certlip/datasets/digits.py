@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from certlip.base.errors import ConfigError
 from certlip.datasets import Dataset, DatasetInfo, images_of
-from certlip.errors import ConfigError
 
 INFO = DatasetInfo(
     title="Digits 8x8",

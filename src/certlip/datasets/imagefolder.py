@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from certlip.base.errors import ConfigError, DataError, NoData
 from certlip.datasets import Dataset, DatasetInfo, Images, Labels, images_of
 from certlip.datasets._torchvision import torchvision_datasets
-from certlip.errors import ConfigError, DataError, NoData
 
 INFO = DatasetInfo(title="Image folder", source="pictures of the user", downloads=False)
 

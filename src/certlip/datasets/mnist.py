@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certlip.base.errors import DataError
 from certlip.datasets import Dataset, DatasetInfo, images_of
 from certlip.datasets._torchvision import download, torchvision_datasets
-from certlip.errors import DataError
 
 INFO = DatasetInfo(
     title="MNIST",

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from certlip import plugins
-from certlip.errors import ConfigError
-from certlip.files import write_atomically
+from certlip.base import plugins
+from certlip.base.errors import ConfigError
+from certlip.base.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

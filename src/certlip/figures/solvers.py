@@ -6,9 +6,9 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from certlip.base.record import Kind, Status
 from certlip.figures import FigureInfo, style
 from certlip.figures._palette import DASHES, Style, styles_in_order
-from certlip.record import Kind, Status
 from certlip.tables.solvers import OURS
 
 if TYPE_CHECKING:

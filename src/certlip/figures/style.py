@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from certlip.base.record import Kind
 from certlip.figures._palette import LOWER_MARKER, Style
-from certlip.record import Kind
 
 if TYPE_CHECKING:
     import pandas as pd

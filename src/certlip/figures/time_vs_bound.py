@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from certlip.base.record import Kind
 from certlip.figures import FigureInfo, style
 from certlip.figures._palette import styles
-from certlip.record import Kind
 
 if TYPE_CHECKING:
     import pandas as pd

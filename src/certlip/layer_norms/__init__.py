@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from certlip import plugins
-from certlip.record import Kind
+from certlip.base import plugins
+from certlip.base.record import Kind
 
 
 @dataclass(frozen=True)

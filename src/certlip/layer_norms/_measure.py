@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip import limits, plugins
+from certlip.base import limits, plugins
+from certlip.base.limits import Limits, load_scipy
 from certlip.layer_norms import gram, names
 from certlip.layer_norms._shapes import ConvShape
-from certlip.limits import Limits, load_scipy
 from certlip.network import Array, Conv, Shape
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def measure(layers: Mapping[str, tuple[Conv, Shape]], published: Mapping[str, Ma
 
     layers: name -> convolution and the shape of its inputs; published: layer -> rival -> what a paper prints for such a
     layer; norm: the layer's, proved from above to about 1e-9: of its own matrix where that is small, else on its torus
-    (`certlip.norms`); ratio: value / norm; seconds: wall time of the one call,
+    (`certlip.proof.norms`); ratio: value / norm; seconds: wall time of the one call,
     on one thread.
     """
     import pandas as pd

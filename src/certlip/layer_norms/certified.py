@@ -1,12 +1,12 @@
-"""This suite's layer constant (`certlip.norms`), proved by Cholesky: of the layer's own matrix where it is small, else
-of its torus, by Gram iteration until it is tight."""
+"""This suite's layer constant (`certlip.proof.norms`), proved by Cholesky: of the layer's own matrix where it is small,
+else of its torus, by Gram iteration until it is tight."""
 
 from __future__ import annotations
 
-from certlip import norms
+from certlip.base.record import Kind
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Shape
-from certlip.record import Kind
+from certlip.proof import norms
 
 INFO = LayerNormInfo("certlip", Kind.CERTIFIED, "this suite")
 

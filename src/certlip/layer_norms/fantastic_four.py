@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from certlip.gram_iteration import Parts, largest_norm
+from certlip.base.record import Kind
+from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Array, Conv, Shape
-from certlip.record import Kind
-from certlip.rounding import multiply_up, sqrt_up
+from certlip.proof.gram_iteration import Parts, largest_norm
 
 INFO = LayerNormInfo("Fantastic Four", Kind.CERTIFIED, "Singla & Feizi 2021, arXiv 1911.10258")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from certlip.base.record import Kind
 from certlip.layer_norms import LayerNormInfo
 from certlip.methods.gram import layer_norm
 from certlip.network import Conv, Shape
-from certlip.record import Kind
 
 INFO = LayerNormInfo("Gram iteration", Kind.CERTIFIED, "Delattre et al. 2023, arXiv 2305.16173")
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 
-from certlip import jacobian
+from certlip.base.record import Kind
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Network, Shape
-from certlip.record import Kind
-from certlip.scaling import multiply_back
+from certlip.network.scaling import multiply_back
+from certlip.pytorch import jacobian
 
 INFO = LayerNormInfo("Power iteration", Kind.ESTIMATE, "Ryu et al. 2019, arXiv 1905.05406")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from certlip import torus
+from certlip.base.record import Kind
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Shape
-from certlip.record import Kind
+from certlip.proof import torus
 
 INFO = LayerNormInfo("SVD per frequency", Kind.ESTIMATE, "Sedghi, Gupta & Long 2019, arXiv 1805.10408")
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from certlip import torus
+from certlip.base.record import Kind
+from certlip.base.rounding import add_up, gamma, sqrt_up, up
 from certlip.layer_norms import LayerNormInfo
 from certlip.network import Conv, Shape
-from certlip.record import Kind
-from certlip.rounding import add_up, gamma, sqrt_up, up
+from certlip.proof import torus
 
 INFO = LayerNormInfo("Toeplitz grid", Kind.CERTIFIED, "Araujo et al. 2021, arXiv 2006.08391")
 

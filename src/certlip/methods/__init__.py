@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
-from certlip import options, plugins
-from certlip.errors import ConfigError, NotCertified
+from certlip.base import options, plugins
+from certlip.base.errors import ConfigError, NotCertified
+from certlip.base.record import Kind
 from certlip.network import Network
-from certlip.record import Kind
-from certlip.scaling import multiply_back
+from certlip.network.scaling import multiply_back
 
 FILLED_IN = ("data", "max_seconds", "threads", "seed", "calibration")
 
@@ -39,7 +39,7 @@ class MethodInfo:
     takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then
     has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts; reads_biases:
     whether it is about more than increments. Any other method that takes a network is given it without biases, its
-    layers divided by powers of two (`certlip.scaling`), and its bound is multiplied by them afterwards.
+    layers divided by powers of two (`certlip.network.scaling`), and its bound is multiplied by them afterwards.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Bound:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def multiplied_back(self, network: Network, exponents: tuple[int, ...]) -> Bound:
-        """The bound of `network`, where this is the bound of `certlip.scaling.divide(network, exponents)`.
+        """The bound of `network`, where this is the bound of `certlip.network.scaling.divide(network, exponents)`.
 
         Raises NotCertified where it is no double.
         """

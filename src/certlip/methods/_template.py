@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 
-from certlip import norms
-from certlip.certificate import UpperCertificate
-from certlip.matrix_norm import frobenius_norm
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Conv, Dense, Network
-from certlip.record import Kind
+from certlip.proof import norms
+from certlip.proof.certificate import UpperCertificate
+from certlip.proof.matrix_norm import frobenius_norm
 
 INFO = MethodInfo(title="Product of Frobenius norms", kind=Kind.CERTIFIED, reference="textbook")
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from certlip import limits
-from certlip.certificate import UpperCertificate
-from certlip.chain import MAX_ENTRIES, Chain, linear_groups
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded, NotCertified
+from certlip.base import limits
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded, NotCertified
 from certlip.methods import Bound
 from certlip.network import Network
+from certlip.network.chain import MAX_ENTRIES, Chain, linear_groups
+from certlip.proof.certificate import UpperCertificate
+from certlip.proof.certify import certify
+from certlip.proof.lmi import Lmi, Multipliers
 from certlip.sdp import reduce
-from certlip.sdp.certify import certify
-from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
 
 N_LOOKS = 6

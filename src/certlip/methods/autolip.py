@@ -5,9 +5,9 @@ method on its automatic derivative, v <- grad 1/2 ||A v||^2, normalised (algorit
 only, so it takes any affine layer, residual sums and concatenations included. An estimate: the power method converges
 from below, and activations that are not known have their slope sampled.
 
-With ``certified`` the constants are those of `certlip.norms`, for layers that have one, and the largest factors of sums
-and scalings; a concatenation adds its inputs. The certificate carries the chain of layers, or else the graph, which was
-run beside the module before it was believed.
+With ``certified`` the constants are those of `certlip.proof.norms`, for layers that have one, and the largest factors
+of sums and scalings; a concatenation adds its inputs. The certificate carries the chain of layers, or else the graph,
+which was run beside the module before it was believed.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from certlip import limits, norms
-from certlip.certificate import GraphCertificate
-from certlip.errors import NotCertified, UnsupportedLayer
+from certlip.base import limits
+from certlip.base.errors import NotCertified, UnsupportedLayer
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
+from certlip.methods._refined import quick_ones, refined_constants
 from certlip.methods.product import best_product
 from certlip.network import Activation, MaxPool, Network, Shape
-from certlip.record import Kind
-from certlip.refined import quick_ones, refined_constants
+from certlip.proof import norms
+from certlip.proof.certificate import GraphCertificate
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from certlip.computation_graph import Graph
-    from certlip.graph import Node
+    from certlip.network.computation_graph import Graph
+    from certlip.pytorch.graph import Node
 
 INFO = MethodInfo(
     "AutoLip",
     Kind.ESTIMATE,
     "Virmaux & Scaman 2018, arXiv 1805.10965",
     takes="module",
-    imports=("certlip.node_norms", "certlip.export_graph"),
+    imports=("certlip.pytorch.node_norms", "certlip.pytorch.export_graph"),
 )
 
 
@@ -53,7 +54,7 @@ def bound(
     Raises UnsupportedLayer naming a node that is neither affine nor elementwise nor a known layer, or whose derivative
     does not describe it; NotCertified if the constant overflows.
     """
-    from certlip.graph import lipschitz
+    from certlip.pytorch.graph import lipschitz
 
     if certified:
         result = _certified(module, input_shape)
@@ -67,8 +68,8 @@ def bound(
 
 
 def _certified(module: nn.Module, input_shape: Shape) -> Bound:
-    from certlip.export import export_network
-    from certlip.export_graph import export_graph
+    from certlip.pytorch.export import export_network
+    from certlip.pytorch.export_graph import export_graph
 
     try:
         network = export_network(module, input_shape)
@@ -97,7 +98,7 @@ class _Estimate:
         self.sampled_slopes: dict[str, float] = {}
 
     def __call__(self, node: Node) -> Sequence[float]:
-        from certlip.tracing import first_line
+        from certlip.pytorch.tracing import first_line
 
         try:
             return self._constants(node)
@@ -107,7 +108,7 @@ class _Estimate:
             raise node.refused(f" ({first_line(error)})") from error
 
     def _constants(self, node: Node) -> Sequence[float]:
-        from certlip import node_norms
+        from certlip.pytorch import node_norms
 
         if (known := _closed_form(node)) is not None:
             return [known]

@@ -6,8 +6,8 @@ segment i is computed by a sub-network f_ij from its receptive field. With LipSD
     L(f) <= prod_i sqrt(sum_j L_ij^2)                                                   (paper, eq. 18; merge ``sum``)
 
 since |f_i(x) - f_i(y)|^2 is the sum over patches that tile the output. Merge ``cover`` is sharper at no cost,
-``weighted`` weights the input pixels by how many patches read them, ``folded`` optimally (`certlip.merge`). A segment
-is never bounded worse than by the product of its layer constants.
+``weighted`` weights the input pixels by how many patches read them, ``folded`` optimally (`certlip.proof.merge`). A
+segment is never bounded worse than by the product of its layer constants.
 
 The partition is given, or dynamic: searched for the plan predicted tightest within a budget of time, by what a
 calibration of this machine says of the cost of a program (`certlip.partition.search`).
@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from certlip.errors import ConfigError, NoBound, SolverUnavailable
+from certlip.base.errors import ConfigError, NoBound, SolverUnavailable
+from certlip.base.record import Kind
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.calibration import Calibration
@@ -29,7 +30,6 @@ from certlip.partition.plan import Merge, Plan, SegmentPlan
 from certlip.partition.predict import predict
 from certlip.partition.search import Budget, Search, spans_between
 from certlip.partition.segment import find_cuts, make_segment
-from certlip.record import Kind
 from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo(title="DCP-LipSDP", kind=Kind.CERTIFIED, reference="Sulehman & Mu 2024, arXiv 2403.18613")

@@ -24,14 +24,14 @@ import scipy
 from pydantic import Field
 
 from certlip import sdp
-from certlip.errors import LimitExceeded
+from certlip.base.errors import LimitExceeded
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.methods._whole_chain import WholeChain
 from certlip.methods.eclipse_fast import complete, schur_complement
 from certlip.network import Array, Network
-from certlip.record import Kind
-from certlip.sdp.certify import smallest_rho
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.proof.certify import smallest_rho
+from certlip.proof.lmi import Lmi, Multipliers
 from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo("ECLipsE", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375", imports=("torch",))

@@ -4,7 +4,7 @@ With X_0 = I and, for each hidden layer, S_i = W_{i-1} X_{i-1}^-1 W_{i-1}' and l
 
     X_i = lambda_i I - (lambda_i^2 / 4) S_i,        L^2 <= rho = lambda_max(W_L X_L^-1 W_L')
 
-Why it is a bound: the X_i are the Schur complements of the block tridiagonal P(1, T) of `certlip.sdp.lmi` without its
+Why it is a bound: the X_i are the Schur complements of the block tridiagonal P(1, T) of `certlip.proof.lmi` without its
 last term, with T_i = lambda_i I / 2; all are positive definite, and so is P(rho, rho T). Hence it is never below
 LipSDP-Layer. The closed form only proposes rho T: `certify` proves what the multipliers are worth.
 
@@ -23,12 +23,12 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
-from certlip.chain import Slopes
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
-from certlip.record import Kind
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.network.chain import Slopes
+from certlip.proof.lmi import Lmi, Multipliers
 
 INFO = MethodInfo("ECLipsE-Fast", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375")
 

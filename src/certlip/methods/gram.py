@@ -1,8 +1,9 @@
 """Product of layer norms by Gram iteration (Delattre et al. 2023, arXiv 2305.16173; zero padding: arXiv 2402.00240).
 
-Each convolution and dense layer by `certlip.gram_iteration`, convolutions on the torus of `certlip.torus`, which covers
-zero padding, stride, groups and dilation; the other layers as in `certlip.norms`. Certified: no step can fall below the
-exact norm, rounding included, and each constant is proved once more, by Cholesky, for the certificate.
+Each convolution and dense layer by `certlip.proof.gram_iteration`, convolutions on the torus of `certlip.proof.torus`,
+which covers zero padding, stride, groups and dilation; the other layers as in `certlip.proof.norms`. Certified: no step
+can fall below the exact norm, rounding included, and each constant is proved once more, by Cholesky, for the
+certificate.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from functools import partial
 
 from pydantic import NonNegativeInt
 
-from certlip import norms, torus
-from certlip.gram_iteration import Parts, gram_norm
+from certlip.base.record import Kind
+from certlip.base.rounding import up
 from certlip.methods import Bound, MethodInfo
 from certlip.methods.product import best_product
 from certlip.network import Conv, Dense, Layer, Network, Shape
-from certlip.record import Kind
-from certlip.rounding import up
+from certlip.proof import norms, torus
+from certlip.proof.gram_iteration import Parts, gram_norm
 
 INFO = MethodInfo("Gram iteration", Kind.CERTIFIED, "Delattre et al. 2023, arXiv 2305.16173")
 

@@ -8,21 +8,21 @@ Why it is a bound: phi_j(y) = m_j y + r_j psi_j(y) where psi_j has constant 1. U
 writes y_i as a linear map of x plus linear maps of psi_j(y_{j-1}), j = 1..i, and y_{j-1} has the constant L_{j-1}.
 Since ||W_i ... W_j|| is at most the product of the norms, it is never above the product of dense norms.
 
-Every norm is certified with the rounding made in forming the product (`certlip.chain`), every sum and product is
-rounded up. Verification computes it again: it needs no solver and nothing but the weights.
+Every norm is certified with the rounding made in forming the product (`certlip.network.chain`), every sum and product
+is rounded up. Verification computes it again: it needs no solver and nothing but the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from certlip.certificate import UpperCertificate
-from certlip.chain import Chain, multiply
-from certlip.matrix_norm import matrix_norm
+from certlip.base.record import Kind
+from certlip.base.rounding import add_up, coarsen_up, multiply_up, up
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Network
-from certlip.record import Kind
-from certlip.rounding import add_up, coarsen_up, multiply_up, up
+from certlip.network.chain import Chain, multiply
+from certlip.proof.certificate import UpperCertificate
+from certlip.proof.matrix_norm import matrix_norm
 
 INFO = MethodInfo("LipLT", Kind.CERTIFIED, "Fazlyab et al. 2023, arXiv 2310.00116")
 

@@ -1,6 +1,6 @@
 """LipSDP-Neuron on the whole network (Fazlyab et al. 2019, arXiv 1906.04893, Theorem 2).
 
-    minimise rho  subject to  P(rho, T) >= 0,  T >= 0 diagonal          (`certlip.sdp.lmi`)
+    minimise rho  subject to  P(rho, T) >= 0,  T >= 0 diagonal          (`certlip.proof.lmi`)
 
 One semidefinite program whose order is the number of inputs and hidden neurons: the tightest bound here, where it fits
 the limits. Where a limit cuts it short, the row has what was proved by then, or the product of layer constants where
@@ -13,11 +13,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from certlip.base.record import Kind
 from certlip.methods import MethodInfo
 from certlip.network import Network
 from certlip.partition.plan import Plan
 from certlip.partition.segment import make_segment
-from certlip.record import Kind
 from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo(title="LipSDP-Neuron", kind=Kind.CERTIFIED, reference="Fazlyab et al. 2019, arXiv 1906.04893")

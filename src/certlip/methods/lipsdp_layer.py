@@ -1,6 +1,6 @@
 """LipSDP-Layer: one multiplier a layer (Fazlyab et al. 2019, arXiv 1906.04893, section 3.3).
 
-    minimise rho  subject to  P(rho, T) >= 0,  T_i = tau_i I,  tau_i >= 0          (`certlip.sdp.lmi`)
+    minimise rho  subject to  P(rho, T) >= 0,  T_i = tau_i I,  tau_i >= 0          (`certlip.proof.lmi`)
 
 Why it is a bound: its points are points of LipSDP-Neuron. It lies between that and the product of the dense spectral
 norms, which is one of its points.
@@ -25,13 +25,13 @@ import scipy
 from pydantic import Field
 
 from certlip import sdp
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo, eclipse_fast
 from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
-from certlip.record import Kind
-from certlip.sdp.certify import smallest_rho
-from certlip.sdp.lmi import Lmi, Multipliers
+from certlip.proof.certify import smallest_rho
+from certlip.proof.lmi import Lmi, Multipliers
 
 INFO = MethodInfo("LipSDP-Layer", Kind.CERTIFIED, "Fazlyab et al. 2019, arXiv 1906.04893")
 

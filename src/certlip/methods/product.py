@@ -1,19 +1,20 @@
 """Product of layer constants, the "naive" bound (Szegedy et al. 2014, arXiv 1312.6199, section 4.3).
 
-L(f_L o ... o f_1) <= L(f_L) ... L(f_1): certified, since each constant of `certlip.norms` is.
+L(f_L o ... o f_1) <= L(f_L) ... L(f_1): certified, since each constant of `certlip.proof.norms` is.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from certlip import limits, norms
-from certlip.certificate import UpperCertificate
-from certlip.deadline import Deadline
+from certlip.base import limits
+from certlip.base.deadline import Deadline
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
+from certlip.methods._refined import Constant, quick_ones, refined_constants
 from certlip.network import Network
-from certlip.record import Kind
-from certlip.refined import Constant, quick_ones, refined_constants
+from certlip.proof import norms
+from certlip.proof.certificate import UpperCertificate
 
 INFO = MethodInfo("Product of layer norms", Kind.CERTIFIED, "Szegedy et al. 2014, arXiv 1312.6199")
 

@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from certlip import limits, sdp
-from certlip.certificate import (
+from certlip import sdp
+from certlip.base import limits
+from certlip.base.deadline import Deadline
+from certlip.base.errors import NoBound, SolverUnavailable, UnsupportedLayer
+from certlip.base.record import Kind
+from certlip.base.rounding import multiply_up, sqrt_up
+from certlip.methods import Bound, MethodInfo
+from certlip.methods._refined import quick_ones, refined_constants
+from certlip.network import Flatten, Network, Shape
+from certlip.network.chain import MAX_ENTRIES, Chain, linear_groups
+from certlip.network.scaling import scale_network
+from certlip.proof.certificate import (
     BlockProof,
     GraphCertificate,
     SegmentProof,
@@ -26,22 +36,13 @@ from certlip.certificate import (
     UpperCertificate,
     constants_proof,
 )
-from certlip.chain import MAX_ENTRIES, Chain, linear_groups
-from certlip.deadline import Deadline
-from certlip.errors import NoBound, SolverUnavailable, UnsupportedLayer
-from certlip.methods import Bound, MethodInfo
-from certlip.network import Flatten, Network, Shape
-from certlip.record import Kind
-from certlip.refined import quick_ones, refined_constants
-from certlip.rounding import multiply_up, sqrt_up
-from certlip.scaling import scale_network
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from certlip.computation_graph import Graph
-    from certlip.sdp.torus.relaxation import Relaxation
+    from certlip.network.computation_graph import Graph
+    from certlip.proof.torus_relaxation import Relaxation
     from certlip.sdp.torus.solve import Found
 
 INFO = MethodInfo(
@@ -49,7 +50,7 @@ INFO = MethodInfo(
     Kind.CERTIFIED,
     "this project, docs/torus.md",
     takes="module",
-    imports=("certlip.export_graph", "certlip.sdp.torus.ascent"),
+    imports=("certlip.pytorch.export_graph", "certlip.sdp.torus.ascent"),
 )
 
 TAIL_RTOL = 1e-4
@@ -76,8 +77,8 @@ def bound(
     """
     import torch
 
-    from certlip.export import export_network
-    from certlip.export_graph import export_graph
+    from certlip.pytorch.export import export_network
+    from certlip.pytorch.export_graph import export_graph
 
     deadline = Deadline.after(max_seconds)
     try:
@@ -93,7 +94,7 @@ def bound(
 
 
 def _graph_bound(graph: Graph, rtol: float, device: str, deadline: Deadline) -> Bound:
-    from certlip.sdp.torus.relaxation import Relaxation
+    from certlip.proof.torus_relaxation import Relaxation
 
     relaxation = Relaxation.of(graph)
     stretches = [step.operation for step in graph.steps if isinstance(step.operation, Network)]
@@ -114,7 +115,7 @@ def _graph_bound(graph: Graph, rtol: float, device: str, deadline: Deadline) -> 
 def _chain_bound(
     network: Network, rtol: float, device: str, deadline: Deadline, given_back: Callable[[Bound], Bound]
 ) -> Bound:
-    from certlip.sdp.torus.relaxation import Relaxation
+    from certlip.proof.torus_relaxation import Relaxation
 
     cut = _first_cut(network)
     head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))

@@ -2,7 +2,7 @@
 
 How long a program takes goes by the entries of its matrices, counted as if none were zero: of 56 programs of twelve
 networks, from 4,000 to 50 million entries, nine in ten took between half and twice what the law with exponent 1 says.
-`certlip.calibrate` measures; planning only reads it, so that a plan is a function of shapes and of this file.
+`certlip.solving.calibrate` measures; planning only reads it, so that a plan is a function of shapes and of this file.
 """
 
 from __future__ import annotations

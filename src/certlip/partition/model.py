@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from certlip.errors import DataError
-from certlip.files import write_atomically
+from certlip.base.errors import DataError
+from certlip.base.files import write_atomically
 
 
 class Model(BaseModel):

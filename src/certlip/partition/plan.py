@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
 from certlip.network import Pair
+from certlip.network.window import Window
 from certlip.partition.model import FileModel, Model
-from certlip.partition.window import Window
 from certlip.sdp import solvers
 
 Merge = Literal["sum", "cover", "weighted", "folded"]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from certlip.errors import UnsupportedLayer
+from certlip.base.errors import UnsupportedLayer
 from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
 from certlip.partition.calibration import Calibration, joint_size
 from certlip.partition.plan import Merge, Plan, SegmentPlan

@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.errors import NoBound, UnsupportedLayer
+from certlip.base.errors import NoBound, UnsupportedLayer
+from certlip.base.plugins import nearest
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
+from certlip.network.window import Window, grid_windows, restrict
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
-from certlip.partition.window import Window, grid_windows, restrict
-from certlip.plugins import nearest
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""

@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 import scipy
 
-from certlip.chain import relu_chain
-from certlip.deadline import Deadline
-from certlip.errors import DataError, LimitExceeded, NotCertified
+from certlip.base.deadline import Deadline
+from certlip.base.errors import DataError, LimitExceeded, NotCertified
+from certlip.base.progress import bar
 from certlip.network import Array
-from certlip.progress import bar
+from certlip.network.chain import relu_chain
+from certlip.proof.certify import Certified, certify, is_feasible, start
+from certlip.proof.lmi import Lmi, Multipliers
 from certlip.sdp import solvers
-from certlip.sdp.certify import Certified, certify, is_feasible, start
-from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
 from certlip.sdp.threads import by_size
 
@@ -103,7 +103,7 @@ class Draft:
 
 
 Report = Callable[[Callable[[], Draft]], None]
-"""Told how to get the latest `Draft`: `certlip.limits.report`."""
+"""Told how to get the latest `Draft`: `certlip.base.limits.report`."""
 
 
 def solve_lmi(

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import scipy
 
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded
-from certlip.sdp.elimination import cheapest
-from certlip.sdp.lmi import Lmi
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded
+from certlip.proof.elimination import cheapest
+from certlip.proof.lmi import Lmi
 
 PROBE = 512
 """Order of the matrix product by which the speed of this machine under its present load is measured."""

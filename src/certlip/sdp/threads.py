@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from certlip.limits import thread_pools
-from certlip.sdp.lmi import Lmi
+from certlip.base.limits import thread_pools
+from certlip.proof.lmi import Lmi
 
 PARALLEL = 1000
 """Neurons of the widest hidden layer from which on several threads are not slower than one: measured, Cholesky

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from typing import TYPE_CHECKING, Any
 
-from certlip.record import Kind, Status
+from certlip.base.record import Kind, Status
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from certlip.record import Kind, Status
+from certlip.base.record import Kind, Status
 from certlip.tables import TableInfo, _cells
 from certlip.tables.tradeoff import partitioned
 

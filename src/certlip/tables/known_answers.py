@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from certlip.record import Kind, Status
+from certlip.base.record import Kind, Status
 from certlip.tables import TableInfo, _cells
 
 if TYPE_CHECKING:

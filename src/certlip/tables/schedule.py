@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from certlip.tables import TableInfo, _cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INFO = TableInfo(
     title="Schedule",
@@ -21,7 +22,7 @@ INFO = TableInfo(
 
 def make(rows: pd.DataFrame) -> pd.DataFrame:
     """A row a number of cores, then one a job of the longest chain."""
-    return pd.DataFrame([_row(row) for row in rows.itertuples(index=False)], columns=_COLUMNS, dtype="str")
+    return _cells.frame([_row(row) for row in rows.itertuples(index=False)], _COLUMNS)
 
 
 _COLUMNS = ["Job", "Cores", "Seconds", "Efficiency", "Work / cores + chain", "Ratio", "Head"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.record import Kind, Status
+from certlip.base.record import Kind, Status
 from certlip.tables import TableInfo, _cells
 
 if TYPE_CHECKING:

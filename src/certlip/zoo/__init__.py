@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from certlip import plugins
-from certlip.errors import ConfigError
+from certlip.base import plugins
+from certlip.base.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from certlip.certificate import UpperCertificate
-from certlip.errors import UnsupportedLayer
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Activation, Dense, Flatten, Network
-from certlip.record import Kind
+from certlip.proof.certificate import UpperCertificate
 
 INFO = MethodInfo(title="Row and column sums", kind=Kind.CERTIFIED, reference="Schur's test")
 

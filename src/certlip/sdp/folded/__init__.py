@@ -13,16 +13,16 @@ from importlib.metadata import version
 
 import numpy as np
 
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded, NotCertified
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded, NotCertified
 from certlip.network import Array
+from certlip.proof.certify import certify
+from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.metric import CertifiedMetric, absorb
 from certlip.sdp import relative_gap, solve_lmi
-from certlip.sdp.certify import certify
 from certlip.sdp.folded.problem import Block, Stage
 from certlip.sdp.folded.propose import Found, Point, ascend, backwards, opened, top
-from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
-from certlip.sdp.metric import CertifiedMetric, absorb
 from certlip.sdp.structured.rows import RANK
 from certlip.sdp.threads import by_size
 

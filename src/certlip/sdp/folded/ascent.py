@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.network import Array
+from certlip.proof.lmi import Multipliers
 from certlip.sdp.folded.copies import Copies
 from certlip.sdp.folded.problem import Stage
-from certlip.sdp.lmi import Multipliers
 from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, unit
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.network import Array
+from certlip.proof.lmi import Multipliers
 from certlip.sdp.folded.problem import Block
-from certlip.sdp.lmi import Multipliers
 from certlip.sdp.structured.neurons import Neurons
 from certlip.sdp.structured.rows import TINY, VANISHED, thin, unit
 

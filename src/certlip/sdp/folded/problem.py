@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.merge import round_up
 from certlip.network import Array
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
+from certlip.proof.merge import round_up
 
 Indices = NDArray[np.int64]
 
@@ -48,7 +48,8 @@ class Stage:
     scale: float
 
     def load(self, metrics: Sequence[Array]) -> Array:
-        """D, (n_in,), of the blocks' metrics, (n_0,) each; the same to the last bit as `certlip.merge.hand_on`."""
+        """D, (n_in,), of the blocks' metrics, (n_0,) each; the same to the last bit as
+        `certlip.proof.merge.hand_on`."""
         load = np.zeros(self.n_in)
         for block, metric in zip(self.blocks, metrics, strict=True):
             np.add.at(load, block.reads, np.broadcast_to(metric, block.reads.shape))

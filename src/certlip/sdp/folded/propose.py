@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 import scipy
 
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
 from certlip.network import Array
-from certlip.sdp.certify import smallest_rho
+from certlip.proof.certify import smallest_rho
+from certlip.proof.lmi import Lmi, Multipliers
 from certlip.sdp.folded.ascent import Ascent
 from certlip.sdp.folded.problem import Stage
-from certlip.sdp.lmi import Lmi, Multipliers
 from certlip.sdp.looks import Looks
 from certlip.sdp.threads import by_size
 

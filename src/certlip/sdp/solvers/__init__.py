@@ -1,4 +1,4 @@
-"""Solver adapters, one file each. A solver only proposes multipliers; `certlip.sdp.certify` decides.
+"""Solver adapters, one file each. A solver only proposes multipliers; `certlip.proof.certify` decides.
 
 An adapter defines
 
@@ -21,10 +21,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from certlip import plugins
-from certlip.errors import SolverUnavailable
-from certlip.limits import load_scipy
-from certlip.sdp.lmi import Multipliers
+from certlip.base import plugins
+from certlip.base.errors import SolverUnavailable
+from certlip.base.limits import load_scipy
+from certlip.proof.lmi import Multipliers
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from certlip.errors import LimitExceeded, SolverFailed
-from certlip.limits import is_out_of_memory
+from certlip.base.errors import LimitExceeded, SolverFailed
+from certlip.base.limits import is_out_of_memory
 from certlip.network import Array
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal
 
 

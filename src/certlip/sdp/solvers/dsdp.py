@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from certlip.errors import SolverFailed
-from certlip.sdp.lmi import Lmi
+from certlip.base.errors import SolverFailed
+from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import coefficients, constant_part, missing, version_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, version_of
 

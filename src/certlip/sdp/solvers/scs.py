@@ -5,7 +5,7 @@ Its points are slightly infeasible by design, its value can lie below the optimu
 
 from __future__ import annotations
 
-from certlip.sdp.lmi import Lmi
+from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, time_option, version_of
 

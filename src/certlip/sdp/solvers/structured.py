@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certlip.deadline import Deadline
-from certlip.errors import LimitExceeded, SolverUnavailable
-from certlip.limits import memory_left_mb
-from certlip.sdp.certify import start
-from certlip.sdp.lmi import Lmi
+from certlip.base.deadline import Deadline
+from certlip.base.errors import LimitExceeded, SolverUnavailable
+from certlip.base.limits import memory_left_mb
+from certlip.proof.certify import start
+from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.chain import Slopes
 from certlip.network import Array
-from certlip.sdp.lmi import Multipliers
+from certlip.network.chain import Slopes
+from certlip.proof.lmi import Multipliers
 
 SILENT = 1e12
 """How far the multiplier of a left-out neuron is from where those of kept neurons would feel it."""

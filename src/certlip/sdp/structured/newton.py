@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
 from certlip.sdp.structured.barrier import Spectrum
 from certlip.sdp.structured.outcome import Outcome, Report, unheard
 from certlip.sdp.structured.problem import Problem

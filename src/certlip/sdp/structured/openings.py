@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
+from certlip.base.rounding import UNIT
 from certlip.network import Array
-from certlip.rounding import UNIT
-from certlip.sdp.certify import INFLATIONS, is_feasible, smallest_rho
-from certlip.sdp.lmi import Lmi
+from certlip.proof.certify import INFLATIONS, is_feasible, smallest_rho
+from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import Looks
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certlip.chain import Slopes
 from certlip.network import Array
-from certlip.sdp.lmi import Lmi
+from certlip.network.chain import Slopes
+from certlip.proof.lmi import Lmi
 
 if TYPE_CHECKING:
     from torch import Tensor

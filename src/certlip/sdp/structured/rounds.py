@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from certlip.deadline import Deadline
+from certlip.base.deadline import Deadline
 from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.structured.ascent import Ascent
 from certlip.sdp.structured.openings import open_least, open_soon, open_within, promise

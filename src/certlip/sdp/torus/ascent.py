@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from certlip.network import Array, Pair
+from certlip.proof.torus_relaxation import POINT, Edge, Relaxation
 from certlip.sdp.structured.rows import PLAIN_SWEEPS, TINY, VANISHED
-from certlip.sdp.torus.relaxation import POINT, Edge, Relaxation
 
 NOISE = 0.03
 """Size of new columns beside the others."""

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from certlip.network import Array, Pair
-from certlip.sdp.torus.proof import Cosets, Inequality, Mask, cosets_of
-from certlip.sdp.torus.relaxation import Relaxation
+from certlip.proof.torus_proof import Cosets, Inequality, Mask, cosets_of
+from certlip.proof.torus_relaxation import Relaxation
 
 Proved = tuple[float, tuple[Array, ...]]
 """rho, and the multipliers that prove it."""

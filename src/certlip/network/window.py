@@ -1,0 +1,88 @@
+"""Patches of an output map, their receptive fields, and the sub-network that computes one from the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from certlip.base.errors import UnsupportedLayer
+from certlip.network import Activation, Conv, Layer, Network, Pair
+
+PartialMap = Conv | Activation
+"""Layers whose output on a patch needs their input on a patch only."""
+
+
+class Window(NamedTuple):
+    """Rows [top, bottom) and columns [left, right) of a map, all channels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    @property
+    def size(self) -> Pair:
+        return self.bottom - self.top, self.right - self.left
+
+
+def grid_windows(rows: int, columns: int, grid: Pair) -> list[Window]:
+    """Cut a map into grid[0] x grid[1] windows whose sides differ by one pixel at the most, row by row."""
+    row_ends, column_ends = (
+        [n * k // parts for k in range(parts + 1)] for n, parts in zip((rows, columns), grid, strict=True)
+    )
+    return [
+        Window(top, bottom, left, right) for top, bottom in pairwise(row_ends) for left, right in pairwise(column_ends)
+    ]
+
+
+def tiles(windows: list[Window], rows: int, columns: int) -> bool:
+    """Whether the windows cover each pixel of the map exactly once."""
+    if any(w.top < 0 or w.left < 0 or w.bottom > rows or w.right > columns for w in windows):
+        return False
+    count = np.zeros((rows, columns), dtype=np.int64)
+    for window in windows:
+        count[window.slices] += 1
+    return bool((count == 1).all())
+
+
+def restrict(network: Network, window: Window | None) -> tuple[Network, Window | None]:
+    """The sub-network that computes one window of the network's output, and the input window it reads.
+
+    Zero padding stays exact: where the receptive field leaves the map, the sub-network pads. Without a window the
+    whole network is returned. Raises UnsupportedLayer for layers that do not act on patches.
+    """
+    if window is None:
+        return network, None
+    layers: list[Layer] = []
+    for layer, shape in zip(network.layers[::-1], network.shapes[-2::-1], strict=True):
+        match layer:
+            case Activation():
+                layers.append(layer)
+            case Conv():
+                restricted, window = _restrict_conv(layer, (shape[1], shape[2]), window)
+                layers.append(restricted)
+            case _:
+                raise UnsupportedLayer(f"{layer.name}: a {type(layer).__name__} cannot be cut into patches")
+    channels = network.input_shape[0]
+    return Network(tuple(layers[::-1]), (channels, *window.size)), window
+
+
+def _restrict_conv(layer: Conv, side: Pair, window: Window) -> tuple[Conv, Window]:
+    bounds, padding = [], []
+    for axis, (start, stop) in enumerate((window[:2], window[2:])):
+        extent, stride, before = layer.kernel_extent[axis], layer.stride[axis], layer.padding[2 * axis]
+        first = start * stride - before
+        last = (stop - 1) * stride - before + extent
+        low, high = max(first, 0), min(last, side[axis])
+        if low >= high:
+            raise UnsupportedLayer(f"{layer.name}: a patch of this grid reads nothing but padding; use a coarser grid")
+        bounds += [low, high]
+        padding += [low - first, last - high]
+    return replace(layer, padding=(padding[0], padding[1], padding[2], padding[3])), Window(*bounds)

@@ -1,0 +1,266 @@
+"""Stored proofs. A certificate carries the network itself, so that anyone can re-check it with nothing else at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from certlip.base.errors import DataError
+from certlip.base.files import floats, number, read_npz, text, whole, write_npz
+from certlip.base.rounding import multiply_up, sqrt_up
+from certlip.network import Array, Network
+from certlip.network.computation_graph import Graph
+from certlip.network.scaling import multiply_back
+from certlip.network.window import Window
+from certlip.proof.certify import Certified
+
+Rule = Literal["constants", "sum", "cover", "metric", "recomputed", "torus"]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockProof:
+    """One verified point of a LipSDP: P(rho, T) >= 0 for the sub-network of each window (None: the whole map).
+
+    metric: d of shape (n_0,) where P_00 = rho diag(d), None for ones; stage: of a `SegmentProof` with cuts.
+    """
+
+    windows: tuple[Window | None, ...]
+    rho: float
+    multipliers: tuple[Array, ...]
+    metric: Array | None = None
+    stage: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentProof:
+    """Why layers [first, last) have the Lipschitz constant `constant`.
+
+    rule ``constants``: each layer has its entry of `constants`; ``sum``, ``cover``: the merge of `blocks`;
+    ``metric``: the merge of the metrics of `blocks`, rho = 1; between `cuts`, layer indices, lie stages, and each takes
+    the merged metric of the stage after it as output metric;
+    ``torus``: `blocks` is one, its multipliers one a channel of each node of the stretch's `Relaxation`;
+    ``recomputed``: `method` with `options`, which is deterministic and certified, gives it.
+    """
+
+    first: int
+    last: int
+    rule: Rule
+    constant: float
+    constants: tuple[float, ...] = ()
+    blocks: tuple[BlockProof, ...] = ()
+    method: str = ""
+    options: Mapping[str, Any] | None = None
+    cuts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class UpperCertificate:
+    """The network's Lipschitz constant is at most `value`.
+
+    exponents: e of each layer, none where all are zero. The segments prove their constants of the layers divided by 2^e
+    (`certlip.network.scaling.divide`); `value` is the product of these, rounded up, times 2^(sum of e).
+    """
+
+    network: Network
+    segments: tuple[SegmentProof, ...]
+    exponents: tuple[int, ...] = ()
+
+    @property
+    def value(self) -> float:
+        return multiply_back(multiply_up(s.constant for s in self.segments), self.exponents)
+
+    @classmethod
+    def from_constants(cls, network: Network, constants: Sequence[float]) -> UpperCertificate:
+        """One certified constant a layer, in order."""
+        return cls(network, (constants_proof(0, constants),))
+
+    @classmethod
+    def from_multipliers(cls, network: Network, scale: float, certified: Certified) -> UpperCertificate:
+        """One verified LipSDP point of the network's whole `Chain`, and the chain's scale."""
+        block = BlockProof((None,), certified.rho, certified.multipliers)
+        constant = multiply_up([scale, certified.bound])
+        return cls(network, (SegmentProof(0, len(network.layers), "sum", constant, blocks=(block,)),))
+
+    @classmethod
+    def recomputed(cls, network: Network, method: str, options: Mapping[str, Any], value: float) -> UpperCertificate:
+        """A value that verification computes again with a method of this package."""
+        segment = SegmentProof(0, len(network.layers), "recomputed", value, method=method, options=dict(options))
+        return cls(network, (segment,))
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        segments = []
+        for s, segment in enumerate(self.segments):
+            blocks = []
+            for b, block in enumerate(segment.blocks):
+                blocks.append(
+                    {"windows": [w and list(w) for w in block.windows], "rho": block.rho, "stage": block.stage}
+                )
+                for t, multiplier in enumerate(block.multipliers):
+                    arrays[f"multipliers.{s}.{b}.{t}"] = multiplier
+                if block.metric is not None:
+                    arrays[f"metric.{s}.{b}"] = block.metric
+            entry = {key: getattr(segment, key) for key in _SEGMENT_FIELDS}
+            segments.append(
+                {**entry, "constants": list(segment.constants), "cuts": list(segment.cuts), "blocks": blocks}
+            )
+        header = {"certificate": "upper", "network": described, "sha256": self.network.sha256, "segments": segments}
+        write_npz(path, {**header, "exponents": list(self.exponents)}, arrays)
+
+
+_SEGMENT_FIELDS = ("first", "last", "rule", "constant", "method", "options")
+
+
+@dataclass(frozen=True, eq=False)
+class GraphCertificate:
+    """The constant of a network that is no chain is at most `value`, by AutoLip's recursion along its graph.
+
+    network: the graph; constants: for each of its steps one a layer, none for a sum or concatenation. Raises DataError
+    unless there is an entry of these for each step.
+    """
+
+    network: Graph
+    constants: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.constants) != len(self.network.steps):
+            raise DataError(f"{len(self.constants)} steps have constants, of {len(self.network.steps)} in the graph")
+
+    @property
+    def value(self) -> float:
+        return self.network.lipschitz(self.constants)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "graph", "network": described, "sha256": self.network.sha256}
+        write_npz(path, {**header, "constants": [list(c) for c in self.constants]}, arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class TorusCertificate:
+    """The constant of a network that is no chain is at most `value`, the root of rho, rounded up.
+
+    network: the graph; multipliers: (channels,) for each node of its `certlip.proof.torus_relaxation.Relaxation`.
+    Raises DataError unless rho is positive.
+    """
+
+    network: Graph
+    rho: float
+    multipliers: tuple[Array, ...]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rho) and self.rho > 0):
+            raise DataError(f"rho {self.rho} is no bound")
+
+    @property
+    def value(self) -> float:
+        return sqrt_up(self.rho)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "torus", "network": described, "sha256": self.network.sha256, "rho": self.rho}
+        write_npz(path, header, arrays | {f"multipliers.{k}": t for k, t in enumerate(self.multipliers)})
+
+
+@dataclass(frozen=True, eq=False)
+class LowerCertificate:
+    """The network's Lipschitz constant is at least `value`: its directional derivative at a point.
+
+    point, direction: of the network's input shape.
+    """
+
+    network: Network
+    point: Array
+    direction: Array
+    value: float
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "lower", "network": described, "sha256": self.network.sha256, "value": self.value}
+        write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
+
+
+Certificate = UpperCertificate | GraphCertificate | TorusCertificate | LowerCertificate
+
+
+def kind(path: str | Path) -> str:
+    """``upper``, ``graph``, ``torus``, ``lower``, ``blocks`` (`certlip.solving.blocks.save_solved`) or ``none``.
+
+    Raises DataError for other files.
+    """
+    found = read_npz(path)[0].get("certificate")
+    if found not in ("upper", "graph", "torus", "lower", "blocks", "none"):
+        raise DataError(f"{path} is not a certlip certificate")
+    return str(found)
+
+
+def load(path: str | Path) -> Certificate:
+    """Read a certificate; raises DataError if the file is missing, damaged or not one."""
+    header, arrays = read_npz(path)
+    if header.get("certificate") == "none":
+        raise DataError(f"{path} holds no certificate: {header.get('reason')}")
+    try:
+        read = Graph if header["certificate"] in ("graph", "torus") else Network
+        network = read.from_arrays(header["network"], arrays)
+        if network.sha256 != header["sha256"]:
+            raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        if isinstance(network, Graph) and header["certificate"] == "torus":
+            return TorusCertificate(network, number(header["rho"]), tuple(_series("multipliers", arrays)))
+        if isinstance(network, Graph):
+            return GraphCertificate(network, tuple(tuple(map(number, c)) for c in header["constants"]))
+        if header["certificate"] == "lower":
+            point, direction = (floats(arrays[key]) for key in ("point", "direction"))
+            return LowerCertificate(network, point, direction, number(header["value"]))
+        segments = tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
+        return UpperCertificate(network, segments, tuple(map(whole, header.get("exponents", ()))))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
+
+
+def save_none(path: str | Path, reason: str) -> None:
+    """Write a file that says why there is no certificate; `load` raises the reason."""
+    write_npz(path, {"certificate": "none", "reason": reason}, {})
+
+
+def constants_proof(first: int, constants: Sequence[float]) -> SegmentProof:
+    """The proof of a stretch of layers that begins at `first`, by one constant a layer."""
+    values = tuple(float(c) for c in constants)
+    return SegmentProof(first, first + len(values), "constants", multiply_up(values), constants=values)
+
+
+def _series(name: str, arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays ``name.0``, ``name.1``, ... as they are."""
+    found: list[Array] = []
+    while (key := f"{name}.{len(found)}") in arrays:
+        found.append(floats(arrays[key]))
+    return found
+
+
+def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> SegmentProof:
+    blocks = []
+    for b, block in enumerate(entry["blocks"]):
+        multipliers: list[Array] = []
+        while (key := f"multipliers.{s}.{b}.{len(multipliers)}") in arrays:
+            multipliers.append(floats(arrays[key]))
+        windows = tuple(None if w is None else Window(*map(whole, w)) for w in block["windows"])
+        metric = arrays.get(f"metric.{s}.{b}")
+        metric = None if metric is None else floats(metric)
+        blocks.append(BlockProof(windows, number(block["rho"]), tuple(multipliers), metric, whole(block["stage"])))
+    return SegmentProof(
+        first=whole(entry["first"]),
+        last=whole(entry["last"]),
+        rule=text(entry["rule"]),  # type: ignore[arg-type]
+        constant=number(entry["constant"]),
+        constants=tuple(map(number, entry["constants"])),
+        blocks=tuple(blocks),
+        method=text(entry["method"]),
+        options=None if entry["options"] is None else dict(entry["options"]),
+        cuts=tuple(map(whole, entry["cuts"])),
+    )

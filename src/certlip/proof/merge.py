@@ -1,0 +1,70 @@
+"""From the bounds of sub-blocks to the bound of a segment (Sulehman & Mu 2024, arXiv 2403.18613, lemma behind eq. 18).
+
+Patch j of the output is computed by f_j from its receptive field RF_j, and |f_j(x) - f_j(y)|^2 <= rho_j |x - y|^2 on
+it. Summing over patches that tile the output map:
+
+    sum:    L^2 = sum_j rho_j                                      (the paper's)
+    cover:  L^2 = max over input pixels p of sum_{j: p in RF_j} rho_j      never worse, same programs
+
+With |f_j(x) - f_j(y)|^2 <= sum_p d_j(p) |x_p - y_p|^2, a metric d_j >= 0 instead of one rho_j:
+
+    metric: L^2 = max over input pixels and channels p of sum_{j: p in RF_j} d_j(p)
+
+which merges ``weighted`` (d_j proportional to 1 / cover) and ``folded`` (d_j optimal, all patches jointly).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certlip.base.rounding import add_up, gamma, multiply_up, sqrt_up, up
+from certlip.network import Array, Pair, Shape
+from certlip.network.window import Window
+
+
+def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | None], side: Pair | None) -> float:
+    """Certified constant of a segment, rounded up.
+
+    rhos: verified squared constant of each patch; fields: input window of each patch, None for the whole input;
+    side: rows and columns of the segment's input map, None for a flat one.
+    """
+    total = add_up(rhos)
+    if merge == "sum" or side is None or None in fields:
+        return sqrt_up(total)
+    if merge == "cover":
+        load = np.zeros(side)
+        for rho, field in zip(rhos, fields, strict=True):
+            if field is not None:
+                load[field.slices] += rho
+        return sqrt_up(min(total, up(float(load.max()) * (1 + gamma(len(rhos) + 1)))))
+    raise ValueError(f"unknown merge {merge!r}")
+
+
+def hand_on(metrics: Sequence[Array], fields: Sequence[Window | None], scale: float, shape: Shape) -> Array:
+    """A segment's merged metric: those of its patches added up at each input entry, times scale^2, rounded up.
+
+    metrics: verified d_j >= 0, flattened; fields: input window of each patch, None for the whole input; scale: of the
+    segment's `Chain`; shape: of the segment's input, and of the result. The segment's constant is the root of its
+    largest entry, and |f(x) - f(y)|^2 is at most its squared distance of x and y, which the segment before may take
+    as output metric.
+    """
+    load = np.zeros(shape)
+    for metric, field in zip(metrics, fields, strict=True):
+        target = load if field is None else load[(slice(None), *field.slices)]
+        target += metric.reshape(target.shape)
+    return round_up(load, len(metrics), scale)
+
+
+def round_up(load: Array, n_patches: int, scale: float) -> Array:
+    """A sum of `n_patches` metrics, added one by one, times scale^2, rounded up."""
+    return np.nextafter(load * ((1 + gamma(n_patches + 4)) * multiply_up([scale, scale])), math.inf)
+
+
+def on_window(values: NDArray[Any], window: Window | None) -> NDArray[Any]:
+    """One window of a map (channels, rows, columns), flattened; the whole of anything for None."""
+    return (values if window is None else values[(slice(None), *window.slices)]).ravel()

@@ -1,0 +1,188 @@
+"""A rigorous lower bound at a point: the directional derivative there, with the rounding of every step accounted for.
+
+Every layer has one-sided directional derivatives, so f'(x; v) exists and |f'(x; v)| <= L |v|. Values and tangents are
+computed in float64 together with elementwise bounds on their errors (Higham, Accuracy and Stability, 3.1 and 3.5).
+Where the error leaves open on which side of a kink an input lies, the slope is only enclosed between the activation's
+smallest and largest; that can lower the result, never falsify it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from certlip.base.rounding import UNIT, down, gamma, scale_down, up
+from certlip.network import Activation, Array, Conv, Dense, Layer, MaxPool, Network, operators
+
+_TINY = 2.0**-1000
+"""Above everything that underflow can add to one element of an array whose largest is near one: products of numbers
+that are no larger lose 2^-1075 each."""
+
+_LIBRARY = 64 * UNIT
+"""Relative error granted to the exponential and the hyperbolic tangent of the mathematics library."""
+
+_SLOPE_ERROR = 4 * _LIBRARY
+"""Absolute error of the computed derivative of tanh (1 - tanh^2) or of the sigmoid s (1 - s)."""
+
+_SMOOTH = ("tanh", "sigmoid")
+"""Activations that see the size of their input; of the others phi(2 x) = 2 phi(x)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Enclosed:
+    """An array known up to an elementwise error: the exact one lies in (value +- error) 2^exponent.
+
+    Shape (1, *shape), the largest element near one (`_enclosed`): powers of two are taken out exactly, so that what is
+    claimed of 2^k f is 2^k times what is claimed of f, and underflow is small beside the largest element.
+    """
+
+    value: Array
+    error: Array
+    exponent: int = 0
+
+
+def lower_at(network: Network, point: Array, direction: Array) -> float:
+    """|f'(point; direction)| / |direction| of the exact network, rounded down: at or below its Lipschitz constant.
+
+    point, direction: float64 arrays of `network.input_shape`, taken as exact. Zero where nothing can be proved
+    (a zero direction, a point that is not finite).
+    """
+    if not (np.isfinite(point).all() and np.isfinite(direction).all()):
+        return 0.0
+    values, start = (_enclosed(np.asarray(a, dtype=np.float64)[None], 0.0) for a in (point, direction))
+    tangents = start
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for layer in network.layers:
+            values, tangents = _step(layer, values, tangents)
+        return _ratio(tangents, start)
+
+
+def _enclosed(value: Array, error: Array | float, exponent: int = 0) -> _Enclosed:
+    """The same with its largest element near one; bits that fall below the smallest double are counted."""
+    largest = float((np.abs(value) + error).max(initial=0.0))
+    shift = int(np.frexp(largest)[1]) if math.isfinite(largest) else 0
+    return _moved(_Enclosed(value, np.broadcast_to(error, value.shape), exponent + shift), -shift)
+
+
+def _moved(x: _Enclosed, shift: int) -> _Enclosed:
+    """Value and error times 2^shift, the exponent as it is."""
+    return replace(x, value=np.ldexp(x.value, shift), error=np.ldexp(x.error, shift) + _TINY)
+
+
+def _ratio(tangents: _Enclosed, direction: _Enclosed) -> float:
+    least = np.maximum(np.abs(tangents.value) - tangents.error, 0.0)
+    length = float(np.abs(direction.value).max(initial=0.0))
+    largest = float(least.max(initial=0.0))
+    if not (np.isfinite(least).all() and length > 0 and largest > 0):
+        return 0.0
+    # divided by the largest element, so that squares do not underflow to nothing
+    attained = float(np.linalg.norm(least.ravel() / largest)) * (1 - gamma(least.size + 8)) * largest
+    spent = float(np.linalg.norm(direction.value.ravel() / length)) * (1 + gamma(direction.value.size + 8)) * length
+    return scale_down(down(down(attained) / up(spent)), tangents.exponent - direction.exponent)
+
+
+def _step(layer: Layer, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
+    match layer:
+        case Conv() | Dense():
+            linear = replace(layer, bias=np.zeros_like(layer.bias))
+            return _affine(layer, values), _affine(linear, tangents)
+        case Activation():
+            if layer.kind in _SMOOTH:
+                values = replace(_moved(values, values.exponent), exponent=0)
+            return _activate(layer, values), _scale(tangents, *_slopes(layer, values))
+        case MaxPool():
+            return _pool(layer, values, tangents)
+        case _:
+            return _rearrange(layer, values), _rearrange(layer, tangents)
+
+
+def _rearrange(layer: Layer, x: _Enclosed) -> _Enclosed:
+    return replace(x, value=operators.apply(layer, x.value), error=operators.apply(layer, x.error))
+
+
+def _affine(layer: Conv | Dense, x: _Enclosed) -> _Enclosed:
+    """W x + b: the error of x through |W|, and gamma_n (|W| |x| + |b|) for n = terms + 1 roundings, in any order."""
+    power, exponent = _exponent(layer.weight), x.exponent + _exponent(layer.weight)
+    if layer.bias.any() and _exponent(layer.bias) > exponent:
+        x, exponent = _moved(x, exponent - _exponent(layer.bias)), _exponent(layer.bias)
+    scaled = replace(layer, weight=np.ldexp(layer.weight, -power), bias=np.ldexp(layer.bias, -exponent))
+    n_terms = layer.weight[0].size + 4
+    rounding = gamma(n_terms)
+    magnitude = replace(scaled, weight=np.abs(scaled.weight), bias=rounding * np.abs(scaled.bias))
+    error = operators.apply(magnitude, x.error + rounding * np.abs(x.value)) * (1 + 2 * gamma(n_terms + 4))
+    return _enclosed(operators.apply(scaled, x.value), error + _TINY, exponent)
+
+
+def _exponent(array: Array) -> int:
+    """Of the power of two above the largest element."""
+    return int(np.frexp(np.abs(array).max(initial=0.0))[1])
+
+
+def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
+    value = operators.apply(layer, z.value)
+    steepest = max(map(abs, layer.slopes))
+    library = {"tanh": _LIBRARY, "sigmoid": _LIBRARY, "leaky_relu": 2 * UNIT}.get(layer.kind, 0.0)
+    # exp of a very negative argument may round to zero or overflow: _TINY, and the relative error else
+    error = (steepest * z.error + library * np.abs(value)) * (1 + 4 * UNIT)
+    return _enclosed(value, error + _TINY if library else error, z.exponent)
+
+
+def _slopes(layer: Activation, z: _Enclosed) -> tuple[Array, Array]:
+    """Elementwise smallest and largest slope over z.value +- z.error, kinks included."""
+    low, high = layer.slopes
+    below, above = np.nextafter(z.value - z.error, -np.inf), np.nextafter(z.value + z.error, np.inf)
+    match layer.kind:
+        case "relu" | "leaky_relu" | "abs":
+            left = {"relu": 0.0, "abs": -1.0}.get(layer.kind, layer.negative_slope)
+            smallest = np.where(below > 0, 1.0, np.where(above < 0, left, low))
+            largest = np.where(below > 0, 1.0, np.where(above < 0, left, high))
+        case _ if layer.kind in _SMOOTH:
+            ends = np.stack([_smooth_slope(layer.kind, below), _smooth_slope(layer.kind, above)])
+            smallest = ends.min(axis=0) - _SLOPE_ERROR
+            largest = np.where((below <= 0) & (above >= 0), high, ends.max(axis=0) + _SLOPE_ERROR)
+        case _:
+            smallest, largest = np.full_like(z.value, low), np.full_like(z.value, high)
+    return np.clip(smallest, low, high), np.clip(largest, low, high)
+
+
+def _smooth_slope(kind: str, z: Array) -> Array:
+    """Derivative of tanh or the sigmoid, which falls away from zero on both sides, off by less than `_SLOPE_ERROR`."""
+    if kind == "tanh":
+        return 1 - (t := np.tanh(z)) * t
+    return (s := 1 / (1 + np.exp(-z))) * (1 - s)
+
+
+def _scale(t: _Enclosed, smallest: Array, largest: Array) -> _Enclosed:
+    """slope * t for any slope between: midpoint and radius, and the roundings of both and of the product."""
+    middle, radius = (smallest + largest) / 2, (largest - smallest) / 2
+    size = np.abs(t.value) + t.error
+    error = np.abs(middle) * t.error + radius * size + 4 * UNIT * np.abs(middle) * size
+    exact = (radius == 0) & (np.abs(middle) <= 1) & (middle == np.round(middle))
+    error = np.where(exact, np.abs(middle) * t.error, error * (1 + 16 * UNIT) + _TINY)
+    return _enclosed(middle * t.value, error, t.exponent)
+
+
+def _pool(layer: MaxPool, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
+    """Maxima, and tangents between those of all inputs of a window that may be its maximum."""
+    below, above = (
+        _windows(layer, values.value - values.error, -np.inf),
+        _windows(layer, values.value + values.error, -np.inf),
+    )
+    candidate = np.nextafter(above, np.inf) >= np.nextafter(below, -np.inf).max(axis=(-2, -1), keepdims=True)
+    low = np.where(candidate, _windows(layer, tangents.value - tangents.error, np.inf), np.inf).min(axis=(-2, -1))
+    high = np.where(candidate, _windows(layer, tangents.value + tangents.error, -np.inf), -np.inf).max(axis=(-2, -1))
+    error = _windows(layer, values.error, 0.0).max(axis=(-2, -1))
+    middle = (low + high) / 2
+    radius = (high - low) / 2 * (1 + 8 * UNIT) + 4 * UNIT * np.maximum(np.abs(low), np.abs(high)) + _TINY
+    largest = operators.apply(layer, values.value)
+    return _enclosed(largest, error, values.exponent), _enclosed(middle, radius, tangents.exponent)
+
+
+def _windows(layer: MaxPool, array: Array, padding: float) -> Array:
+    """(1, channels, rows, columns, k_h, k_w): the window of each output."""
+    pad = [(0, 0), (0, 0), (layer.padding[0],) * 2, (layer.padding[1],) * 2]
+    padded = np.pad(array, pad, constant_values=padding)
+    return sliding_window_view(padded, layer.kernel, axis=(2, 3))[:, :, :: layer.stride[0], :: layer.stride[1]]

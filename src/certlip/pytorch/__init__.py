@@ -1,0 +1,1 @@
+"""All that reads or makes torch modules."""

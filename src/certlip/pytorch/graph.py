@@ -1,0 +1,139 @@
+"""The computation graph of a torch module, walked with one Lipschitz constant a node.
+
+Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1: L_k = sum_i max ||d_i g_k|| L_i over the inputs i of node k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from certlip.base.errors import UnsupportedLayer
+from certlip.network import Layer, Shape
+from certlip.pytorch.layers import convert, refused
+from certlip.pytorch.plain import plain_copy
+from certlip.pytorch.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One step of a forward pass, as a function of those of its inputs that depend on the network's input.
+
+    name: qualified, as in error messages; operation: kind of module, or name of the function or method; sources: of
+    the inputs, 0 for the network's input and k for the k-th node; inputs, output: example values, with a batch axis of
+    one; call: the function of such inputs; repeated: whether an input stands in the call more than once.
+    """
+
+    name: str
+    operation: str
+    sources: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    call: Callable[..., Tensor]
+    repeated: bool
+    _module: Callable[[], nn.Module]
+
+    def layers(self) -> list[Layer]:
+        """The step as layers of a `Network`; raises UnsupportedLayer where there are none."""
+        if len(self.inputs) != 1:
+            raise self.refused()
+        return convert(self.name, self._module(), tuple(self.inputs[0].shape[1:]), tuple(self.output.shape[1:]))
+
+    def refused(self, why: str = "") -> UnsupportedLayer:
+        return refused(self.name, self.operation + why)
+
+
+def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object], seed: int) -> int:
+    """Call `visit` with each node whose value depends on the input, in order, as soon as it has run.
+
+    module: as `plain_copy` gives it; seed: of the example input. Returns the output's position as in `Node.sources`.
+    Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
+    """
+    traced = trace(module)
+    interpreter = fx.Interpreter(traced)
+    example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    start = example.clone()
+    interpreter.args_iter = iter([example])
+    positions: dict[fx.Node, int] = {}
+    for node in traced.graph.nodes:
+        sources = [n for n in node.all_input_nodes if n in positions]
+        if node.op == "output":
+            break
+        shared = [interpreter.env[n] for n in sources if len(n.users) > 1]
+        versions = [_version(v) for v in shared]
+        with torch.no_grad():
+            value = interpreter.env[node] = run_node(interpreter, node)
+        if versions != [_version(v) for v in shared]:
+            raise refused(qualified_name(node), f"{operation_of(node)} in place of what others use")
+        if node.op == "placeholder" and not positions:
+            positions[node] = 0
+        elif sources and not isinstance(value, METADATA):
+            visit(_step(node, interpreter, {n: positions[n] for n in sources}))
+            positions[node] = len(positions)
+    if not sources or node.args != (sources[0],):
+        raise refused("output", "anything but one tensor that depends on the input")
+    with torch.no_grad():
+        expect_same(module, module(start), interpreter.env[sources[0]])
+    return positions[sources[0]]
+
+
+def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
+    """L of the output, with `constants` of each node, one for each of its inputs; infinite where it overflows.
+
+    seed: as in `walk`. Raises what `plain_copy` and `walk` raise.
+    """
+    reached = [Fraction(1)]  # exact: products along the way may overflow or underflow
+
+    def visit(node: Node) -> None:
+        terms = zip(constants(node), node.sources, strict=True)
+        reached.append(sum((Fraction(c) * reached[s] for c, s in terms), Fraction()))
+
+    exact = reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf
+
+
+def expect_same(module: nn.Module, outputs: Tensor, traced: Tensor) -> None:
+    """Raise UnsupportedLayer unless a module and its trace gave the same numbers, those of an overflow included."""
+    if outputs.shape != traced.shape or not torch.allclose(outputs, traced, rtol=0.0, atol=0.0, equal_nan=True):
+        raise refused(type(module).__name__, "a forward that its trace does not repeat")
+
+
+def _version(value: Any) -> int:
+    """How often a tensor was changed in place."""
+    return value._version if isinstance(value, Tensor) else 0
+
+
+def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Mapping[fx.Node, int]) -> Node:
+    values = (*(interpreter.env[n] for n in sources), interpreter.env[node])
+    if not all(isinstance(v, Tensor) for v in values):
+        raise refused(qualified_name(node), f"{operation_of(node)}, which is more than one tensor")
+
+    def call(*inputs: Tensor) -> Tensor:
+        replaced = dict(zip(sources, (v.clone() for v in inputs), strict=True))  # a step may work in place
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: replaced.get(n, interpreter.env.get(n)))
+        result: Any = getattr(interpreter, node.op)(node.target, args, kwargs)
+        return result
+
+    uses: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), uses.append)
+    repeated = any(uses.count(n) > 1 for n in sources)
+    return Node(
+        qualified_name(node),
+        operation_of(node),
+        tuple(sources.values()),
+        values[:-1],
+        values[-1],
+        call,
+        repeated,
+        partial(module_of, node, interpreter),
+    )

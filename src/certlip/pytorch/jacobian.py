@@ -1,0 +1,164 @@
+"""Jacobians of a network at a batch of points as linear maps, v -> J v and u -> J' u, and their spectral norms.
+
+Floating-point proposals, one Jacobian a point, never formed as matrices; `certlip.proof.tangent` proves what comes of
+them. They are computed in units in which nothing under- or overflows: of the Jacobian, and of the values between the
+layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from certlip.network import LINEAR, Activation, Array, Conv, Dense, Network
+from certlip.network.scaling import scale_network
+from certlip.pytorch.layers import Abs
+from certlip.pytorch.to_torch import to_torch
+
+_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, Abs, nn.Tanh, nn.Sigmoid)
+
+_LARGEST = 2.0**500
+"""Weights and biases are cut off here where values cannot be rescaled: squares of sums stay finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """A network for the search: values takes the activations to points of the same slopes, increments has 2^-exponent
+    times its Jacobian. Both have the same modules."""
+
+    values: nn.Sequential
+    increments: nn.Sequential
+    exponent: int
+
+    @classmethod
+    def of(cls, network: Network) -> Rescaled:
+        """Layers divided by powers of two.
+
+        Piecewise linear activations only move the factor from their inputs to their outputs; what feeds a smooth one
+        keeps its size.
+        """
+        scaled = scale_network(network)
+        values, total = [], 0
+        for index, layer in enumerate(network.layers):
+            if isinstance(layer, LINEAR):
+                before = total
+                total = 0 if _feeds_smooth(network, index) else total + scaled.exponents[index]
+                layer = _divided(layer, total - before, total)
+            values.append(layer)
+        rescaled = Network(tuple(values), network.input_shape)
+        return cls(to_torch(rescaled), to_torch(scaled.network), sum(scaled.exponents))
+
+
+def _feeds_smooth(network: Network, index: int) -> bool:
+    """Whether an activation that is not positively homogeneous stands between this layer and the next linear one."""
+    for layer in network.layers[index + 1 :]:
+        if isinstance(layer, LINEAR):
+            return False
+        if isinstance(layer, Activation) and layer.kind in ("tanh", "sigmoid"):
+            return True
+    return False
+
+
+def _divided(layer: Conv | Dense, of_weight: int, of_bias: int) -> Conv | Dense:
+    def divided(array: Array, exponent: int) -> Array:
+        with np.errstate(over="ignore", under="ignore"):
+            return np.clip(np.ldexp(array, -exponent), -_LARGEST, _LARGEST)
+
+    return replace(layer, weight=divided(layer.weight, of_weight), bias=divided(layer.bias, of_bias))
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """The derivative of a network at each point of a batch."""
+
+    steps: tuple[Callable[[Tensor], Tensor], ...]
+
+    def push(self, directions: Tensor) -> Tensor:
+        """J v for each point; directions: (batch, *input_shape)."""
+        for step in self.steps:
+            directions = step(directions)
+        return directions
+
+    def gram(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """J' J v and |J v| for each point."""
+        directions = directions.detach().requires_grad_()
+        with torch.enable_grad():
+            images = self.push(directions)
+            (pulled,) = torch.autograd.grad(images, directions, images.detach())
+        return pulled, images.detach().flatten(1).norm(dim=1)
+
+
+def linearise(network: Rescaled, points: Tensor, temperature: float = 0.0) -> Linearised:
+    """The derivative at `points` (batch, *input_shape), divided by 2^`network.exponent`.
+
+    temperature: how far, in standard deviations of a layer's inputs, the slope at a kink is smeared out, so that the
+    derivative can be differentiated by the points; 0 leaves it exact.
+    """
+    steps: list[Callable[[Tensor], Tensor]] = []
+    for of_values, of_increments in zip(network.values, network.increments, strict=True):
+        steps.append(_derivative(of_increments, points, temperature))
+        points = of_values(points)
+    return Linearised(tuple(steps))
+
+
+def spectral_norms(derivative: Linearised, directions: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
+    """Power iteration for each point: estimates from below of |J|, and the unit directions that attain them.
+
+    Zero where a value overflowed.
+    """
+    directions = unit(directions)
+    for _ in range(n_iter):
+        pulled, _ = derivative.gram(directions)
+        alive = pulled.flatten(1).norm(dim=1) > 0
+        directions = torch.where(_column(alive, pulled), unit(pulled), directions)
+    with torch.no_grad():
+        norms = derivative.push(directions).flatten(1).norm(dim=1)
+        return norms.nan_to_num(nan=0.0, posinf=0.0), directions
+
+
+def unit(directions: Tensor) -> Tensor:
+    """Each direction of the batch divided by its length; zero stays zero."""
+    largest = directions.flatten(1).abs().amax(dim=1)
+    scaled = directions / _column(torch.where(largest > 0, largest, 1.0), directions)
+    return scaled / _column(scaled.flatten(1).norm(dim=1).clamp(min=1.0), directions)
+
+
+def _column(per_point: Tensor, like: Tensor) -> Tensor:
+    return per_point.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _derivative(module: nn.Module, points: Tensor, temperature: float) -> Callable[[Tensor], Tensor]:
+    match module:
+        case nn.Conv2d():
+            return lambda v: F.conv2d(
+                v, module.weight, None, module.stride, module.padding, module.dilation, module.groups
+            )
+        case nn.Linear():
+            return lambda v: F.linear(v, module.weight)
+        case nn.MaxPool2d():
+            indices = F.max_pool2d(
+                points.detach(), module.kernel_size, module.stride, module.padding, return_indices=True
+            )[1]
+            return lambda v: v.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
+        case _ if isinstance(module, _ELEMENTWISE):
+            slopes = _slopes(module, points, temperature)
+            return lambda v: slopes * v
+        case _:  # flatten, zero padding, identity: linear
+            return module
+
+
+def _slopes(module: nn.Module, z: Tensor, temperature: float) -> Tensor:
+    if isinstance(module, nn.Tanh):
+        return 1 - torch.tanh(z) ** 2
+    if isinstance(module, nn.Sigmoid):
+        return torch.sigmoid(z) * (1 - torch.sigmoid(z))
+    left = -1.0 if isinstance(module, Abs) else float(getattr(module, "negative_slope", 0.0))
+    if temperature == 0:
+        return torch.where(z > 0, 1.0, left).to(z.dtype)
+    width = temperature * z.detach().std().clamp(min=1e-300)
+    return left + (1 - left) * torch.sigmoid(z / width)

@@ -1,0 +1,72 @@
+"""`Network` -> torch, for methods that need automatic differentiation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network
+from certlip.pytorch.layers import Abs
+
+
+def to_torch(network: Network) -> nn.Sequential:
+    """A float64 module in eval mode that computes `network` on (batch, *input_shape); its weights are copies."""
+    modules: list[nn.Module] = []
+    for layer in network.layers:
+        modules += _modules(layer)
+    return nn.Sequential(*modules).eval()
+
+
+def _modules(layer: Layer) -> list[nn.Module]:
+    match layer:
+        case Conv():
+            return _convolution(layer)
+        case Dense():
+            n_out, n_in = layer.weight.shape
+            return [_filled(nn.Linear(n_in, n_out, device="meta"), layer.weight, layer.bias)]
+        case Activation():
+            return [_activation(layer)]
+        case MaxPool():
+            return [nn.MaxPool2d(layer.kernel, layer.stride, layer.padding)]
+        case Flatten():
+            return [nn.Flatten()]
+
+
+def _convolution(layer: Conv) -> list[nn.Module]:
+    top, bottom, left, right = layer.padding
+    symmetric = top == bottom and left == right
+    convolution = nn.Conv2d(
+        layer.weight.shape[1] * layer.groups,
+        layer.weight.shape[0],
+        (layer.weight.shape[2], layer.weight.shape[3]),
+        layer.stride,
+        (top, left) if symmetric else 0,
+        layer.dilation,
+        layer.groups,
+        device="meta",
+    )
+    before = [] if symmetric else [nn.ZeroPad2d((left, right, top, bottom))]
+    return [*before, _filled(convolution, layer.weight, layer.bias)]
+
+
+def _filled(module: nn.Conv2d | nn.Linear, weight: Array, bias: Array) -> nn.Module:
+    module.weight = nn.Parameter(torch.from_numpy(np.array(weight, dtype=np.float64)))
+    module.bias = nn.Parameter(torch.from_numpy(np.array(bias, dtype=np.float64)))
+    return module
+
+
+def _activation(layer: Activation) -> nn.Module:
+    match layer.kind:
+        case "relu":
+            return nn.ReLU()
+        case "leaky_relu":
+            return nn.LeakyReLU(layer.negative_slope)
+        case "tanh":
+            return nn.Tanh()
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "abs":
+            return Abs()
+        case _:
+            return nn.Identity()

@@ -1,0 +1,126 @@
+"""Tracing a torch module symbolically (torch.fx), and what its nodes are called in error messages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from certlip.base.errors import UnsupportedLayer
+from certlip.base.limits import is_out_of_memory
+from certlip.pytorch.layers import RESHAPES, TENSORS, as_module, refused
+
+METADATA = (int, torch.Size, torch.dtype, torch.device)
+"""What forward may read off a tensor without depending on its values."""
+
+
+class _Tracer(fx.Tracer):
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            name = self.path_of_module(m)
+        except NameError:  # a module made inside forward: see through it
+            return forward(*args, **kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except UnsupportedLayer:
+            raise
+        except Exception as error:  # control flow on values, which has no symbolic trace, raises anything
+            raise refused(name, type(m).__name__) from error
+
+
+class Traced(fx.GraphModule):
+    """A trace that can go to another process: its layers and tensors, and the names of its nodes as they are here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        targets = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
+        graph = copy.deepcopy(self.graph)  # this one leads back here
+        return Traced, ({t: attrgetter(t)(self) for t in targets}, graph, type(self).__name__)
+
+
+def trace(module: nn.Module) -> fx.GraphModule:
+    """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace."""
+    if isinstance(module, Traced):
+        return module
+    try:
+        graph = _Tracer().trace(module)
+    except UnsupportedLayer:
+        raise
+    except Exception as error:  # as above
+        kind = type(module).__name__
+        raise refused(kind, f"a forward that torch.fx cannot trace ({first_line(error)})") from error
+    traced = Traced(module, graph, type(module).__name__)
+    traced.graph.eliminate_dead_code()
+    return traced
+
+
+def run_node(interpreter: fx.Interpreter, node: fx.Node) -> Any:
+    """The value of one node; raises UnsupportedLayer naming it where its trace does not run or is no real tensor."""
+    try:
+        value = interpreter.run_node(node)
+    except Exception as error:  # the module itself ran: its trace has frozen something that depends on values
+        raise refused(qualified_name(node), f"{operation_of(node)} ({first_line(error)})") from error
+    if isinstance(value, torch.Tensor) and (value.is_complex() or type(value) not in TENSORS):
+        what = "complex numbers" if value.is_complex() else f"tensors of class {type(value).__name__}"
+        raise refused(qualified_name(node), f"{operation_of(node)} of {what}")
+    return value
+
+
+def module_of(node: fx.Node, interpreter: fx.Interpreter) -> nn.Module:
+    """The layer that a node calls, or the one that does what its function or method does."""
+    traced = interpreter.module
+    operation = operation_of(node)
+    if node.op == "call_module":
+        return traced.get_submodule(str(node.target))
+    if operation in RESHAPES:
+        return nn.Flatten()
+    function = getattr(torch, operation, None) if node.op == "call_method" else node.target
+    args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), lambda n: interpreter.env[n])
+    module = as_module(function, args, {k: v for k, v in kwargs.items() if k != "input"})
+    if module is None:
+        raise refused(qualified_name(node), operation)
+    return module
+
+
+def qualified_name(node: fx.Node) -> str:
+    """Qualified name of the module that a node calls, or of a function below the module whose forward calls it."""
+    caller = _caller(node)
+    if node.op == "call_module" or caller is None:
+        return str(node.target) if node.op == "call_module" else node.name
+    return f"{caller[0]}.{node.name}"
+
+
+def operation_of(node: fx.Node) -> str:
+    """Kind of the module that a node calls, or name of its function or method, with its module if it is not torch's."""
+    match node.op, _caller(node):
+        case "call_module", (_, kind):
+            return kind.__name__
+        case "call_method", _:
+            return str(node.target).removesuffix("_")  # relu_ is relu in place
+    name = getattr(node.target, "__name__", str(node.target))
+    home = getattr(node.target, "__module__", None) or "torch"
+    is_torchs = home.partition(".")[0] in ("torch", "_operator", "builtins", "math") and not _is_registered(home)
+    return name if is_torchs else f"{home}.{name}"
+
+
+def _is_registered(home: str) -> bool:
+    """Whether it is a module of operators that anybody may register with torch, under any name: not its own, aten."""
+    return home.startswith("torch._ops.") and home != "torch._ops.aten"
+
+
+def _caller(node: fx.Node) -> tuple[str, type] | None:
+    """Qualified name and type of the innermost module around a node; None at the top."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1] if stack else None
+
+
+def first_line(error: BaseException) -> str:
+    """What fits into a sentence of an error message; for want of memory, which is no fault of the module, raises it."""
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        raise error
+    return str(error).strip().split("\n")[0]

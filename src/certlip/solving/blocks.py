@@ -1,0 +1,238 @@
+"""Solving the sub-blocks of a plan, each an independent semidefinite program, and putting the bound together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import joblib
+
+from certlip.base.errors import DataError, LimitExceeded, NoBound
+from certlip.base.files import read_npz, write_npz
+from certlip.base.limits import Limits, load_scipy
+from certlip.base.progress import bar
+from certlip.base.record import Status
+from certlip.methods import Bound, needs_calibration
+from certlip.network import Network
+from certlip.network.scaling import scale_network
+from certlip.partition.calibration import Calibration
+from certlip.partition.plan import Job, Place, Plan
+from certlip.proof import norms
+from certlip.proof.certificate import UpperCertificate, constants_proof
+from certlip.solving.jobs import code_of
+from certlip.solving.lanes import Lane, batches
+from certlip.solving.solved import SolvedBlock, from_arrays, to_arrays
+from certlip.solving.solved_cache import SolvedCache
+from certlip.solving.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
+from certlip.solving.way import Step, gap_of, tightest
+
+
+def make_plan(
+    network: Callable[[], Network],
+    method: ModuleType,
+    options: Mapping[str, Any],
+    calibration: Callable[[], Calibration] | None = None,
+) -> Plan:
+    """The method's plan of the network, timed; where it refuses the network, a plan that says so.
+
+    calibration: asked for where the method plans by it.
+    """
+    try:
+        loaded = network()
+        filled = {"calibration": calibration()} if calibration and needs_calibration(method, options) else {}
+        begin = time.perf_counter()
+        plan: Plan = method.plan(loaded, **filled, **options)
+    except NoBound as error:
+        return Plan(segments=(), refusal=(error.status, str(error)))
+    return plan.model_copy(update={"seconds": time.perf_counter() - begin})
+
+
+def solve_blocks(
+    network: Network,
+    plan: Plan,
+    jobs: Iterable[Job] | None = None,
+    *,
+    limit: Limits | None = None,
+    n_jobs: int = 1,
+    cache: str | Path | None = None,
+) -> list[SolvedBlock]:
+    """Do jobs of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
+
+    What is solved is `certlip.network.scaling.scale_network` of the network, and the blocks are in its units.
+    jobs: which, all of the plan when None; cache: private folder of solved programs, keyed by their content
+    (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
+    """
+    todo = list(plan.jobs if jobs is None else jobs)
+    solved: dict[int, list[SolvedBlock]] = {}
+    n_lanes = joblib.effective_n_jobs(n_jobs)
+    with bar("semidefinite programs", len(todo)) as advance:
+
+        def tell(number: int, found: list[SolvedBlock]) -> None:
+            solved[number] = found
+            advance()
+
+        scaled = scale_network(network).network
+        lane = Lane(scaled, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
+        shared = batches(plan, todo, n_lanes)
+        joblib.Parallel(n_lanes, prefer="threads")(joblib.delayed(lane.work)(shared) for _ in range(n_lanes))
+    return [block for number in range(len(todo)) for block in solved[number]]
+
+
+def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
+    """The certified bound of the network: the tightest way through its layers by what is proved of the plan's segments.
+
+    A segment of which a limit cut a program short may take its product of layer constants whether the plan has a
+    fallback or not. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
+    """
+    if plan.refusal is not None:
+        raise LimitExceeded(*plan.refusal)
+    load_scipy()
+    begin = time.perf_counter()
+    apart = {(s.segment, s.block): s for s in solved if not s.chained}
+    chained = {(s.segment, s.block): s for s in solved if s.chained}
+    planned = _places(plan)
+    if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
+        raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
+    failed = [s for s in solved if s.rho is None]
+    if refusing := [s for s in failed if s.status == Status.SOLVER_FAILED]:
+        raise LimitExceeded(refusing[0].status, refusing[0].reason)
+    scaled = scale_network(network)
+    steps = [step for index in range(len(plan.segments)) for step in _segment_steps(scaled.network, plan, index, apart)]
+    steps += [step for run in plan.chains for step in _chain_steps(scaled.network, plan, run, chained)]
+    way = tightest(steps, len(network.layers))
+    if way is None and failed:
+        raise LimitExceeded(failed[0].status, failed[0].reason)
+    if way is None:
+        raise DataError("the plan's segments do not reach the last layer; plan again")
+    certificate = UpperCertificate(scaled.network, tuple(step.proof for step in way))
+    notes = [f"{segment.named}: {segment.note}" for segment in plan.segments if segment.note]
+    notes += [step.note for step in way if step.note]
+    taken = {step.proof.first: step.proof.last for step in way if step.proof.rule == "constants"}
+    for s in failed:
+        segment = plan.segments[s.segment]
+        if s.chained:
+            notes.append(f"{segment.named} are not chained: {s.reason}")
+        elif taken.get(segment.first) != segment.last:
+            notes.append(f"{segment.named} are bounded another way: {s.reason}")
+    details = {**_details(plan, solved), "gap": gap_of(way)}
+    details["seconds"] += plan.seconds + time.perf_counter() - begin
+    found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
+    return found.multiplied_back(network, scaled.exponents)
+
+
+def _places(plan: Plan) -> set[tuple[Place, bool]]:
+    """Place of each block that is to be solved, and whether as one of a chain."""
+    return {(place, job.chained) for job in plan.jobs for place in job.places}
+
+
+_CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
+"""With a reason: what a limit made of a program."""
+
+
+def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Place, SolvedBlock]) -> Iterator[Step]:
+    """What is proved of a segment on its own: its layer constants, and what its programs give where none failed."""
+    segment = plan.segments[index]
+    part = network.segment(segment.first, segment.last)
+    blocks = [solved[index, b] for b in range(len(segment.blocks))]
+    failed = [s for s in blocks if s.rho is None]
+    cut_short = any(s.reason and s.status in _CUT_SHORT for s in blocks)
+    if plan.fallback or not blocks or cut_short:
+        why = failed[0].reason if failed else "its programs give no better one"
+        note = f"{segment.named} use the product of norms: {why}" if blocks else ""
+        yield Step(constants_proof(segment.first, norms.layer_constants(part)), note=note)
+    if blocks and not failed:
+        merged = metric_proof(network, plan, [index], solved) if plan.merges_metrics(index) else None
+        yield Step.of(merged or merged_proof(part, plan, index, blocks), blocks)
+
+
+def _chain_steps(
+    network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]
+) -> Iterator[Step]:
+    """What is proved of segments that hand their metrics on."""
+    blocks = [solved[index, b] for index in run for b in range(len(plan.segments[index].blocks))]
+    if all(s.rho is not None for s in blocks):
+        yield Step.of(metric_proof(network, plan, run, solved), blocks)
+
+
+def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
+    """What the programs cost, as fields of a `Record`."""
+    done = [s for s in solved if s.rho is not None]
+    margins = [s.margin for s in done if s.margin is not None]
+    iterations = [s.iterations for s in done if s.iterations is not None]
+    return {
+        "n_sdps": sum(len(plan.segments[s].blocks[b].windows) for job in plan.jobs for s, b in job.places),
+        "n_distinct_sdps": sum(len(job.places) for job in plan.jobs),
+        "max_order": max((b.order for segment in plan.segments for b in segment.blocks), default=None),
+        "solver": ", ".join(sorted({s.solver for s in done})) or None,
+        "solver_version": ", ".join(sorted({s.solver_version for s in done})) or None,
+        "iterations": max(iterations, default=None),
+        "margin": max(margins, default=None),
+        "seconds": math.fsum(s.seconds for s in solved),
+        "peak_mb": max((s.peak_mb for s in solved), default=None),
+        "calibration_seconds": plan.prediction.calibration_seconds if plan.prediction else 0.0,
+    }
+
+
+def save_solved(path: str | Path, network: Network | None, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
+    """Write solved blocks with their plan and network to one .npz file; without blocks the network may be None."""
+    described, arrays = network.to_arrays() if network else ({}, {})
+    entries, more = to_arrays(solved)
+    header = {"network": described, "sha256": network.sha256 if network else None, "plan": plan.model_dump(mode="json")}
+    write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays | more)
+
+
+def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBlock]]:
+    """Read a file of `save_solved`; raises DataError if it is missing, damaged or not one."""
+    header, arrays = read_npz(path)
+    try:
+        network = Network.from_arrays(header["network"], arrays) if header["network"] else None
+        if network is not None and network.sha256 != header["sha256"]:
+            raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
+        solved = from_arrays(header["solved"], arrays)
+        plan = Plan.model_validate(header["plan"])
+        if not {((s.segment, s.block), s.chained) for s in solved} <= _places(plan):
+            raise ValueError("a block that is not in the plan")
+        if solved and network is None:
+            raise ValueError("blocks of no network")
+        return network, plan, solved
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        said = " ".join(repr(error).split())
+        raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
+
+
+def solve_files(network: str | Path, plan: str | Path, item: int, count: int, path: str | Path, **how: Any) -> None:
+    """Solve part `item` of `count` of a plan's jobs and write it to `path`; how: limit, n_jobs, cache (`solve_blocks`).
+
+    The network is read only where there is something to solve.
+    """
+    planned = Plan.load(plan)
+    if jobs := planned.jobs[item - 1 :: count]:
+        loaded = Network.load(network)
+        save_solved(path, loaded, planned, solve_blocks(loaded, planned, jobs, **how))
+    else:
+        save_solved(path, None, planned, [])
+
+
+def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Path]) -> Bound:
+    """`merge_plan` of files, which are not believed: every solved block is proved before it is merged.
+
+    Raises DataError naming the file that belongs to another network or plan, or does not prove what it claims.
+    """
+    planned = Plan.load(plan)
+    blocks: list[SolvedBlock] = []
+    loaded = Network.load(network)
+    scaled = scale_network(loaded).network
+    if flaw := plan_flaw(loaded, planned):
+        raise DataError(f"{plan} is no plan of {network} ({flaw}); delete it and run again")
+    for path in solved:
+        of_network, of_plan, found = load_solved(path)
+        if of_plan != planned or (of_network is not None and of_network.sha256 != loaded.sha256):
+            raise DataError(f"{path} belongs to another network or plan; delete it and run again")
+        if flaw := solved_flaw(scaled, planned, found):
+            raise DataError(f"{path} does not prove what it claims ({flaw}); delete it and run again")
+        blocks += found
+    return merge_plan(loaded, planned, blocks)

@@ -1,0 +1,196 @@
+"""Measuring what this machine can solve: a few moderate semidefinite programs of the kind that partitions are made of.
+
+The paper finds its largest order N_max the same way and leaves the cost out of its times; here it is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from certlip.base.errors import NoBound
+from certlip.base.limits import Limits
+from certlip.base.provenance import provenance
+from certlip.base.record import Status
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
+from certlip.partition.calibration import Calibration, Law
+from certlip.partition.plan import Merge, Plan
+from certlip.partition.segment import make_segment
+from certlip.sdp import Lmi, solvers
+from certlip.solving.blocks import solve_blocks
+
+
+class Case(NamedTuple):
+    """A network of 3x3 convolutions on square images and, for classes, a dense layer; patches: along a side of its map,
+    solved jointly where there are more than one."""
+
+    n_convolutions: int
+    channels: int
+    side: int
+    n_classes: int = 0
+    patches: int = 1
+
+
+ALONE = (Case(2, 2, 16), Case(4, 2, 16), Case(6, 2, 16), Case(2, 14, 10), Case(3, 5, 20, 10))
+"""0.2 to 4 million weights."""
+JOINT = (
+    *(Case(2, 2, 16, 0, 3), Case(3, 2, 16, 0, 3), Case(4, 2, 16, 0, 2), Case(6, 2, 16, 0, 3), Case(2, 14, 10, 0, 2)),
+    Case(3, 5, 20, 0, 2),
+)
+"""0.1 to 3 million weights in all patches."""
+ENOUGH_SECONDS = 3.0
+"""No larger program is tried after one that took longer."""
+LANES = 2
+"""Programs solved side by side where there are the cores: in a run they share the memory's bandwidth as well."""
+EXPONENTS = (1.0, 2.0)
+"""Of products with the weights, and beyond that of factorisations: a law is between them, whatever the noise says."""
+
+
+def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
+    """Solve them, fit the laws; a solver that cannot run here makes a calibration that says why."""
+    limit = limit or Limits()
+    begin = time.perf_counter()
+    known: dict[str, Any] = {
+        "solver": solver,
+        "threads": limit.threads,
+        "max_seconds": limit.max_seconds,
+        "max_memory_mb": limit.max_memory_mb,
+        **machine(solver),
+        "started_at": provenance()["started_at"],
+    }
+    try:
+        alone, starts = _points(ALONE, solver, limit)
+        joint, more = _points(JOINT, solver, limit)
+        law = fit(alone)
+        measured: dict[str, Any] = {
+            "alone": law,
+            "joint": fit(joint),
+            "start_seconds": float(np.median(starts + more)),
+            "n_max": largest_order(solver, law, limit),
+        }
+    except NoBound as error:
+        measured = {"failure": str(error)}
+    return Calibration(**known, **measured, seconds=time.perf_counter() - begin)
+
+
+def load_or_calibrate(solver: str, limit: Limits, folder: str | Path | None = None) -> Calibration:
+    """The calibration of this machine, solver, limits and code, from the folder (by default the user's cache) if it is
+    there, else measured and kept there."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certlip"
+    key = json.dumps([machine(solver), limit.threads, limit.max_seconds, limit.max_memory_mb], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    path = Path(folder or default) / "calibration" / f"{solver}-{digest}.json"
+    if path.exists():
+        return Calibration.load(path)
+    calibration = calibrate(solver, limit)
+    calibration.save(path)
+    return calibration
+
+
+def machine(solver: str) -> dict[str, Any]:
+    """Fields of a `Calibration` that say whose times these are."""
+    modules = [f"{solvers.__name__}.{name}" for name in (solvers.names() if solver == "auto" else [solver])]
+    here = provenance(__name__, *modules)
+    return {"cpu": _cpu(), **{name: here[name] for name in ("host", "code", "versions")}}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _network(case: Case) -> Network:
+    """With Kaiming-normal weights, as in the paper's sweeps."""
+    n_convolutions, channels, side, n_classes, _ = case
+    rng = np.random.default_rng(0)
+    layers: list[Layer] = []
+    for index in range(n_convolutions):
+        n_in = channels if index else 1
+        weight = rng.standard_normal((channels, n_in, 3, 3)) * math.sqrt(2 / (9 * n_in))
+        layers += [Conv(f"conv{index}", weight, np.zeros(channels)), Activation(f"relu{index}", "relu")]
+    if not n_classes:
+        return Network(tuple(layers[:-1]), (1, side, side))
+    n_in = channels * (side - 2 * n_convolutions) ** 2
+    last = rng.standard_normal((n_classes, n_in)) * math.sqrt(2 / n_in)
+    return Network((*layers, Flatten("flatten"), Dense("dense", last, np.zeros(n_classes))), (1, side, side))
+
+
+def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tuple[int, float]], list[float]]:
+    """(n_weights, seconds) of a program, or on average of the blocks of a joint one, each with others beside it; and
+    how long processes took to start."""
+    n_lanes = max(1, min(LANES, (os.cpu_count() or 1) // limit.threads))
+    points, starts = [], []
+    for case in cases:
+        network = _network(case)
+        merge: Merge = "sum" if case.patches == 1 else "folded"
+        segment = make_segment(network, 0, len(network.layers), (case.patches, case.patches), merge)
+        plan = Plan(segments=(segment,), merge=merge, fallback=False, solver=solver)
+        begin = time.perf_counter()
+        solved = solve_blocks(network, plan, plan.jobs * n_lanes, limit=limit, n_jobs=n_lanes)
+        wall = time.perf_counter() - begin
+        if solved[0].status == Status.SOLVER_FAILED:
+            raise NoBound(solved[0].reason)
+        over = any(block.status != Status.OK for block in solved)
+        seconds = wall if over else math.fsum(block.seconds for block in solved) / n_lanes
+        n_blocks = len(segment.blocks)
+        points.append((sum(block.n_weights for block in segment.blocks) // n_blocks, seconds / n_blocks))
+        starts.append(max(wall - seconds, 0.0))
+        if over or seconds > ENOUGH_SECONDS:
+            break
+    return points, starts
+
+
+def fit(points: Sequence[tuple[int, float]]) -> Law:
+    """Least squares between the logarithms of measured and predicted seconds."""
+    from scipy.optimize import least_squares
+
+    sizes, seconds = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    low, high = EXPONENTS
+    # in units of the smallest time and of the law through the largest point
+    first = np.array([0.0, 0.0, low])
+    unit, scale = float(seconds.min()), float((seconds / sizes**low).max())
+
+    def law(x: Array) -> Array:
+        return unit * np.exp(x[0]) + scale * np.exp(x[1]) * sizes**low * (sizes / sizes.max()) ** (x[2] - low)
+
+    bounds = ([-9.0, -9.0, low], [9.0, 9.0, high])
+    fitted = least_squares(lambda x: np.log(law(x) / seconds), first, bounds=bounds).x
+    base, exponent = unit * math.exp(fitted[0]), float(fitted[2])
+    factor = scale * math.exp(fitted[1]) * float(sizes.max()) ** (low - exponent)
+    return Law(base=base, factor=factor, exponent=exponent, points=tuple(points))
+
+
+def largest_order(solver: str, law: Law, limit: Limits) -> int:
+    """Of a program with as many hidden neurons as inputs, within the limits by the law and by what the solver says of
+    its memory; without a limit, what this machine has."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    allowed = limit.max_memory_mb or physical
+
+    def fits(order: int) -> bool:
+        n_weights = (order // 2) ** 2
+        if limit.max_seconds is not None and law.seconds([n_weights]) > limit.max_seconds:
+            return False
+        try:
+            _, adapter = solvers.choose(solver, order)
+        except NoBound:
+            return False
+        half = np.broadcast_to(0.0, (order // 2, order // 2))
+        return order <= adapter.INFO.max_order and adapter.memory_mb(Lmi((half, half), ((0.0, 1.0),))) <= allowed
+
+    low, high = 0, 2**17
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
