@@ -54,6 +54,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/snakemake --lint --configfile config/quick.yaml
 
 clean:

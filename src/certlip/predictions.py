@@ -57,19 +57,3 @@ def _row(network: str, method: str, plan: Plan, number: int, job: Job, solved: l
         "predicted_mb": predicted.peak_mb,
         "peak_mb": max(s.peak_mb for s in blocks) if ended_well else math.nan,
     }
-
-
-def with_factors(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of programs that no limit ended, with the columns seconds_factor and memory_factor: actual over
-    predicted."""
-    done = rows[~rows["cut_short"].astype(bool)]
-    factors = {"seconds_factor": done["seconds"] / done["predicted_seconds"]}
-    return done.assign(**factors, memory_factor=done["peak_mb"] / done["predicted_mb"])
-
-
-def spread(factors: pd.Series) -> tuple[float, float, float]:
-    """Median of the factors; and how far off in either direction nine in ten stay, and all."""
-    import pandas as pd
-
-    off = pd.concat([factors, 1 / factors], axis=1).max(axis=1)
-    return float(factors.median()), float(off.quantile(0.9)), float(off.max())

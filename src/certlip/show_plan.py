@@ -11,8 +11,8 @@ from rich.table import Table
 
 from certlip.partition.plan import Job, Plan, Prediction, SegmentPlan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side
-from certlip.solving.blocks import load_solved
 from certlip.solving.solved import SolvedBlock, blocks_of
+from certlip.solving.solved_files import load_solved
 
 
 def solved_of(path: Path) -> list[SolvedBlock]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from certlip.network.scaling import scale_network
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import Certificate
 from certlip.proof.proofs import certificate_flaw
-from certlip.solving.blocks import load_solved
-from certlip.solving.solved_proofs import plan_flaw, solved_flaw
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,10 @@ def verify(certificate: Certificate | str | Path) -> Verification:
 
 
 def _blocks_flaw(path: str | Path) -> str:
+    from certlip.network.scaling import scale_network
+    from certlip.solving.solved_files import load_solved
+    from certlip.solving.solved_proofs import plan_flaw, solved_flaw
+
     network, plan, solved = load_solved(path)
     if network is None or all(s.rho is None for s in solved):
         return "no block in it is solved, so it proves nothing"

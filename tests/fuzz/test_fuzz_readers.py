@@ -32,7 +32,7 @@ from certlip.partition.plan import Plan
 from certlip.proof import certificate, norms
 from certlip.proof.certificate import GraphCertificate, LowerCertificate
 from certlip.pytorch.weights import load_weights, save_weights
-from certlip.solving import blocks
+from certlip.solving import blocks, solved_files
 
 REPOSITORY = Path(__file__).parents[2]
 SEED = 1
@@ -101,7 +101,7 @@ def honest() -> dict[str, bytes]:
         records["upper"].save(folder / "record.json")
         plan.save(folder / "plan.json")
         network.save(folder / "network.npz")
-        blocks.save_solved(folder / "blocks.npz", network, plan, blocks.solve_blocks(network, plan))
+        solved_files.save_solved(folder / "blocks.npz", network, plan, blocks.solve_blocks(network, plan))
         Dataset(digits, labels, digits, labels, 2).save(folder / "dataset.npz")
         collect.save(collect.collect(records.values(), {}), folder / "bounds.csv")
         save_weights(folder / "weights.pt", {"weight": torch.ones(3, 2), "bias": torch.zeros(3)})

@@ -18,7 +18,7 @@ from certlip.base.record import Status
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 from certlip.partition.calibration import Calibration, Law
-from certlip.solving import blocks
+from certlip.solving import blocks, solved_files
 from certlip.solving.calibrate import Case, calibrate, fit, largest_order, load_or_calibrate
 
 
@@ -179,7 +179,7 @@ def test_a_plan_of_the_workflow_is_printed_with_the_seconds_it_took(tmp_path: Pa
     plan.save(file)
     assert "the budget is 60 s" in run(str(file))
     solved = blocks.solve_blocks(network, plan)
-    blocks.save_solved(tmp_path / "blocks" / "net" / "dcp-auto" / "1-of-1.npz", network, plan, solved)
+    solved_files.save_solved(tmp_path / "blocks" / "net" / "dcp-auto" / "1-of-1.npz", network, plan, solved)
     assert f"{math.fsum(s.seconds for s in solved):.3g}" in run(str(file))
 
 

@@ -26,7 +26,7 @@ from certlip.network.window import Window
 from certlip.partition.plan import Plan
 from certlip.proof import certificate
 from certlip.proof.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate, save_none
-from certlip.solving import blocks
+from certlip.solving import blocks, solved_files
 from certlip.solving.solved import SolvedBlock
 
 
@@ -300,7 +300,7 @@ def test_files_without_a_certificate_say_so(tmp_path: Path) -> None:
 
 def solved_file(path: Path) -> Path:
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
-    blocks.save_solved(path, network(), plan, blocks.solve_blocks(network(), plan))
+    solved_files.save_solved(path, network(), plan, blocks.solve_blocks(network(), plan))
     return path
 
 
@@ -308,7 +308,7 @@ def test_solved_blocks_come_back_from_their_file_and_are_verified(tmp_path: Path
     path = solved_file(tmp_path / "b.npz")
     assert certificate.kind(path) == "blocks"
     assert certlip.verify(path).ok
-    loaded, plan, solved = blocks.load_solved(path)
+    loaded, plan, solved = solved_files.load_solved(path)
     assert loaded is not None
     assert loaded.sha256 == network().sha256
     assert plan == dcp.plan(network(), grid=(2, 1), merge="cover")
@@ -320,7 +320,7 @@ def test_solved_blocks_come_back_from_their_file_and_are_verified(tmp_path: Path
 
 def test_any_number_that_is_changed_in_solved_blocks_is_refused_or_still_proved(tmp_path: Path) -> None:
     path = solved_file(tmp_path / "b.npz")
-    _, plan, solved = blocks.load_solved(path)
+    _, plan, solved = solved_files.load_solved(path)
     least = {(s.segment, s.block): (s.rho or 0.0) for s in solved}
     n_refused = 0
     for header, arrays in changed_files(path):
@@ -331,7 +331,7 @@ def test_any_number_that_is_changed_in_solved_blocks_is_refused_or_still_proved(
             ok = False
         n_refused += not ok
         if ok:
-            _, _, found = blocks.load_solved(path)
+            _, _, found = solved_files.load_solved(path)
             # a value proved with changed multipliers can be lower by the solver's tolerance only
             assert all((s.rho or math.inf) >= least[s.segment, s.block] * (1 - 3e-4) for s in found)
     assert n_refused > 50
@@ -430,8 +430,8 @@ def test_solved_blocks_that_prove_nothing_are_named_and_nothing_is_merged(how: s
 
 def test_an_empty_share_of_blocks_is_a_file_that_proves_nothing(tmp_path: Path) -> None:
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
-    blocks.save_solved(tmp_path / "b.npz", None, plan, [])
-    assert blocks.load_solved(tmp_path / "b.npz") == (None, plan, [])
+    solved_files.save_solved(tmp_path / "b.npz", None, plan, [])
+    assert solved_files.load_solved(tmp_path / "b.npz") == (None, plan, [])
     verification = certlip.verify(tmp_path / "b.npz")
     assert not verification
     assert "proves nothing" in verification.reason
@@ -443,7 +443,7 @@ def test_a_file_without_a_solved_block_proves_nothing(case: str, tmp_path: Path)
     failed = [SolvedBlock(0, b, Status.TIME_LIMIT, "late") for b in range(len(plan.segments[0].blocks))]
     if case == "a refused plan":
         plan = Plan(segments=(), refusal=(Status.TIME_LIMIT, "late"))
-    blocks.save_solved(tmp_path / "b.npz", network(), plan, failed if case == "failed blocks" else [])
+    solved_files.save_solved(tmp_path / "b.npz", network(), plan, failed if case == "failed blocks" else [])
     verification = certlip.verify(tmp_path / "b.npz")
     assert not verification
     assert "proves nothing" in verification.reason

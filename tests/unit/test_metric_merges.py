@@ -17,6 +17,7 @@ from certlip.base.record import Record
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, Pair
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import BlockProof, SegmentProof, UpperCertificate
+from certlip.solving import solved_files
 
 METRIC_MERGES = ("weighted", "folded")
 RTOL = 1e-4
@@ -213,12 +214,12 @@ def test_solved_blocks_with_metrics_are_verified_from_their_file(tmp_path: Path)
     plan = method.plan(network, merge="weighted")
     solved = blocks.solve_blocks(network, plan)
     path = tmp_path / "blocks.npz"
-    blocks.save_solved(path, network, plan, solved)
+    solved_files.save_solved(path, network, plan, solved)
     assert certificates.kind(path) == "blocks"
     assert certlip.verify(path)
-    assert blocks.merge_plan(*blocks.load_solved(path)).value == blocks.merge_plan(network, plan, solved).value  # type: ignore[arg-type]
+    assert blocks.merge_plan(*solved_files.load_solved(path)).value == blocks.merge_plan(network, plan, solved).value  # type: ignore[arg-type]
     tampered = [replace(solved[0], metric=0.99 * solved[0].metric), *solved[1:]]  # type: ignore[operator]
-    blocks.save_solved(path, network, plan, tampered)
+    solved_files.save_solved(path, network, plan, tampered)
     assert not certlip.verify(path)
 
 
@@ -356,10 +357,10 @@ def test_solved_chains_are_verified_from_their_file(tmp_path: Path) -> None:
     plan = method.plan(network, merge="folded", chain=True)
     solved = blocks.solve_blocks(network, plan)
     path = tmp_path / "blocks.npz"
-    blocks.save_solved(path, network, plan, solved)
+    solved_files.save_solved(path, network, plan, solved)
     assert certlip.verify(path)
     spoilt = [replace(s, metric=0.9 * s.metric) if s.chained else s for s in solved]  # type: ignore[operator]
-    blocks.save_solved(path, network, plan, spoilt)
+    solved_files.save_solved(path, network, plan, spoilt)
     assert not certlip.verify(path)
 
 

@@ -12,9 +12,10 @@ from test_second_plan import automatic, net
 
 from certlip.base.record import Status
 from certlip.methods import dcp
-from certlip.predictions import COLUMNS, collect, spread, with_factors
+from certlip.predictions import COLUMNS, collect
 from certlip.solving.blocks import solve_blocks
 from certlip.tables import predictions as table
+from certlip.tables.predictions import spread, with_factors
 
 
 def test_each_job_of_a_predicted_plan_is_a_row_with_what_it_took() -> None:

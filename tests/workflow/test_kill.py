@@ -19,7 +19,7 @@ from workspace import HERE, Workspace, copy_checkout, copy_workspace
 from certlip.base.errors import UnsupportedLayer
 from certlip.base.files import read_npz
 from certlip.base.record import Record
-from certlip.solving.blocks import load_solved
+from certlip.solving.solved_files import load_solved
 
 RESULT = "results/bounds/block/dcp-sum.json"
 SOLVED = "results/blocks/block/dcp-sum/1-of-1.npz"

@@ -11,7 +11,7 @@ from workspace import BOUND, FIGURES, NETWORKS, PLANNED, TABLES, Outcome, Worksp
 
 from certlip import collect, verify
 from certlip.base.record import Record
-from certlip.solving.blocks import load_solved
+from certlip.solving.solved_files import load_solved
 
 
 def everything(folder: Path) -> dict[str, int]:

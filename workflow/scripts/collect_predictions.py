@@ -5,7 +5,7 @@ from pathlib import Path
 from certlip.benchmarks import save
 from certlip.partition.plan import Plan
 from certlip.predictions import collect
-from certlip.solving.blocks import load_solved
+from certlip.solving.solved_files import load_solved
 from certlip.workflow import job
 
 with job(snakemake):

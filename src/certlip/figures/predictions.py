@@ -24,7 +24,7 @@ SHAPES = ["alone", "joint", "chained"]
 
 def draw(rows: pd.DataFrame) -> Figure:
     """Two panels with a marker a program, all axes logarithmic."""
-    from certlip.predictions import with_factors
+    from certlip.tables.predictions import with_factors
 
     done = with_factors(rows)
     if done.empty:

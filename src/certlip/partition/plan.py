@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, NamedTuple
 from certlip.network import Pair
 from certlip.network.window import Window
 from certlip.partition.model import FileModel, Model
-from certlip.sdp import solvers
 
 Merge = Literal["sum", "cover", "weighted", "folded"]
 
@@ -181,8 +180,3 @@ class Plan(FileModel):
         """Whether the segment is solved in patches that have input metrics; the whole map needs none."""
         planned = self.segments[segment]
         return self.merge in ("weighted", "folded") and planned.grid != (1, 1) and bool(planned.blocks)
-
-    @property
-    def solver_modules(self) -> list[str]:
-        """Modules of the solver, or of each that ``auto`` may take."""
-        return [f"{solvers.__name__}.{name}" for name in (solvers.names() if self.solver == "auto" else [self.solver])]

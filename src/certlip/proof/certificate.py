@@ -191,7 +191,7 @@ Certificate = UpperCertificate | GraphCertificate | TorusCertificate | LowerCert
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``graph``, ``torus``, ``lower``, ``blocks`` (`certlip.solving.blocks.save_solved`) or ``none``.
+    """``upper``, ``graph``, ``torus``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`) or ``none``.
 
     Raises DataError for other files.
     """

@@ -13,8 +13,6 @@ import numpy as np
 
 from certlip.base.errors import CertlipError, ConfigError
 from certlip.base.rounding import multiply_up, sqrt_up
-from certlip.methods import check_options, is_planned
-from certlip.methods import load as load_method
 from certlip.network import Array, Network
 from certlip.network.chain import Chain, linear_groups
 from certlip.network.computation_graph import Graph
@@ -124,7 +122,10 @@ def _layers_flaw(network: Network, constants: Sequence[float]) -> str:
 
 
 def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
-    method = load_method(segment.method)
+    # the one place where a proof asks a method: only for values whose proof is to compute them again
+    from certlip.methods import check_options, is_planned, load
+
+    method = load(segment.method)
     if is_planned(method) or method.INFO.takes != "network":
         raise ConfigError(f"the value of {segment.method} cannot be computed again from the network alone")
     options = check_options(segment.method, method, segment.options or {})

@@ -12,7 +12,6 @@ from typing import Any
 import joblib
 
 from certlip.base.errors import DataError, LimitExceeded, NoBound
-from certlip.base.files import read_npz, write_npz
 from certlip.base.limits import Limits, load_scipy
 from certlip.base.progress import bar
 from certlip.base.record import Status
@@ -25,8 +24,9 @@ from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate, constants_proof
 from certlip.solving.jobs import code_of
 from certlip.solving.lanes import Lane, batches
-from certlip.solving.solved import SolvedBlock, from_arrays, to_arrays
+from certlip.solving.solved import SolvedBlock
 from certlip.solving.solved_cache import SolvedCache
+from certlip.solving.solved_files import load_solved, places_of, save_solved
 from certlip.solving.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
 from certlip.solving.way import Step, gap_of, tightest
 
@@ -94,7 +94,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     begin = time.perf_counter()
     apart = {(s.segment, s.block): s for s in solved if not s.chained}
     chained = {(s.segment, s.block): s for s in solved if s.chained}
-    planned = _places(plan)
+    planned = places_of(plan)
     if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
         raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
     failed = [s for s in solved if s.rho is None]
@@ -122,11 +122,6 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     details["seconds"] += plan.seconds + time.perf_counter() - begin
     found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
     return found.multiplied_back(network, scaled.exponents)
-
-
-def _places(plan: Plan) -> set[tuple[Place, bool]]:
-    """Place of each block that is to be solved, and whether as one of a chain."""
-    return {(place, job.chained) for job in plan.jobs for place in job.places}
 
 
 _CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
@@ -175,33 +170,6 @@ def _details(plan: Plan, solved: Sequence[SolvedBlock]) -> dict[str, Any]:
         "peak_mb": max((s.peak_mb for s in solved), default=None),
         "calibration_seconds": plan.prediction.calibration_seconds if plan.prediction else 0.0,
     }
-
-
-def save_solved(path: str | Path, network: Network | None, plan: Plan, solved: Sequence[SolvedBlock]) -> None:
-    """Write solved blocks with their plan and network to one .npz file; without blocks the network may be None."""
-    described, arrays = network.to_arrays() if network else ({}, {})
-    entries, more = to_arrays(solved)
-    header = {"network": described, "sha256": network.sha256 if network else None, "plan": plan.model_dump(mode="json")}
-    write_npz(path, {"certificate": "blocks", **header, "solved": entries}, arrays | more)
-
-
-def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBlock]]:
-    """Read a file of `save_solved`; raises DataError if it is missing, damaged or not one."""
-    header, arrays = read_npz(path)
-    try:
-        network = Network.from_arrays(header["network"], arrays) if header["network"] else None
-        if network is not None and network.sha256 != header["sha256"]:
-            raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
-        solved = from_arrays(header["solved"], arrays)
-        plan = Plan.model_validate(header["plan"])
-        if not {((s.segment, s.block), s.chained) for s in solved} <= _places(plan):
-            raise ValueError("a block that is not in the plan")
-        if solved and network is None:
-            raise ValueError("blocks of no network")
-        return network, plan, solved
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        said = " ".join(repr(error).split())
-        raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
 
 
 def solve_files(network: str | Path, plan: str | Path, item: int, count: int, path: str | Path, **how: Any) -> None:

@@ -98,8 +98,7 @@ def load_or_calibrate(solver: str, limit: Limits, folder: str | Path | None = No
 
 def machine(solver: str) -> dict[str, Any]:
     """Fields of a `Calibration` that say whose times these are."""
-    modules = [f"{solvers.__name__}.{name}" for name in (solvers.names() if solver == "auto" else [solver])]
-    here = provenance(__name__, *modules)
+    here = provenance(__name__, *solvers.modules(solver))
     return {"cpu": _cpu(), **{name: here[name] for name in ("host", "code", "versions")}}
 
 

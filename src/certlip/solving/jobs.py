@@ -194,7 +194,7 @@ def _patches(network: Network, segment: SegmentPlan) -> Patches:
 
 def code_of(plan: Plan) -> str:
     """Stands for the code that decides what a program's outcome is."""
-    return fingerprint(__name__, *plan.solver_modules)
+    return fingerprint(__name__, *sdp.solvers.modules(plan.solver))
 
 
 def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from certlip.predictions import spread, with_factors
 from certlip.tables import TableInfo, _cells
 
 if TYPE_CHECKING:
@@ -41,3 +40,19 @@ def _row(solver: str, shape: str, rows: pd.DataFrame) -> list[str]:
     )
     orders = f"{rows['order'].min()} to {rows['order'].max()}"
     return [solver, shape, str(len(rows)), str(len(rows) - len(done)), orders, *seconds, *memory]
+
+
+def with_factors(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of programs that no limit ended, with the columns seconds_factor and memory_factor: actual over
+    predicted."""
+    done = rows[~rows["cut_short"].astype(bool)]
+    factors = {"seconds_factor": done["seconds"] / done["predicted_seconds"]}
+    return done.assign(**factors, memory_factor=done["peak_mb"] / done["predicted_mb"])
+
+
+def spread(factors: pd.Series) -> tuple[float, float, float]:
+    """Median of the factors; and how far off in either direction nine in ten stay, and all."""
+    import pandas as pd
+
+    off = pd.concat([factors, 1 / factors], axis=1).max(axis=1)
+    return float(factors.median()), float(off.quantile(0.9)), float(off.max())

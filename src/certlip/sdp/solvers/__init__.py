@@ -67,6 +67,11 @@ def names() -> list[str]:
     return plugins.names(__name__)
 
 
+def modules(name: str) -> list[str]:
+    """Import path of an adapter, or of each that ``auto`` may take."""
+    return [f"{__name__}.{adapter}" for adapter in (names() if name == "auto" else [name])]
+
+
 def _known(name: str) -> str:
     if name != "auto" and name not in names():
         raise ValueError(f"should be one of {', '.join(['auto', *names()])}")
