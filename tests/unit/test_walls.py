@@ -12,7 +12,7 @@ import numpy as np
 import certlip
 from certlip.network import Activation, Dense, Network
 
-MAX_MODULES, MAX_LINES = 26, 3700
+MAX_MODULES, MAX_LINES = 25, 3700
 """Files of ours, packages that only say what they are not counted."""
 
 CODE = """
