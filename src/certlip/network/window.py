@@ -11,7 +11,6 @@ import numpy as np
 from certlip.base.errors import UnsupportedLayer
 from certlip.network import Activation, Conv, Layer, Network, Pair
 
-PartialMap = Conv | Activation
 """Layers whose output on a patch needs their input on a patch only."""
 
 
