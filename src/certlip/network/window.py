@@ -11,8 +11,6 @@ import numpy as np
 from certlip.base.errors import UnsupportedLayer
 from certlip.network import Activation, Conv, Layer, Network, Pair
 
-"""Layers whose output on a patch needs their input on a patch only."""
-
 
 class Window(NamedTuple):
     """Rows [top, bottom) and columns [left, right) of a map, all channels."""
