@@ -12,7 +12,7 @@ import certlip
 from certlip import zoo
 from certlip.base.limits import Limits
 from certlip.base.record import Record
-from certlip.solving.calibrate import load_or_calibrate
+from certlip.solving.calibrate import Case, load_or_calibrate
 
 SMALL = {
     "cnn1": ("cnn1", {"channels": 1}),
@@ -47,8 +47,8 @@ def compare(case: tuple[str, dict[str, Any]], budget: float, limit: Limits, **gi
 
 @pytest.mark.parametrize("network", SMALL)
 def test_small_versions_of_the_papers_networks(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("certlip.solving.calibrate.ALONE", ((1, 10, 0), (2, 12, 3)))
-    monkeypatch.setattr("certlip.solving.calibrate.JOINT", ((1, 10, 0), (2, 12, 0)))
+    monkeypatch.setattr("certlip.solving.calibrate.ALONE", (Case(2, 1, 10), Case(2, 2, 12, 3)))
+    monkeypatch.setattr("certlip.solving.calibrate.JOINT", (Case(2, 1, 10, 0, 2), Case(3, 2, 12, 0, 2)))
     compare(SMALL[network], 60.0, Limits(1, 60.0, 4000.0), cache=tmp_path)
 
 

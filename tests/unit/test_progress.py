@@ -58,6 +58,8 @@ def test_a_log_has_no_bar(tmp_path: Path) -> None:
 
 
 def test_a_log_is_told_how_much_is_done_and_how_long_the_rest_will_take() -> None:
-    code = "from certlip import progress\nprogress.SECONDS_BETWEEN_LINES = 0.2\n" + SLOW.format(total=3, seconds=0.3)
+    code = "from certlip.base import progress\nprogress.SECONDS_BETWEEN_LINES = 0.2\n" + SLOW.format(
+        total=3, seconds=0.3
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "patience: 1 of 3, about 1 s left" in done.stderr

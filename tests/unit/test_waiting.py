@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certlip import datasets
-from certlip.base.errors import DataError, NoData
+from certlip.base.errors import NoData
 from certlip.base.files import read_npz, write_refusal
 from certlip.base.waiting import attempt, save_attempt
 
@@ -59,14 +59,14 @@ def test_what_waits_is_tried_again_once_an_address_answers(tmp_path: Path) -> No
     assert attempt(state) == 1
 
 
-def test_a_data_set_out_of_reach_waits_but_a_wrong_file_is_an_error(tmp_path: Path) -> None:
+def test_a_data_set_out_of_reach_waits_and_one_with_a_wrong_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoData) as missing:
         datasets.fetch("mnist", tmp_path, mirrors=[NOWHERE])
     assert len(missing.value.files) == 4
     assert missing.value.urls == (f"{NOWHERE}/train-images-idx3-ubyte.gz",)
     Path(missing.value.files[0]).parent.mkdir(parents=True, exist_ok=True)
     Path(missing.value.files[0]).write_bytes(gzip.compress(b"not these"))
-    with pytest.raises(DataError, match="wrong checksum"):
+    with pytest.raises(NoData, match="that lies there has a wrong checksum"):
         datasets.fetch("mnist", tmp_path, mirrors=[NOWHERE])
 
 

@@ -138,11 +138,13 @@ def test_a_certified_value_forged_below_the_lower_one_fails_the_run(copy_of_fini
 
 
 def test_a_damaged_block_file_is_named_and_stops_its_merge(copy_of_finished: Workspace) -> None:
-    solved = copy_of_finished.folder / "results/blocks/block/lipsdp/1-of-1.npz"
+    copy_of_finished.edit(lambda config: config["methods"]["dcp-sum"].update(parts=2))
+    assert copy_of_finished.snakemake(targets=["results/bounds/block/dcp-sum.json"]).returncode == 0
+    solved = copy_of_finished.folder / "results/blocks/block/dcp-sum/1-of-2.npz"
     content = bytearray(solved.read_bytes())
     content[len(content) // 2] ^= 1
     solved.write_bytes(content)
-    assert_one_sentence(copy_of_finished.snakemake(targets=["results/bounds/block/lipsdp.json"]), str(solved.name))
+    assert_one_sentence(copy_of_finished.snakemake(targets=["results/bounds/block/dcp-sum.json"]), str(solved.name))
 
 
 def test_every_row_of_a_network_without_bound_says_why(finished: Workspace) -> None:

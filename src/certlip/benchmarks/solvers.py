@@ -83,6 +83,7 @@ def run(
 def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
     limits.end_idle()
     try:
+        adapters.choose(solver, lmi.order)  # imports what solving takes, and the process that is forked has it
         measured = limits.call(_solve, lmi, solver, rtol, limit, limit=limit)
     except NoBound as error:
         return {"status": str(error.status), "message": str(error)}

@@ -73,7 +73,7 @@ def test_a_benchmark_needs_no_bound_and_the_comparison_no_benchmark(workspace: W
     change = {"benchmarks": {"layer_norms": options}, "tables": ["bounds", "layer_norms"], "figures": ["layer_norms"]}
     workspace.edit(lambda config: config.update(change))
     assert workspace.dry_run(targets=["benchmarks"]) == {
-        *("seed_network block", "export_network block", "measure_benchmark layer_norms"),
+        *("seed_network block", "measure_benchmark layer_norms"),
         *("write_table layer_norms", "draw_figure layer_norms"),
     }
     jobs = workspace.dry_run()
