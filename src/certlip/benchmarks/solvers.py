@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from certlip.sdp.threads import by_size
 if TYPE_CHECKING:
     import pandas as pd
 
+SECONDS_TO_IMPORT = 120.0
 LARGEST_DENSE = 3000
 """Above this order the eigenvalues of a dense matrix take minutes, and are not computed."""
 COLUMNS = ["problem", "order", "threads", "solver", "title", "status", "tried", "message", "bound", "distance"]
@@ -83,7 +85,7 @@ def run(
 def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any]:
     limits.end_idle()
     try:
-        adapters.choose(solver, lmi.order)  # imports what solving takes, and the process that is forked has it
+        limits.call(_prepare, solver, lmi.order, limit=replace(limit, max_seconds=SECONDS_TO_IMPORT))
         measured = limits.call(_solve, lmi, solver, rtol, limit, limit=limit)
     except NoBound as error:
         return {"status": str(error.status), "message": str(error)}
@@ -104,6 +106,11 @@ def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any
         "minimum_eigenvalue": eigenvalue,
         "slack": certified.slack,
     }
+
+
+def _prepare(solver: str, order: int) -> None:
+    """Have the process that solves import what that takes: the limit is the solver's own."""
+    adapters.choose(solver, order)
 
 
 def _solve(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> tuple[Proposal, Certified, float, float]:
