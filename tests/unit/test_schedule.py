@@ -9,11 +9,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from certlip.base.errors import DataError
-from certlip.base.timing import Timing, load_timings
+from certlip.base.timing import HEAD, Timing, load_timings, save_timing
 from certlip.schedule import CORES, TimedJob, head_seconds_of, jobs_of, longest_chain, run_seconds, simulate
 
 #   first 3 -> second 2 \
@@ -157,7 +158,7 @@ JOB = """
 import subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from certlip.base.timing import save_timing
+from certlip.base.timing import HEAD, Timing, load_timings, save_timing
 burn = "import time; [0 for _ in iter(lambda: time.process_time() < 0.3, False)]"
 subprocess.run([sys.executable, "-c", burn], check=True)
 alive = subprocess.Popen([sys.executable, "-c", burn + "; print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
@@ -179,3 +180,11 @@ def test_a_job_writes_down_its_time_with_that_of_processes_that_ended_and_that_a
     own_cpu_seconds, end = map(float, done.stdout.split())
     assert 0.5 < written.cpu_seconds - own_cpu_seconds < 0.9
     assert end - begin - 0.5 < written.seconds < end - begin + 0.1
+
+
+def test_a_job_that_cannot_see_who_started_it_writes_nothing_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HEAD, str(2**22 + 1))  # more than the largest number of a process
+    save_timing(SimpleNamespace(rule="r", wildcards=[], input=[], output=[], threads=1, log=[str(tmp_path / "a.log")]))
+    assert list(tmp_path.iterdir()) == []

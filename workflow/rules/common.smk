@@ -10,19 +10,18 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from certlip import figures, layer_norms, tables
-from certlip.base import limits
-from certlip.base import waiting
+from certlip.base import limits, waiting
 from certlip.base.attempts import n_cut_short
+from certlip.base.errors import CertlipError
+from certlip.base.provenance import fingerprint
+from certlip.base.timing import HEAD
+from certlip.base.yaml_files import read_mapping
 from certlip.collect import COMPARED, rows_file
 from certlip.config import resolve
-from certlip.base.errors import CertlipError
 from certlip.methods import needs_calibration
 from certlip.partition.plan import Plan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side, wall_seconds
-from certlip.base.provenance import fingerprint
 from certlip.sdp import solvers
-from certlip.base.timing import HEAD
-from certlip.base.yaml_files import read_mapping
 
 os.environ[HEAD] = str(os.getpid())
 

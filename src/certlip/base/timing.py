@@ -39,8 +39,10 @@ class Timing:
 
 
 def save_timing(snakemake: Any) -> None:
-    """Write what the job that calls this took so far."""
+    """Write what the job that calls this took so far; nothing in a container that does not see who started it."""
     me, head = os.getpid(), int(os.environ.get(HEAD, os.getppid()))
+    if not Path(f"/proc/{head}").exists():
+        return
     timing = Timing(
         rule=snakemake.rule,
         job=" ".join([snakemake.rule, *snakemake.wildcards]),
