@@ -65,7 +65,12 @@ rule solve_plan:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=code_of("solve_plan", "certlip.solving.blocks", "certlip.solving.evaluate", *SOLVERS),
+        code=code_of(
+            "solve_plan",
+            "certlip.solving.blocks",
+            "certlip.solving.evaluate",
+            *SOLVERS,
+        ),
     script:
         "../scripts/solve_plan.py"
 
@@ -114,6 +119,8 @@ rule merge_blocks:
     params:
         plugin=plugin_name,
         options=lambda w: CONFIG.options(w.method),
-        code=code_of("merge_blocks", "certlip.solving.blocks", "certlip.solving.evaluate"),
+        code=code_of(
+            "merge_blocks", "certlip.solving.blocks", "certlip.solving.evaluate"
+        ),
     script:
         "../scripts/merge_blocks.py"

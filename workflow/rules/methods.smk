@@ -25,7 +25,10 @@ rule bound_network:
         options=lambda w: CONFIG.options(w.method),
         seed=CONFIG.seed,
         code=lambda w: code_of(
-            "bound_network", "certlip.solving.evaluate", "certlip.workflow", plugin_name(w)
+            "bound_network",
+            "certlip.solving.evaluate",
+            "certlip.workflow",
+            plugin_name(w),
         ),
     script:
         "../scripts/bound_network.py"
