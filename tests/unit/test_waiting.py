@@ -70,6 +70,15 @@ def test_a_data_set_out_of_reach_waits_and_one_with_a_wrong_file_says_so(tmp_pat
         datasets.fetch("mnist", tmp_path, mirrors=[NOWHERE])
 
 
+def test_what_lies_there_and_cannot_be_read_is_tried_at_each_run(tmp_path: Path) -> None:
+    """Its sentence says to repair it, and nothing else would tell that somebody did."""
+    state = tmp_path / "attempt.json"
+    save_attempt(state, 3, NoData("pictures/train/cat/1.png is not a picture that can be read"))
+    assert attempt(state) == 4
+    save_attempt(state, 4, None)
+    assert attempt(state) == 4
+
+
 def test_missing_pictures_wait_for_their_folder(tmp_path: Path) -> None:
     with pytest.raises(NoData, match="train/<class>") as missing:
         datasets.fetch("imagefolder", tmp_path, path="pictures", size=[2, 2])

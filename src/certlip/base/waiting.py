@@ -38,6 +38,8 @@ def _read(path: str | Path) -> dict:
 
 
 def _can_be_had(reason: str, files: dict[str, list[int] | None], urls: list[str]) -> bool:
+    if not files and not urls:
+        return True  # it was there and could not be read: only another attempt tells whether it was repaired
     stamps = {file: _stamp(file) for file in files}
     return (None not in stamps.values() and stamps != files) or any(map(_answers, urls))
 
