@@ -5,8 +5,9 @@ each kink out over a temperature gives one: a gate whose flip would raise |J v| 
 from afar. The temperature falls to almost nothing on the way, v follows by one step of power iteration each time, and
 the norms that count are those of the exact Jacobian.
 
-The way to a maximum is chaotic: a last bit that another processor rounds otherwise would lead to another one. So all
-that a step hands on is rounded coarsely, and the same on every machine but for a value that lies on the edge.
+The way to a maximum is chaotic: a last bit that another processor rounds otherwise would lead to another one. So steps
+and directions are rounded coarsely, and the same on every machine but for a value that lies on the edge; to add a step
+to a point is exact to the last bit everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _POWER_STEPS = 10
 _CHECK_EVERY = 10
 _SMALLEST = 1e-300
 _BITS, _NORM_BITS = 14, 30
-"""Bits to which points and directions are rounded, of their largest entry, and norms where they are compared."""
+"""Bits to which steps and directions are rounded, of their largest entry, and norms where they are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,7 @@ def _rounded(norms: Tensor) -> Tensor:
 
 def evaluate(network: Rescaled, points: Tensor, directions: Tensor) -> Candidates:
     """A few steps of power iteration on the exact Jacobian at each point."""
-    points, directions = coarse(points), coarse(directions)
-    norms, directions = jacobian.spectral_norms(jacobian.linearise(network, points), directions, _POWER_STEPS)
+    norms, directions = jacobian.spectral_norms(jacobian.linearise(network, points), coarse(directions), _POWER_STEPS)
     return Candidates(points, coarse(directions), norms)
 
 
@@ -96,7 +96,7 @@ def ascend(
             break
         temperature = hottest * (coldest / hottest) ** (k / n_steps)
         uphill, directions = _gradients(network, points, directions, temperature)
-        points = coarse(points + length * (1 - k / n_steps) * jacobian.unit(uphill))
+        points = points + length * (1 - k / n_steps) * coarse(jacobian.unit(uphill))
         directions = coarse(directions)
         if (k + 1) % _CHECK_EVERY == 0 or k + 1 == n_steps:
             best = best.or_better(evaluate(network, points, directions))
