@@ -49,9 +49,9 @@ rule collect_predictions:
         code=code_of(
             "collect_predictions",
             "certlip.benchmarks",
-            "certlip.solving.blocks",
             "certlip.partition.plan",
             "certlip.predictions",
+            "certlip.solving.solved_files",
         ),
     script:
         "../scripts/collect_predictions.py"
