@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import measurements
@@ -56,3 +58,27 @@ def test_the_table_counts_what_limits_ended_and_judges_the_rest() -> None:
     last = made.iloc[-1]
     assert (last["Solver"], last["Programs"], last["Cut short"]) == ("all", "12", "1")
     assert float(last["Seconds, all"]) < 2
+
+
+JOINT = """
+from certlip.base.limits import Limits
+from certlip.partition.calibration import job_memory_mb
+from certlip.partition.plan import Plan
+from certlip.partition.segment import make_segment
+from certlip.solving.blocks import solve_blocks
+from certlip.solving.calibrate import Case, _network
+
+network = _network(Case(3, 6, 24))
+segment = make_segment(network, 0, len(network.layers), (2, 2), "folded")
+plan = Plan(segments=(segment,), merge="folded", fallback=False)
+(job,) = plan.jobs
+solved = solve_blocks(network, plan, limit=Limits(1, 120.0, 4000.0))
+print(job_memory_mb(plan, job), solved[0].peak_mb)
+"""
+
+
+def test_the_memory_of_a_joint_program_is_predicted_by_its_weights() -> None:
+    """Five million entries, in a process that holds nothing else."""
+    done = subprocess.run([sys.executable, "-c", JOINT], capture_output=True, text=True, check=True)
+    predicted, peak = map(float, done.stdout.split())
+    assert peak <= predicted <= 2 * peak
