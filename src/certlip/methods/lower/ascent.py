@@ -25,7 +25,7 @@ from certlip.pytorch.jacobian import Rescaled
 _POWER_STEPS = 10
 _CHECK_EVERY = 10
 _SMALLEST = 1e-300
-_BITS, _NORM_BITS = 14, 30
+_BITS, _NORM_BITS = 20, 30
 """Bits to which steps and directions are rounded, of their largest entry, and norms where they are compared."""
 
 
