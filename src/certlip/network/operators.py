@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, Sum
 
 
 def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
@@ -39,14 +39,20 @@ def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
 
 def forward(network: Network, inputs: Array) -> Array:
     """Outputs of the network; inputs: (batch, *input_shape)."""
-    values = np.asarray(inputs, dtype=np.float64)
-    for layer in network.layers:
-        values = apply(layer, values)
+    return values_of(network, inputs)[-1]
+
+
+def values_of(network: Network, inputs: Array) -> list[Array]:
+    """Inputs, and the value of each layer; inputs: (batch, *input_shape)."""
+    values = [np.asarray(inputs, dtype=np.float64)]
+    for layer, sources in zip(network.layers, network.sources, strict=True):
+        values.append(apply(layer, *(values[s] for s in sources)))
     return values
 
 
-def apply(layer: Layer, values: Array) -> Array:
-    """One layer on a batch: (batch, *shape) -> (batch, *layer.output_shape(shape))."""
+def apply(layer: Layer, *inputs: Array) -> Array:
+    """One layer on a batch of each of its sources: (batch, *shape) -> (batch, *layer.output_shape(shape))."""
+    values = inputs[0]
     match layer:
         case Dense():
             return values @ layer.weight.T + layer.bias
@@ -61,6 +67,10 @@ def apply(layer: Layer, values: Array) -> Array:
             return windows[:, :, :: layer.stride[0], :: layer.stride[1]].max(axis=(-2, -1))
         case Flatten():
             return values.reshape(len(values), -1)
+        case Sum(factors=factors, offset=offset):
+            return offset + sum(factor * value for factor, value in zip(factors, inputs, strict=True))
+        case Concat(axis=axis):
+            return np.concatenate(inputs, axis=axis + 1)
 
 
 def _convolve(layer: Conv, values: Array) -> Array:
