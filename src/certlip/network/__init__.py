@@ -122,6 +122,11 @@ class Network:
         expect(math.prod(largest) <= MOST_ENTRIES, "network", f"a map of shape {largest} is too large")
         return tuple(shapes)
 
+    @property
+    def with_shapes(self) -> list[tuple[Layer, Shape]]:
+        """Each layer with the shape of the value, or the first one, that it takes."""
+        return [(layer, self.shapes[s[0]]) for layer, s in zip(self.layers, self.sources, strict=True)]
+
     def segment(self, first: int, last: int) -> Network:
         """Layers [first, last) as a network of their own, of the value before them.
 

@@ -63,8 +63,11 @@ class Chain:
 def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], float]:
     """Linear layers with nothing nonlinear between, in order; the slopes between the groups; the scale of a `Chain`.
 
-    Raises UnsupportedLayer by name for a layer that is neither linear nor elementwise.
+    Raises UnsupportedLayer by name for a layer that is neither linear nor elementwise, and for a network that is no
+    chain.
     """
+    if not network.is_chain:
+        raise UnsupportedLayer("the network is no chain of layers")
     groups: list[LinearGroup] = []
     slopes: list[Slopes] = []
     pending: Slopes | None = None

@@ -164,8 +164,8 @@ class Flatten:
 class Sum:
     """offset + sum_i factor_i * x_i, entry by entry: residual sums, differences, scalings.
 
-    factors: one array a source; they and the offset broadcast to the shape that all sources have. Raises DataError where
-    they are not real numbers.
+    factors: one array a source; they and the offset broadcast to the shape that all sources have. Raises DataError
+    where they are not real numbers.
     """
 
     name: str
@@ -181,6 +181,13 @@ class Sum:
         fits = fits and all(_broadcasts(array, shapes[0]) for array in (*self.factors, self.offset))
         expect(fits, self.name, f"a sum of {len(self.factors)} terms does not fit {shapes}")
         return shapes[0]
+
+    def per_channel(self, shape: Shape) -> tuple[list[Array], Array] | None:
+        """Factors and offset with one number a channel of values of this shape; None where they differ within one."""
+        *factors, offset = (_a_channel(array, shape) for array in (*self.factors, self.offset))
+        if offset is None or any(factor is None for factor in factors):
+            return None
+        return [factor for factor in factors if factor is not None], offset
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,11 @@ def _to_float64(layer: Conv | Dense, n_axes: int) -> None:
     weight, bias = layer.weight, layer.bias
     expect(weight.ndim == n_axes and weight.size > 0, layer.name, f"a weight of shape {weight.shape} does not fit")
     expect(bias.shape == weight.shape[:1], layer.name, f"a bias of shape {bias.shape} does not fit its weight")
+
+
+def _a_channel(array: Array, shape: Shape) -> Array | None:
+    one_each = array.size == 1 or (array.ndim == len(shape) and array.shape[0] == array.size)
+    return np.broadcast_to(array.ravel(), shape[0]) if one_each else None
 
 
 def _broadcasts(array: Array, shape: Shape) -> bool:

@@ -37,6 +37,19 @@ def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
 
 
+def dense_kernel(layer: Conv) -> Array:
+    """The kernel without groups: (c_out, c_in, k_h, k_w)."""
+    if layer.groups == 1:
+        return layer.weight
+    c_out, group_in, k_h, k_w = layer.weight.shape
+    group_out = c_out // layer.groups
+    kernel = np.zeros((c_out, group_in * layer.groups, k_h, k_w))
+    for g in range(layer.groups):
+        rows = slice(g * group_out, (g + 1) * group_out)
+        kernel[rows, g * group_in : (g + 1) * group_in] = layer.weight[rows]
+    return kernel
+
+
 def forward(network: Network, inputs: Array) -> Array:
     """Outputs of the network; inputs: (batch, *input_shape)."""
     return values_of(network, inputs)[-1]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from certlip.network import LINEAR, Activation, Array, Conv, Dense, Network
 from certlip.network.scaling import scale_network
 from certlip.pytorch.layers import Abs
-from certlip.pytorch.to_torch import to_torch
+from certlip.pytorch.to_torch import chain_to_torch
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, Abs, nn.Tanh, nn.Sigmoid)
 
@@ -51,7 +51,7 @@ class Rescaled:
                 layer = _divided(layer, total - before, total)
             values.append(layer)
         rescaled = Network(tuple(values), network.input_shape)
-        return cls(to_torch(rescaled), to_torch(scaled.network), sum(scaled.exponents))
+        return cls(chain_to_torch(rescaled), chain_to_torch(scaled.network), sum(scaled.exponents))
 
 
 def _feeds_smooth(network: Network, index: int) -> bool:

@@ -6,16 +6,50 @@ import numpy as np
 import torch
 from torch import nn
 
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Join, Layer, MaxPool, Network, Sum
 from certlip.pytorch.layers import Abs
 
 
-def to_torch(network: Network) -> nn.Sequential:
+def to_torch(network: Network) -> nn.Module:
     """A float64 module in eval mode that computes `network` on (batch, *input_shape); its weights are copies."""
-    modules: list[nn.Module] = []
-    for layer in network.layers:
-        modules += _modules(layer)
-    return nn.Sequential(*modules).eval()
+    return chain_to_torch(network) if network.is_chain else _Graph(network).eval()
+
+
+def chain_to_torch(network: Network) -> nn.Sequential:
+    """The same for a chain, a module or two for each layer."""
+    return nn.Sequential(*(module for layer in network.layers for module in _modules(layer))).eval()
+
+
+class _Graph(nn.Module):
+    """A network that is no chain."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        modules = [_modules(layer) for layer in network.layers]
+        self.layers = nn.ModuleList(found[0] if len(found) == 1 else nn.Sequential(*found) for found in modules)
+        self.sources = network.sources
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        values = [inputs]
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            values.append(layer(*(values[s] for s in sources)))
+        return values[-1]
+
+
+class _Joined(nn.Module):
+    def __init__(self, layer: Join) -> None:
+        super().__init__()
+        self.axis = layer.axis if isinstance(layer, Concat) else None
+        numbers = [] if isinstance(layer, Concat) else [*layer.factors, layer.offset]
+        self.numbers = nn.ParameterList(nn.Parameter(torch.tensor(n), requires_grad=False) for n in numbers)
+
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
+        if self.axis is not None:
+            return torch.cat(values, self.axis + 1)
+        total = self.numbers[-1].expand(values[0].shape[1:])
+        for factor, value in zip(self.numbers, values, strict=False):
+            total = total + factor * value
+        return total
 
 
 def _modules(layer: Layer) -> list[nn.Module]:
@@ -31,6 +65,8 @@ def _modules(layer: Layer) -> list[nn.Module]:
             return [nn.MaxPool2d(layer.kernel, layer.stride, layer.padding)]
         case Flatten():
             return [nn.Flatten()]
+        case Sum() | Concat():
+            return [_Joined(layer)]
 
 
 def _convolution(layer: Conv) -> list[nn.Module]:
