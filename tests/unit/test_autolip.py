@@ -233,7 +233,7 @@ def test_certified_variant_refuses_by_name_what_a_graph_does_not_describe(functi
 
 
 def test_certified_variant_refuses_a_module_that_its_graph_does_not_repeat() -> None:
-    """Its factor is the number of examples, which is one where the graph is read off."""
+    """Its factor is the number of examples, which is two where the graph is read off."""
     module = seeded(Graph(lambda m, x: x + m.a(x) * x.shape[0]))
     with pytest.raises(UnsupportedLayer, match=r"Graph: .* differs from the module"):
         autolip.bound(module, (4,), certified=True)

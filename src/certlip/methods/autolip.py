@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from certlip.base.errors import NotCertified, UnsupportedLayer
+from certlip.base.errors import ExportError, NotCertified, UnsupportedLayer
 from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.methods.product import best_product
@@ -52,7 +52,11 @@ def bound(
     from certlip.pytorch.graph import lipschitz
 
     if certified:
-        result = replace(best_product(export_network(module, input_shape)), kind=Kind.CERTIFIED)
+        try:
+            network = export_network(module, input_shape)
+        except ExportError as error:
+            raise UnsupportedLayer(str(error)) from error
+        result = replace(best_product(network), kind=Kind.CERTIFIED)
     else:
         estimate = _Estimate(n_iter, seed)
         value = lipschitz(module, input_shape, estimate, seed)

@@ -233,7 +233,7 @@ def _to_float64(layer: Conv | Dense, n_axes: int) -> None:
 
 def _a_channel(array: Array, shape: Shape) -> Array | None:
     one_each = array.size == 1 or (array.ndim == len(shape) and array.shape[0] == array.size)
-    return np.broadcast_to(array.ravel(), shape[0]) if one_each else None
+    return np.broadcast_to(array.ravel(), shape[0]).copy() if one_each else None
 
 
 def _broadcasts(array: Array, shape: Shape) -> bool:

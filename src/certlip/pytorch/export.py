@@ -61,15 +61,15 @@ def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[A
     """Raise ExportError unless the exported network and the module give the same outputs.
 
     values_of: the values of each layer of the network, the outputs last. Inputs are normal, seeded, of several scales,
-    two at a time. A scale at which some values are close to overflow or underflow says nothing; further scales are
-    tried if there is no other.
+    three at a time: the graph was read off with two. A scale at which some values are close to overflow or underflow
+    says nothing; further scales are tried if there is no other.
     """
     rng = np.random.default_rng(0)
     compared = informative = False
     for scale in (*_SCALES, *_FURTHER_SCALES):
         if informative and scale in _FURTHER_SCALES:
             break
-        inputs = scale * rng.standard_normal((2, *input_shape))
+        inputs = scale * rng.standard_normal((3, *input_shape))
         with np.errstate(all="ignore"):
             values = values_of(inputs)
         sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
