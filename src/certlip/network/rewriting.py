@@ -72,7 +72,7 @@ class _State:
         widths = [self.network.shapes[v][0] for v in self.values]
         first = sum(widths[: self.values.index(value)])
         shape = self.network.shapes[value]
-        _expect_fits(self.network.layers[value - 1], shape[0] * self.shape[0])
+        _expect_fits(self.network.layers[max(value, 1) - 1], shape[0] * self.shape[0])
         weight = np.eye(shape[0], self.shape[0], first)[:, :, None, None]
         return _Affine(weight, np.zeros(shape[0]), shape)
 
