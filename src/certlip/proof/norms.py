@@ -21,6 +21,7 @@ from certlip.base.errors import NotCertified, UnsupportedLayer
 from certlip.base.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, operators
 from certlip.network.chain import MAX_ENTRIES, SMALLEST
+from certlip.network.slopes import steepest
 from certlip.proof import torus
 from certlip.proof.certify import certify, is_feasible
 from certlip.proof.gram_iteration import Parts, largest_norm
@@ -173,7 +174,7 @@ def _closed_form(layer: Layer, shape: Shape) -> float:
     match layer:
         case Activation():
             layer.output_shape(shape)
-            return max(map(abs, layer.slopes))
+            return steepest(layer.slopes)
         case Flatten():
             return 1.0
         case MaxPool():
