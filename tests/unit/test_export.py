@@ -81,6 +81,8 @@ def test_layers_keep_their_qualified_names():
         (nn.ReLU(inplace=True), "relu"),
         (nn.LeakyReLU(0.3), "leaky_relu"),
         (nn.LeakyReLU(1.5), "leaky_relu"),
+        (nn.PReLU(), "leaky_relu"),
+        (nn.PReLU(3), "leaky_relu"),
         (nn.Tanh(), "tanh"),
         (nn.Sigmoid(), "sigmoid"),
     ],
@@ -89,6 +91,30 @@ def test_elementwise_layer_is_an_activation_of_its_kind(module, kind):
     (layer,) = exported(module).layers
     assert isinstance(layer, Activation)
     assert layer.kind == kind
+
+
+class ParametricReLU(nn.Module):
+    """A PReLU as a layer, and its function with a weight of the module's own."""
+
+    def __init__(self, *slopes):
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 9 * 8, 4)
+        self.prelu = nn.PReLU(len(slopes))
+        self.weight = nn.Parameter(torch.tensor(slopes).flip(0))
+        with torch.no_grad():
+            self.prelu.weight.copy_(torch.tensor(slopes))
+
+    def forward(self, x):
+        x = self.prelu(self.conv(x)).flatten(1)
+        return torch.prelu(F.prelu(self.dense(x), self.weight), self.prelu.weight)
+
+
+@pytest.mark.parametrize("slopes", [(0.25,), (-0.5,), (1.0,), (0.0, 1.0, -0.5, 1.5)])
+def test_parametric_relu_of_one_slope_and_of_one_a_channel_is_what_torch_computes(slopes):
+    network = exported(ParametricReLU(*slopes))
+    held = [layer.negative_slope for layer in network.layers if isinstance(layer, Activation)]
+    assert [np.ndim(slope) for slope in held] == [len(slopes) > 1] * 3
+    assert np.array_equal(np.ravel(held[1]), slopes[::-1])
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -419,10 +445,12 @@ def test_network_back_to_torch_computes_the_same_function():
         Conv("a", rng.normal(size=(4, 1, 2, 3)), rng.normal(size=4), (2, 1), (0, 1, 2, 1), (1, 2), groups=2),
         Activation("b", "leaky_relu", 0.3),
         Conv("c", rng.normal(size=(2, 4, 1, 2)), rng.normal(size=2), padding=(1, 1, 0, 0)),
+        Activation("prelu", "leaky_relu", np.array([-0.5, 1.5])),
         MaxPool("d", (2, 2), (2, 1), (1, 0)),
         *(Activation(kind, kind) for kind in ("abs", "tanh", "identity", "relu")),
         Flatten("e"),
         Dense("f", rng.normal(size=(3, 16)), rng.normal(size=3)),
+        Activation("flat prelu", "leaky_relu", np.array([1.0, 0.0, 0.3])),
         Activation("g", "sigmoid"),
     )
     network = Network(layers, (2, 7, 5))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from certlip.base.errors import DataError, UnsupportedLayer
 from certlip.base.files import whole
+from certlip.network.slopes import Slopes, slopes_of
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -86,27 +87,41 @@ class Dense:
 class Activation:
     """Elementwise function whose difference quotients all lie in [slope_min, slope_max].
 
-    kind: a key of `ACTIVATIONS`; negative_slope is read by leaky_relu only. Raises DataError if that is not finite.
+    kind: a key of `ACTIVATIONS`; negative_slope: read by leaky_relu only, a number or an array (channels,) with one a
+    channel of a map (channels, rows, columns) or one an entry of a flat value, as PReLU has. Raises DataError if it is
+    not finite.
     """
 
     name: str
     kind: str
-    negative_slope: float = 0.01
+    negative_slope: float | Array = 0.01
 
     def __post_init__(self) -> None:
-        fits = not isinstance(self.negative_slope, bool) and math.isfinite(self.negative_slope)
-        expect(fits, self.name, f"negative_slope {self.negative_slope} is not a finite number")
+        slope = self.negative_slope
+        if isinstance(slope, np.ndarray):
+            slope = float64(self.name, "negative_slope", slope)
+            object.__setattr__(self, "negative_slope", slope)
+            fits = slope.ndim == 1 and slope.size > 0 and bool(np.isfinite(slope).all())
+            expect(fits, self.name, f"a negative_slope of shape {slope.shape} is no row of finite numbers")
+            return
+        fits = not isinstance(slope, bool) and math.isfinite(slope)
+        expect(fits, self.name, f"negative_slope {slope} is not a finite number")
 
     @property
-    def slopes(self) -> tuple[float, float]:
-        """(smallest, largest) slope of the function."""
-        if self.kind == "leaky_relu":
-            return min(self.negative_slope, 1.0), max(self.negative_slope, 1.0)
-        return ACTIVATIONS[self.kind]
+    def slopes(self) -> Slopes:
+        """(smallest, largest) slope of the function; an array (channels,) each where channels differ."""
+        if self.kind != "leaky_relu":
+            return ACTIVATIONS[self.kind]
+        if isinstance(self.negative_slope, np.ndarray):
+            return slopes_of(np.minimum(self.negative_slope, 1.0), np.maximum(self.negative_slope, 1.0))
+        return min(self.negative_slope, 1.0), max(self.negative_slope, 1.0)
 
     def output_shape(self, shape: Shape) -> Shape:
         if self.kind not in ACTIVATIONS:
             raise UnsupportedLayer(f"{self.name}: no bound for activation {self.kind}")
+        if isinstance(self.negative_slope, np.ndarray):
+            n = len(self.negative_slope)
+            expect(shape[:1] == (n,), self.name, f"{n} negative slopes do not fit the channels of {shape}")
         return shape
 
 

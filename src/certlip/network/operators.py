@@ -7,6 +7,7 @@ import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 
 from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, Sum
+from certlip.network.slopes import along_channels
 
 
 def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
@@ -105,7 +106,7 @@ def _activate(layer: Activation, values: Array) -> Array:
         case "relu":
             return np.maximum(values, 0.0)
         case "leaky_relu":
-            return np.where(values > 0, values, layer.negative_slope * values)
+            return np.where(values > 0, values, along_channels(layer.negative_slope, values.ndim - 1) * values)
         case "tanh":
             return np.tanh(values)
         case "sigmoid":

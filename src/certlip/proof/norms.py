@@ -35,6 +35,7 @@ from certlip.network import (
     operators,
 )
 from certlip.network.chain import MAX_ENTRIES, SMALLEST
+from certlip.network.slopes import steepest
 from certlip.proof import torus
 from certlip.proof.certify import certify, is_feasible
 from certlip.proof.gram_iteration import Parts, largest_norm
@@ -187,7 +188,7 @@ def _closed_form(layer: Layer, shape: Shape) -> float:
     match layer:
         case Activation():
             layer.output_shape(shape)
-            return max(map(abs, layer.slopes))
+            return steepest(layer.slopes)
         case Flatten() | Sum() | Concat():
             return 1.0
         case MaxPool():

@@ -116,6 +116,10 @@ def _with_weights(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | 
     return module
 
 
+def _parametric_relu(weight: torch.Tensor) -> nn.Module:
+    return _with_weights(nn.PReLU(weight.numel(), device="meta"), weight, None)
+
+
 def _max_pool2d(
     kernel_size: Any,
     stride: Any = None,
@@ -237,6 +241,11 @@ def _leaky_relu(name: str, module: Any, shape: Shape, output_shape: Shape) -> li
     return [Activation(name, "leaky_relu", float(module.negative_slope))]
 
 
+def _prelu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    slopes = _numbers(module.weight)
+    return [Activation(name, "leaky_relu", float(slopes[0]) if slopes.size == 1 else slopes)]
+
+
 _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer]]] = {
     **dict.fromkeys(DROPPED, lambda name, module, shape, output_shape: []),
     nn.Conv2d: _conv,
@@ -249,6 +258,7 @@ _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer
     nn.Flatten: _reshape,
     nn.ReLU: _elementwise("relu"),
     nn.LeakyReLU: _leaky_relu,
+    nn.PReLU: _prelu,
     nn.Tanh: _elementwise("tanh"),
     nn.Sigmoid: _elementwise("sigmoid"),
     Abs: _elementwise("abs"),
@@ -261,6 +271,7 @@ _FUNCTIONS: dict[object, Callable[..., nn.Module | None]] = {
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     F.leaky_relu: nn.LeakyReLU,
+    F.prelu: _parametric_relu,
     F.relu: _without_options(nn.ReLU),
     torch.relu: _without_options(nn.ReLU),
     F.tanh: _without_options(nn.Tanh),

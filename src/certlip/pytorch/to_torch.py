@@ -87,9 +87,12 @@ def _convolution(layer: Conv) -> list[nn.Module]:
 
 
 def _filled(module: nn.Conv2d | nn.Linear, weight: Array, bias: Array) -> nn.Module:
-    module.weight = nn.Parameter(torch.from_numpy(np.array(weight, dtype=np.float64)))
-    module.bias = nn.Parameter(torch.from_numpy(np.array(bias, dtype=np.float64)))
+    module.weight, module.bias = _parameter(weight), _parameter(bias)
     return module
+
+
+def _parameter(array: Array) -> nn.Parameter:
+    return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float64)))
 
 
 def _activation(layer: Activation) -> nn.Module:
@@ -97,7 +100,7 @@ def _activation(layer: Activation) -> nn.Module:
         case "relu":
             return nn.ReLU()
         case "leaky_relu":
-            return nn.LeakyReLU(layer.negative_slope)
+            return _leaky(layer.negative_slope)
         case "tanh":
             return nn.Tanh()
         case "sigmoid":
@@ -106,3 +109,11 @@ def _activation(layer: Activation) -> nn.Module:
             return Abs()
         case _:
             return nn.Identity()
+
+
+def _leaky(negative_slope: float | Array) -> nn.Module:
+    if not isinstance(negative_slope, np.ndarray):
+        return nn.LeakyReLU(negative_slope)
+    module = nn.PReLU(len(negative_slope), device="meta")
+    module.weight = _parameter(negative_slope)
+    return module

@@ -1,0 +1,272 @@
+"""Activations whose slopes differ from neuron to neuron, and neurons that carry a value past a layer with slope 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+
+import certlip
+from certlip import sdp
+from certlip.base.errors import DataError
+from certlip.base.files import read_npz, write_npz
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, operators
+from certlip.network.chain import Chain, linear_groups
+from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
+from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.lmi import Lmi
+from certlip.proof.tangent import lower_at
+
+SLOPES = (-0.7, 0.0, 0.0, 0.3, 1.0, 1.0, 1.0, 1.5)
+
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("product", {}),
+    ("gram", {}),
+    ("liplt", {}),
+    ("eclipse", {}),
+    ("eclipse_fast", {}),
+    ("lipsdp", {}),
+    ("lipsdp", {"solver": "clarabel"}),
+    ("lipsdp", {"solver": "scs"}),
+    ("lipsdp_layer", {}),
+    ("seqlip", {"mode": "exact"}),
+    ("dcp", {"merge": "sum"}),
+    ("dcp", {"merge": "folded"}),
+]
+
+
+def dense(name: str, weight: Array) -> Dense:
+    return Dense(name, weight, np.linspace(-1, 1, len(weight)))
+
+
+def act(name: str, *slopes: float) -> Activation:
+    return Activation(name, "leaky_relu", np.array(slopes))
+
+
+def random_flat(seed: int, *sizes: int) -> Network:
+    """Dense layers of these sizes, a slope of `SLOPES` a neuron between."""
+    rng = np.random.default_rng(seed)
+    layers: list[Dense | Activation] = []
+    for i, (n, m) in enumerate(pairwise(sizes)):
+        layers += [dense(f"d{i}", rng.standard_normal((m, n))), act(f"a{i}", *rng.choice(SLOPES, m))]
+    return Network(tuple(layers[:-1]), sizes[:1])
+
+
+def random_maps(seed: int) -> Network:
+    """Two convolutions and a dense layer, a slope of `SLOPES` a channel between."""
+    rng = np.random.default_rng(seed)
+    first, second = (Conv(f"c{i}", rng.standard_normal((2, i, 2, 1)), np.zeros(2)) for i in (1, 2))
+    acts = [act(f"a{i}", *rng.choice(SLOPES, 2)) for i in range(2)]
+    last = dense("d", rng.standard_normal((2, 2)))
+    return Network((first, acts[0], second, acts[1], Flatten("flat"), last), (1, 3, 1))
+
+
+NETWORKS = {
+    **{f"flat{seed}": random_flat(seed, 3, 4, 3, 2) for seed in range(8)},
+    "one layer": random_flat(20, 3, 7, 2),
+    "deep": random_flat(21, 2, 2, 2, 2, 2, 3),
+    **{f"maps{seed}": random_maps(seed) for seed in range(4)},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_certified_bound_is_proved_and_above_every_pattern_of_slopes(name: str) -> None:
+    network = NETWORKS[name]
+    largest = oracle.largest_pattern_norm(network)
+    lower = certlip.bound(network, method="lower", n_points=16, n_starts=2, n_steps=20)
+    assert lower.value is not None
+    assert lower.value <= oracle.attained_norm(network) * (1 + 1e-12)
+    values: dict[str, float] = {}
+    for method, options in METHODS:
+        record = certlip.bound(network, method=method, **options)
+        assert record.value is not None, (method, record.reason)
+        assert record.kind == "certified"
+        verification = certlip.verify(record.certificate)
+        assert verification, (method, verification.reason)
+        assert record.value >= largest * (1 - 1e-9), method
+        assert record.value >= lower.value
+        values.setdefault(method, record.value)
+    product = float(np.prod([np.linalg.norm(w, 2) for w in Chain.of(network).weights]))
+    for a, b in Chain.of(network).slopes:
+        product *= float(np.abs([a, b]).max())
+    assert values["lipsdp"] <= values["lipsdp_layer"] * (1 + 2e-3)
+    assert values["lipsdp_layer"] <= min(product, values["eclipse_fast"]) * (1 + 2e-3)
+    assert values["liplt"] <= product * (1 + 1e-8)
+    assert values["seqlip"] <= product * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_solvers_agree_where_slopes_differ(name: str) -> None:
+    lmi = Lmi.of(Chain.of(NETWORKS[name]))
+    found = [sdp.solve_lmi(lmi, solver, rtol=1e-5).bound for solver in ("structured", "clarabel")]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+def test_the_sampled_quotients_of_a_network_are_below_its_bounds() -> None:
+    network = random_maps(3)
+    assert oracle.sampled_quotient(network, 0) <= certlip.bound(network, method="lipsdp").value
+
+
+def residual(seed: int, width: int, n_blocks: int) -> tuple[list[tuple[Array, Array]], Array, Array]:
+    """(W1, W2) of each block x -> relu(W2 relu(W1 x) + x), and the matrices before and after them."""
+    rng = np.random.default_rng(seed)
+    blocks = [(rng.standard_normal((width, width)), rng.standard_normal((width, width))) for _ in range(n_blocks)]
+    scaled = [(w / np.linalg.norm(w, 2), v / np.linalg.norm(v, 2)) for w, v in blocks]
+    return scaled, rng.standard_normal((width, width)), rng.standard_normal((2, width))
+
+
+def carried(seed: int, width: int, n_blocks: int, slope: float = 1.0) -> Network:
+    """The same as a chain: each block's input beside its neurons, through an activation with this slope."""
+    blocks, first, last = residual(seed, width, n_blocks)
+    layers: list[Dense | Activation] = [Dense("first", first, np.zeros(width)), Activation("relu", "relu")]
+    one = np.eye(width)
+    for i, (w, v) in enumerate(blocks):
+        layers += [Dense(f"{i}.1", np.vstack([w, one]), np.zeros(2 * width))]
+        layers += [act(f"{i}.carry", *np.repeat([0.0, slope], width))]
+        layers += [Dense(f"{i}.2", np.hstack([v, one]), np.zeros(width)), Activation(f"{i}.relu", "relu")]
+    return Network((*layers, Dense("last", last, np.zeros(2))), (width,))
+
+
+@pytest.mark.parametrize(("width", "n_blocks"), [(4, 1), (6, 3), (10, 6), (24, 8)])
+def test_neurons_with_slope_one_carry_a_value_and_lipsdp_is_near_its_dual(width: int, n_blocks: int) -> None:
+    network = carried(width, width, n_blocks)
+    inputs = np.random.default_rng(1).standard_normal((5, width))
+    blocks, first, last = residual(width, width, n_blocks)
+    expected = np.maximum(inputs @ first.T, 0.0)
+    for w, v in blocks:
+        expected = np.maximum(np.maximum(expected @ w.T, 0.0) @ v.T + expected, 0.0)
+    np.testing.assert_allclose(operators.forward(network, inputs), expected @ last.T, rtol=1e-12, atol=1e-12)
+    record = certlip.bound(network, method="lipsdp")
+    assert record.gap is not None
+    assert record.gap < 1e-3
+    assert certlip.verify(record.certificate)
+    through_relu = certlip.bound(carried(width, width, n_blocks, slope=0.0), method="lipsdp")
+    assert record.value <= through_relu.value * (1 + 1e-3)
+
+
+def test_newtons_method_reports_no_gap_below_that_of_the_given_slopes() -> None:
+    from certlip.sdp.solvers import structured
+    from certlip.sdp.structured import rounds
+
+    lmi = Lmi.of(Chain.of(carried(3, 5, 2)))
+    usual = sdp.solve_lmi(lmi, rtol=1e-4)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rounds, "MAX_ROUNDS", 2)
+        by_newton = sdp.solve_lmi(lmi, rtol=1e-4)
+    assert structured.NARROW_GAP > 0
+    assert by_newton.bound == pytest.approx(usual.bound, rel=2e-3)
+    assert by_newton.gap is not None
+    assert by_newton.gap >= by_newton.bound / usual.bound - 1 + (usual.gap or 0.0) - 1e-4
+
+
+def test_a_layer_of_mostly_relu_is_eliminated_like_one_of_relu() -> None:
+    """Neurons that carry a value leave the matrix before them diagonal; those that read more do not."""
+    lmi = Lmi.of(Chain.of(carried(0, 4, 2)))
+    assert all(lmi.are_vectors)
+    multipliers = start(lmi)
+    assert [block.ndim for block in lmi.extended(1.0, multipliers)[0]] == [1] * 7
+    steep = Lmi.of(Chain.of(random_flat(3, 3, 4, 2)))
+    assert steep.are_vectors == [block.ndim == 1 for block in steep.extended(1.0, start(steep))[0]]
+    assert not steep.are_vectors[0]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_start_is_feasible_and_no_worse_than_the_product(name: str) -> None:
+    lmi = Lmi.of(Chain.of(NETWORKS[name]))
+    rho = smallest_rho(lmi, start(lmi))
+    product = float(np.prod([np.linalg.norm(w, 2) for w in lmi.weights]))
+    steepest = float(np.prod([np.abs(pair).max() for pair in lmi.slopes]))
+    assert rho is not None
+    assert np.sqrt(rho) <= 1.05 ** len(lmi.weights) * product * steepest
+    assert certify(lmi, start(lmi)).rho <= rho * (1 + 1e-3)
+
+
+def test_each_block_of_a_narrow_inequality_has_a_margin_of_what_touches_it() -> None:
+    narrow = Lmi.of(Chain.of(carried(0, 8, 12)))
+    rho, multipliers = 10 * certify(narrow, start(narrow)).rho, start(narrow)
+    wide = replace(narrow, slopes=tuple((np.where(a == b, 0.999, a), b) for a, b in narrow.slopes))
+    assert narrow.is_narrow
+    assert not wide.is_narrow
+    ours, whole = margin(narrow, rho, multipliers), margin(wide, rho, multipliers)
+    assert ours is not None
+    assert whole is not None
+    assert ours < whole / 2
+
+
+def test_slopes_of_neurons_in_a_row_are_composed_exactly_or_outwards() -> None:
+    first, second = (np.array([-0.5, 0.0, 1.0]), np.array([1.0, 1.0, 1.0])), (np.array([0.1, -0.3, 0.3]), np.ones(3))
+    low, high = compose(first, second)
+    for k in range(3):
+        products = [Fraction(a[k]) * Fraction(b[k]) for a in first for b in second]
+        assert low[k] <= min(products) <= low[k] + 1e-15
+        assert high[k] - 1e-15 <= max(products) <= high[k]
+    assert low[2] == 0.3  # slopes of 0 and 1 round nothing
+    assert compose((0.0, 1.0), (0.0, 1.0)) == (0.0, 1.0)
+    assert compose((0.1, 1.0), (np.array([0.5]), np.array([1.0])))[1] > 1.0
+
+
+def test_slopes_a_channel_are_those_of_its_pixels_and_two_numbers_where_all_are_alike() -> None:
+    network = random_maps(0)
+    network = Network((network.layers[0], act("a", 0.5, 1.0), *network.layers[2:]), network.input_shape)
+    low, high = linear_groups(network)[1][0]
+    assert np.array_equal(low, [0.5, 0.5, 1.0, 1.0])
+    assert np.array_equal(high, np.ones(4))
+    assert act("a", 0.5, 0.5).slopes == (0.5, 1.0)
+    assert act("a", 1.0, 1.0).slopes == (1.0, 1.0)
+    assert over_pixels((0.0, 1.0), 3) == (0.0, 1.0)
+    same = Network((dense("d", np.ones((2, 2))), act("a", 1.0, 1.0), dense("e", np.ones((1, 2)))), (2,))
+    assert len(Chain.of(same).weights) == 1
+
+
+def test_narrow_intervals_are_widened_and_no_others() -> None:
+    slopes = np.array([0.0, 1.0, 0.5]), np.array([1.0, 1.0, 1.0])
+    low, high = widened(slopes)
+    assert np.array_equal(half_widths(slopes), [0.5, NARROW, 0.25])
+    assert np.array_equal(low, [0.0, 1 - NARROW, 0.5])
+    assert np.array_equal(high, [1.0, 1 + NARROW, 1.0])
+    assert widened((0.25, 0.5)) == (0.25, 0.5)
+
+
+def test_a_lower_bound_takes_the_slope_of_each_channel() -> None:
+    """x -> -x through channels of slopes 0, -0.5, 1 and 2: |f'| is the root of the sum of their squares."""
+    slopes = np.array([0.0, -0.5, 1.0, 2.0])
+    conv = Conv("c", -np.ones((4, 1, 1, 1)), np.zeros(4))
+    network = Network((conv, Activation("a", "leaky_relu", slopes)), (1, 1, 1))
+    found = lower_at(network, np.ones((1, 1, 1)), np.ones((1, 1, 1)))
+    assert np.linalg.norm(slopes) * (1 - 1e-14) <= found <= np.linalg.norm(slopes)
+
+
+def test_certificates_carry_the_slopes_and_others_are_refused(tmp_path: Path) -> None:
+    network = random_maps(2)
+    network = Network((network.layers[0], act("a", 0.0, 1.0), *network.layers[2:]), network.input_shape)
+    for method in ("product", "liplt", "lipsdp", "dcp", "lower"):
+        path = tmp_path / f"{method}.npz"
+        record = certlip.bound(network, method=method)
+        assert record.certificate is not None
+        record.certificate.save(path)
+        assert certlip.verify(path)
+        header, arrays = read_npz(path)
+        write_npz(path, header, {**arrays, "1.negative_slope": np.array([0.0, 1.5])})
+        with pytest.raises(DataError, match="sha256"):
+            certlip.verify(path)
+        if method != "lower":
+            steeper = Network((network.layers[0], act("a", 0.0, 9.0), *network.layers[2:]), network.input_shape)
+            assert not certlip.verify(replace(record.certificate, network=steeper))
+    for forged in (np.array([0.0, np.nan]), np.zeros(3), np.zeros((2, 1)), np.array([False, True])):
+        write_npz(path, header, {**arrays, "1.negative_slope": forged})
+        with pytest.raises(DataError):
+            certlip.verify(path)
+
+
+def test_multipliers_for_other_slopes_prove_nothing() -> None:
+    lmi = Lmi.of(Chain.of(carried(1, 5, 2)))
+    solution = sdp.solve_lmi(lmi)
+    assert is_feasible(lmi, solution.rho, solution.multipliers)
+    wider = tuple((np.minimum(a, 0.9) if np.ndim(a) else a, b) for a, b in lmi.slopes)
+    assert not is_feasible(replace(lmi, slopes=wider), solution.rho, solution.multipliers)
