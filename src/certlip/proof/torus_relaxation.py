@@ -43,7 +43,7 @@ from certlip.network import (
     Sum,
     operators,
 )
-from certlip.network.chain import SMALLEST, Slopes
+from certlip.network.chain import SMALLEST
 
 POINT: Pair = (0, 0)
 """The resolution of values that are no maps."""
@@ -239,7 +239,7 @@ class _Builder:
         return self._value_of(len(self.nodes) - 1, shape)
 
 
-def with_zero(a: float, b: float) -> Slopes:
+def with_zero(a: float, b: float) -> tuple[float, float]:
     """The smallest interval that holds the slopes and 0, which a neuron outside of its map has."""
     return min(a, 0.0), max(b, 0.0)
 
