@@ -17,9 +17,10 @@ from certlip import sdp
 from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, operators
-from certlip.network.chain import Chain, linear_groups
+from certlip.network.chain import Chain, linear_groups, scale
 from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
-from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.elimination import cheapest
 from certlip.proof.lmi import Lmi
 from certlip.proof.tangent import lower_at
 
@@ -270,3 +271,55 @@ def test_multipliers_for_other_slopes_prove_nothing() -> None:
     assert is_feasible(lmi, solution.rho, solution.multipliers)
     wider = tuple((np.minimum(a, 0.9) if np.ndim(a) else a, b) for a, b in lmi.slopes)
     assert not is_feasible(replace(lmi, slopes=wider), solution.rho, solution.multipliers)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2, 5, 3, 4, 2, 3), (2, 9, 2, 9, 2, 9, 2, 9, 2)])
+def test_blocks_of_a_factorisation_touch_no_others_than_those_at_most_two_away(widths: tuple[int, ...]) -> None:
+    """What `margin` counts on: of |R|'|R|, where blocks that are eliminated come before those that are kept."""
+    rng = np.random.default_rng(0)
+    lmi = Lmi(tuple(rng.standard_normal((m, n)) for n, m in pairwise(widths)), ((0.0, 1.0),) * (len(widths) - 2))
+    diagonal, couplings = lmi.extended(1e9, start(lmi))
+    kept = cheapest(widths, [True] * len(widths))[1]
+    order = [*sorted(set(range(len(widths))) - set(kept)), *kept]
+    places = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1])
+    matrix = np.diag(np.concatenate(diagonal))
+    for i, coupling in enumerate(couplings, start=1):
+        matrix[np.ix_(places[i], places[i - 1])] = coupling.entries()
+    permutation = np.concatenate([places[i] for i in order])
+    matrix = np.tril(matrix) + np.tril(matrix, -1).T
+    factor = np.abs(np.linalg.cholesky(matrix[np.ix_(permutation, permutation)]))
+    touched = np.zeros_like(matrix)
+    touched[np.ix_(permutation, permutation)] = factor @ factor.T
+    distances = {abs(i - j) for i, a in enumerate(places) for j, b in enumerate(places) if touched[np.ix_(a, b)].any()}
+    assert len(kept) < len(widths)
+    assert max(distances) <= REACH
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1e-200, 1e-120), (1e150, 1e-321)])
+def test_radii_of_scaled_columns_cover_rounding_and_underflow(scales: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    matrix, factors = scales[0] * rng.standard_normal((4, 9)), scales[1] * rng.standard_normal(9)
+    off = 1e-12 * np.abs(matrix)
+    for sign in (-1, 0, 1):
+        scaled, radius = scale(matrix, factors, off if sign else None)
+        for i, j in np.ndindex(matrix.shape):
+            exact = (Fraction(matrix[i, j]) + sign * Fraction(off[i, j])) * Fraction(factors[j])
+            assert abs(exact - Fraction(scaled[i, j])) <= Fraction(radius[i, j])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_liplt_is_its_recursion_with_diagonal_matrices_of_middles_and_half_widths(seed: int) -> None:
+    network = random_flat(seed, 4, 5, 6, 3)
+    chain, constants = Chain.of(network), list[float]()
+    for i, weight in enumerate(chain.weights):
+        product, terms = weight, []
+        for j in range(i, 0, -1):
+            a, b = chain.slopes[j - 1]
+            terms.append(np.linalg.norm(product * (np.subtract(b, a) / 2), 2) * constants[j - 1])
+            product = product * (np.add(a, b) / 2) @ chain.weights[j - 1]
+        constants.append(sum(terms) + float(np.linalg.norm(product, 2)))
+        if i:
+            steepest = float(np.abs(chain.slopes[i - 1]).max())
+            constants[i] = min(constants[i], steepest * float(np.linalg.norm(weight, 2)) * constants[i - 1])
+    value = certlip.bound(network, method="liplt").value
+    assert constants[-1] * (1 - 1e-12) <= value <= constants[-1] * (1 + 1e-8)
