@@ -26,6 +26,7 @@ from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_
 from certlip.proof.elimination import cheapest
 from certlip.proof.lmi import Lmi
 from certlip.proof.tangent import lower_at
+from certlip.sdp.solvers._conic import coefficients, constant_part
 
 SLOPES = (-0.7, 0.0, 0.0, 0.3, 1.0, 1.0, 1.0, 1.5)
 
@@ -164,6 +165,9 @@ def test_newtons_method_takes_over_and_claims_no_dual_value_but_that_of_the_give
     lmi = sdp.reduce(Lmi.of(Chain.of(carried(3, 5, 2))))[0]
     best = certify(lmi, sdp.solve_lmi(lmi).multipliers).rho
     monkeypatch.setattr(rounds, "MAX_ROUNDS", 1)
+    proposal = structured.solve(lmi, rtol=1e-5, threads=1, max_seconds=None)
+    assert proposal.rho is not None
+    assert proposal.rho <= best * (1 + 1e-3)
     monkeypatch.setattr("certlip.network.slopes.NARROW", 1e-2)
     proposal = structured.solve(lmi, rtol=1e-5, threads=1, max_seconds=None)
     assert "Newton" in proposal.message
@@ -181,6 +185,7 @@ def test_the_rows_of_folded_programs_carry_values_too() -> None:
         return Network((convs[0], act("a", 0.0, slope), convs[1], act("b", slope, 0.0), convs[2]), (1, 9, 9))
 
     carrying, rectified = (certlip.bound(network(s), method="dcp", merge="folded", fallback=False) for s in (1.0, 0.0))
+    assert carrying.solver == "folded"
     assert carrying.value is not None
     assert carrying.value <= rectified.value * (1 + 1e-3)
 
@@ -203,6 +208,14 @@ def test_gates_of_neurons_that_carry_a_value_are_not_searched() -> None:
     assert sorted(map(tuple, nodes[0].tolist())) == [(x, 1.0, 1.0, y, 1.0) for x in (0.0, 1.0) for y in (-0.5, 1.0)]
 
 
+def test_general_solvers_are_given_the_inequality_with_slopes_that_are_wide_enough() -> None:
+    lmi = Lmi.of(Chain.of(carried(0, 3, 1)))
+    wide = replace(lmi, slopes=tuple(map(widened, lmi.slopes)))
+    multipliers = start(lmi)
+    given = coefficients(lmi) @ np.concatenate([[7.0], *multipliers]) + constant_part(lmi).ravel()
+    np.testing.assert_allclose(given.reshape(lmi.order, -1), wide.matrix(7.0, multipliers), rtol=1e-12)
+
+
 def test_a_search_over_gates_of_which_all_are_fixed_ends() -> None:
     a, b = np.array([[3.0, 0.0], [0.0, 1.0]]), np.eye(2)
     found = search.largest_gated_norm(a, b, (np.ones(2), np.ones(2)))
@@ -215,8 +228,9 @@ def test_an_input_that_is_carried_past_the_first_layer_is_in_the_smallest_rho() 
     network = Network((dense("first", first), act("a", 0.0, 0.0, 0.0, 1.0, 1.0, 1.0), dense("last", last)), (3,))
     lmi = Lmi.of(Chain.of(network))
     assert lmi.extended(1.0, start(lmi))[0][0].ndim == 1
-    certified = certify(lmi, start(lmi))
-    assert certified.slack == 0
+    rho = smallest_rho(lmi, start(lmi))
+    assert rho is not None
+    assert np.linalg.eigvalsh(lmi.matrix(rho, start(lmi)))[0] == pytest.approx(0.0, abs=1e-9 * rho)
     record = certlip.bound(network, method="lipsdp")
     assert record.gap is not None
     assert record.gap < 1e-3
