@@ -9,8 +9,8 @@ Where the neurons of a layer have different slopes, m_j and r_j are diagonal mat
 
 Why it is a bound: phi_j(y) = m_j y + r_j psi_j(y) where psi_j has constant 1. Unrolling the m_j part of every layer
 writes y_i as a linear map of x plus linear maps of psi_j(y_{j-1}), j = 1..i, and y_{j-1} has the constant L_{j-1}.
-Since ||W_i ... W_j|| is at most the product of the norms, it is never above the product of dense norms. Behind
-different slopes it might be: there L_i is at most the steepest of phi_i times ||W_i|| L_{i-1}.
+Since ||W_i ... W_j|| is at most the product of the norms, it is never above the product of dense norms. Behind slopes
+that differ it might be: there L_i is at most the steepest of phi_i times ||W_i|| L_{i-1}.
 
 Every norm is certified with the rounding made in forming the product (`certlip.network.chain`), every sum and product
 is rounded up. Verification computes it again: it needs no solver and nothing but the weights.
