@@ -11,17 +11,22 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
+import torch
 
 import certlip
 from certlip import sdp
 from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
+from certlip.methods import eclipse_fast
+from certlip.methods.seqlip import search
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, operators
-from certlip.network.chain import Chain, linear_groups
+from certlip.network.chain import Chain, linear_groups, scale
 from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
-from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.elimination import cheapest
 from certlip.proof.lmi import Lmi
 from certlip.proof.tangent import lower_at
+from certlip.sdp.solvers._conic import coefficients, constant_part
 
 SLOPES = (-0.7, 0.0, 0.0, 0.3, 1.0, 1.0, 1.0, 1.5)
 
@@ -54,7 +59,8 @@ def random_flat(seed: int, *sizes: int) -> Network:
     rng = np.random.default_rng(seed)
     layers: list[Dense | Activation] = []
     for i, (n, m) in enumerate(pairwise(sizes)):
-        layers += [dense(f"d{i}", rng.standard_normal((m, n))), act(f"a{i}", *rng.choice(SLOPES, m))]
+        weight = rng.standard_normal((m, n)) * (i != 1 or np.arange(n) > 0)  # what the first neuron gives is not read
+        layers += [dense(f"d{i}", weight), act(f"a{i}", *rng.choice(SLOPES, m))]
     return Network(tuple(layers[:-1]), sizes[:1])
 
 
@@ -150,19 +156,95 @@ def test_neurons_with_slope_one_carry_a_value_and_lipsdp_is_near_its_dual(width:
     assert record.value <= through_relu.value * (1 + 1e-3)
 
 
-def test_newtons_method_reports_no_gap_below_that_of_the_given_slopes() -> None:
+def test_newtons_method_takes_over_and_claims_no_dual_value_but_that_of_the_given_slopes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from certlip.sdp.solvers import structured
     from certlip.sdp.structured import rounds
 
-    lmi = Lmi.of(Chain.of(carried(3, 5, 2)))
-    usual = sdp.solve_lmi(lmi, rtol=1e-4)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(rounds, "MAX_ROUNDS", 2)
-        by_newton = sdp.solve_lmi(lmi, rtol=1e-4)
-    assert structured.NARROW_GAP > 0
-    assert by_newton.bound == pytest.approx(usual.bound, rel=2e-3)
-    assert by_newton.gap is not None
-    assert by_newton.gap >= by_newton.bound / usual.bound - 1 + (usual.gap or 0.0) - 1e-4
+    lmi = sdp.reduce(Lmi.of(Chain.of(carried(3, 5, 2))))[0]
+    best = certify(lmi, sdp.solve_lmi(lmi).multipliers).rho
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", 1)
+    proposal = structured.solve(lmi, rtol=1e-5, threads=1, max_seconds=None)
+    assert proposal.rho is not None
+    assert proposal.rho <= best * (1 + 1e-3)
+    monkeypatch.setattr("certlip.network.slopes.NARROW", 1e-2)
+    proposal = structured.solve(lmi, rtol=1e-5, threads=1, max_seconds=None)
+    assert "Newton" in proposal.message
+    assert proposal.rho is not None
+    assert proposal.lower is not None
+    assert proposal.lower <= best <= proposal.rho <= 1.1 * best
+
+
+def test_the_rows_of_folded_programs_carry_values_too() -> None:
+    """With ReLU there as well, whose slopes include 1, the bound is no smaller; else nothing would be proved."""
+
+    def network(slope: float) -> Network:
+        rng = np.random.default_rng(0)
+        convs = [Conv(f"c{i}", rng.standard_normal((2, n, 3, 3)), np.zeros(2)) for i, n in enumerate((1, 2, 2))]
+        return Network((convs[0], act("a", 0.0, slope), convs[1], act("b", slope, 0.0), convs[2]), (1, 9, 9))
+
+    carrying, rectified = (certlip.bound(network(s), method="dcp", merge="folded", fallback=False) for s in (1.0, 0.0))
+    assert carrying.solver == "folded"
+    assert carrying.value is not None
+    assert carrying.value <= rectified.value * (1 + 1e-3)
+
+
+def test_multipliers_of_eclipse_fast_are_those_of_the_start_but_for_a_factor_a_layer() -> None:
+    """So LipSDP-Layer, whose points are such multiples, may begin with them."""
+    lmi = Lmi.of(Chain.of(random_flat(1, 3, 5, 4, 2)))
+    for proposed, first in zip(eclipse_fast.propose(lmi), start(lmi), strict=True):
+        np.testing.assert_allclose(proposed / proposed[0], first / first[0], rtol=1e-12)
+
+
+def test_gates_of_neurons_that_carry_a_value_are_not_searched() -> None:
+    rng = np.random.default_rng(0)
+    a, b, low = rng.standard_normal((3, 5)), rng.standard_normal((5, 2)), np.array([0.0, 1.0, 1.0, -0.5, 1.0])
+    tree = search._Tree.of(a, b, (low, np.ones(5)), None)
+    nodes = tree.root
+    for gate in range(5):
+        nodes = tree.split(gate, *nodes)
+    assert not nodes[1].any()
+    assert sorted(map(tuple, nodes[0].tolist())) == [(x, 1.0, 1.0, y, 1.0) for x in (0.0, 1.0) for y in (-0.5, 1.0)]
+
+
+def test_general_solvers_are_given_the_inequality_with_slopes_that_are_wide_enough() -> None:
+    lmi = Lmi.of(Chain.of(carried(0, 3, 1)))
+    wide = replace(lmi, slopes=tuple(map(widened, lmi.slopes)))
+    multipliers = start(lmi)
+    given = coefficients(lmi) @ np.concatenate([[7.0], *multipliers]) + constant_part(lmi).ravel()
+    np.testing.assert_allclose(given.reshape(lmi.order, -1), wide.matrix(7.0, multipliers), rtol=1e-12)
+
+
+def test_a_search_over_gates_of_which_all_are_fixed_ends() -> None:
+    a, b = np.array([[3.0, 0.0], [0.0, 1.0]]), np.eye(2)
+    found = search.largest_gated_norm(a, b, (np.ones(2), np.ones(2)))
+    assert 3.0 <= found <= 3.0 * (1 + 1e-6)
+
+
+def test_an_input_that_is_carried_past_the_first_layer_is_in_the_smallest_rho() -> None:
+    rng = np.random.default_rng(0)
+    first, last = np.vstack([rng.standard_normal((3, 3)), np.eye(3)]), rng.standard_normal((2, 6))
+    network = Network((dense("first", first), act("a", 0.0, 0.0, 0.0, 1.0, 1.0, 1.0), dense("last", last)), (3,))
+    lmi = Lmi.of(Chain.of(network))
+    assert lmi.extended(1.0, start(lmi))[0][0].ndim == 1
+    rho = smallest_rho(lmi, start(lmi))
+    assert rho is not None
+    assert np.linalg.eigvalsh(lmi.matrix(rho, start(lmi)))[0] == pytest.approx(0.0, abs=1e-9 * rho)
+    record = certlip.bound(network, method="lipsdp")
+    assert record.gap is not None
+    assert record.gap < 1e-3
+
+
+def test_the_search_of_lower_takes_the_slope_of_each_channel() -> None:
+    from certlip.pytorch.jacobian import Rescaled, linearise
+
+    slopes = np.array([0.0, -0.5, 1.0, 2.0])
+    conv = Conv("c", np.ones((4, 1, 1, 1)), np.zeros(4))
+    rescaled = Rescaled.of(Network((conv, Activation("a", "leaky_relu", slopes)), (1, 1, 2)))
+    points = torch.tensor([[[[-1.0, 3.0]]]], dtype=torch.float64)
+    derivative = linearise(rescaled, points).push(torch.ones_like(points)) * 2.0**rescaled.exponent
+    assert np.array_equal(derivative[0, :, 0].detach().numpy(), np.stack([slopes, np.ones(4)], axis=1))
 
 
 def test_a_layer_of_mostly_relu_is_eliminated_like_one_of_relu() -> None:
@@ -270,3 +352,55 @@ def test_multipliers_for_other_slopes_prove_nothing() -> None:
     assert is_feasible(lmi, solution.rho, solution.multipliers)
     wider = tuple((np.minimum(a, 0.9) if np.ndim(a) else a, b) for a, b in lmi.slopes)
     assert not is_feasible(replace(lmi, slopes=wider), solution.rho, solution.multipliers)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2, 5, 3, 4, 2, 3), (2, 9, 2, 9, 2, 9, 2, 9, 2)])
+def test_blocks_of_a_factorisation_touch_no_others_than_those_at_most_two_away(widths: tuple[int, ...]) -> None:
+    """What `margin` counts on: of |R|'|R|, where blocks that are eliminated come before those that are kept."""
+    rng = np.random.default_rng(0)
+    lmi = Lmi(tuple(rng.standard_normal((m, n)) for n, m in pairwise(widths)), ((0.0, 1.0),) * (len(widths) - 2))
+    diagonal, couplings = lmi.extended(1e9, start(lmi))
+    kept = cheapest(widths, [True] * len(widths))[1]
+    order = [*sorted(set(range(len(widths))) - set(kept)), *kept]
+    places = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1])
+    matrix = np.diag(np.concatenate(diagonal))
+    for i, coupling in enumerate(couplings, start=1):
+        matrix[np.ix_(places[i], places[i - 1])] = coupling.entries()
+    permutation = np.concatenate([places[i] for i in order])
+    matrix = np.tril(matrix) + np.tril(matrix, -1).T
+    factor = np.abs(np.linalg.cholesky(matrix[np.ix_(permutation, permutation)]))
+    touched = np.zeros_like(matrix)
+    touched[np.ix_(permutation, permutation)] = factor @ factor.T
+    distances = {abs(i - j) for i, a in enumerate(places) for j, b in enumerate(places) if touched[np.ix_(a, b)].any()}
+    assert len(kept) < len(widths)
+    assert max(distances) <= REACH
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1e-200, 1e-120), (1e150, 1e-321)])
+def test_radii_of_scaled_columns_cover_rounding_and_underflow(scales: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    matrix, factors = scales[0] * rng.standard_normal((4, 9)), scales[1] * rng.standard_normal(9)
+    off = 1e-12 * np.abs(matrix)
+    for sign in (-1, 0, 1):
+        scaled, radius = scale(matrix, factors, off if sign else None)
+        for i, j in np.ndindex(matrix.shape):
+            exact = (Fraction(matrix[i, j]) + sign * Fraction(off[i, j])) * Fraction(factors[j])
+            assert abs(exact - Fraction(scaled[i, j])) <= Fraction(radius[i, j])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_liplt_is_its_recursion_with_diagonal_matrices_of_middles_and_half_widths(seed: int) -> None:
+    network = random_flat(seed, 4, 5, 6, 3)
+    chain, constants = Chain.of(network), list[float]()
+    for i, weight in enumerate(chain.weights):
+        product, terms = weight, []
+        for j in range(i, 0, -1):
+            a, b = chain.slopes[j - 1]
+            terms.append(np.linalg.norm(product * (np.subtract(b, a) / 2), 2) * constants[j - 1])
+            product = product * (np.add(a, b) / 2) @ chain.weights[j - 1]
+        constants.append(sum(terms) + float(np.linalg.norm(product, 2)))
+        if i:
+            steepest = float(np.abs(chain.slopes[i - 1]).max())
+            constants[i] = min(constants[i], steepest * float(np.linalg.norm(weight, 2)) * constants[i - 1])
+    value = certlip.bound(network, method="liplt").value
+    assert constants[-1] * (1 - 1e-12) <= value <= constants[-1] * (1 + 1e-8)

@@ -190,7 +190,9 @@ def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
 
 
 def _gram(head: Array, rows: Array | None, root: Array) -> Array:
-    """A matrix with the largest eigenvalue of D (rows' rows - head) D, D = diag(root); head: zero if a vector."""
+    """A matrix with the largest eigenvalue of D (rows' rows - head) D, D = diag(root)."""
+    if head.ndim == 1 and head.any():
+        head = np.diag(head)
     if rows is not None and head.ndim == 1:
         rows = rows * root
         return rows @ rows.T if len(rows) < len(root) else rows.T @ rows

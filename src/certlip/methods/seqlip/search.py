@@ -102,7 +102,7 @@ class _Tree:
             (multipliers,) = sdp.start(lmi)
         # 2 T in (z - a y)(b y - z) is 2 r^2 T in y^2 - w^2
         t = (slopes[1] - slopes[0]) ** 2 / 2 * multipliers
-        return cls(a, b, slopes, np.maximum(t, 1e-9 * t.max()))
+        return cls(a, b, slopes, np.maximum(t, 1e-9 * t.max() or 1.0))
 
     @property
     def root(self) -> tuple[Array, Array]:
