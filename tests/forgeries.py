@@ -200,7 +200,7 @@ def _kinds() -> Iterator[tuple[str, Forgery]]:
     yield from _kinds_of_network()
     for kind in ("upper", "lower", "graph", "torus", "none", "blocks", "proof", None, ["upper"]):
         yield f"certificate called {kind}", lambda header, arrays, kind=kind: header.update(certificate=kind)
-    for key in ("network", "segments", "constants", "value", "sha256"):
+    for key in ("network", "segments", "exponents", "rewritten", "value", "sha256"):
         yield f"no {key}", lambda header, arrays, key=key: header.pop(key, None)
         yield f"{key} null", lambda header, arrays, key=key: header.update({key: None})
         yield f"{key} nested", lambda header, arrays, key=key: header.update({key: _deep(200)})

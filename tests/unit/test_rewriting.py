@@ -146,6 +146,28 @@ def test_what_would_be_rounded_stands_apart(
     assert len([layer for layer in network.chain.layers if isinstance(layer, Dense)]) == 2
 
 
+def test_a_product_that_would_be_rounded_stands_apart() -> None:
+    layers = (dense("a", [0.1, 0.0]), dense("b", [0.0, 0.7]), Sum("sum", (0.3 * ONE, ONE), ZERO))
+    assert numbers_of(Network(layers, (2,), ((0,), (0,), (1, 2))).chain) == {0.0, 0.1, 0.3, 0.7, 1.0}
+
+
+def test_weights_of_a_value_that_stands_twice_are_not_added() -> None:
+    layers = (Concat("twice", 0), dense("last", [1.0, 2.0**-60]))
+    chain = Network(layers, (1,), ((0, 0), (1,))).chain
+    assert numbers_of(chain) == {1.0, 2.0**-60}
+    assert len(chain.layers) == 2
+
+
+def test_uneven_paddings_of_convolutions_beside_each_other_are_kept_apart() -> None:
+    rng = np.random.default_rng(0)
+    uneven = Conv("uneven", rng.integers(-3, 4, (2, 1, 3, 2)).astype(float), np.zeros(2), padding=(2, 0, 0, 1))
+    wide = Conv("wide", rng.integers(-3, 4, (2, 1, 1, 4)).astype(float), np.ones(2), padding=(0, 0, 1, 2))
+    network = Network((uneven, wide, Sum("sum", (ONE, ONE), ZERO)), (1, 4, 5), ((0,), (0,), (1, 2)))
+    inputs = rng.integers(-5, 6, (5, 1, 4, 5)).astype(float)
+    (joined,) = network.chain.layers
+    assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs)), joined
+
+
 def test_what_needs_no_rounding_is_one_layer() -> None:
     layers = (dense("a", [0.5, 1.0]), dense("b", [0.25, 0.0]), Sum("sum", (ONE, -2 * ONE), ZERO))
     (joined,) = Network(layers, (2,), ((0,), (0,), (1, 2))).chain.layers
