@@ -147,6 +147,13 @@ def test_a_graph_computes_what_its_module_does() -> None:
     assert network.shapes[-1] == (2,)
 
 
+@pytest.mark.parametrize("options", [{"n_iter": 300}, {"certified": True}])
+def test_a_graph_and_its_module_have_the_same_constants(options: dict[str, Any]) -> None:
+    network = export_network(residual(), SHAPE)
+    values = [certlip.bound(model, SHAPE, "autolip", **options).value for model in (residual(), network)]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
 def test_a_certificate_of_a_graph_holds_in_memory_and_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "c.npz"
     proof().save(path)

@@ -40,15 +40,17 @@ class _Joined(nn.Module):
     def __init__(self, layer: Join) -> None:
         super().__init__()
         self.axis = layer.axis if isinstance(layer, Concat) else None
-        numbers = [] if isinstance(layer, Concat) else [*layer.factors, layer.offset]
-        self.numbers = nn.ParameterList(nn.Parameter(torch.tensor(n), requires_grad=False) for n in numbers)
+        if isinstance(layer, Sum):
+            self.register_buffer("offset", torch.tensor(layer.offset))
+            for i, factor in enumerate(layer.factors):
+                self.register_buffer(f"factor{i}", torch.tensor(factor))
 
     def forward(self, *values: torch.Tensor) -> torch.Tensor:
         if self.axis is not None:
             return torch.cat(values, self.axis + 1)
-        total = self.numbers[-1].expand(values[0].shape[1:])
-        for factor, value in zip(self.numbers, values, strict=False):
-            total = total + factor * value
+        total = self.get_buffer("offset").expand(values[0].shape[1:])
+        for i, value in enumerate(values):
+            total = total + self.get_buffer(f"factor{i}") * value
         return total
 
 
