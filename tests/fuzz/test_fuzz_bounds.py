@@ -1,7 +1,7 @@
 """Random small networks of every layer option, degenerate weights among them: no certified bound below the truth, none
 below a lower bound.
 
-200 networks here, 2000 new ones with ``make nightly``.
+100 networks here, 2000 new ones with ``make nightly``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHOICES = {
 }
 """Options under which a method is tried, where its defaults are not all there is to try."""
 
-N_EXAMPLES = max(200, settings().max_examples)
+N_EXAMPLES = max(100, settings().max_examples)
 
 
 @cache
