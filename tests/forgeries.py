@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from certlip.network import Network
-from certlip.network.computation_graph import Graph
 
 Header = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -128,8 +127,7 @@ def _of_network(change: Callable[[Header, Arrays], object]) -> Forgery:
 
     def forge(header: Header, arrays: Arrays) -> None:
         change(header["network"], arrays)
-        read = Graph if header["certificate"] in ("graph", "torus") else Network
-        header["sha256"] = read.from_arrays(header["network"], arrays).sha256
+        header["sha256"] = Network.from_arrays(header["network"], arrays).sha256
 
     return forge
 
@@ -143,7 +141,7 @@ def _last_weight(change: Callable[[np.ndarray], np.ndarray]) -> Forgery:
 
 
 def _layers(network: Header) -> list[Header]:
-    return network["layers"] if "layers" in network else network["steps"][0]["layers"]
+    return network["layers"]
 
 
 def _set(layer: str, /, **values: Any) -> Forgery:
@@ -164,17 +162,12 @@ def _deep(n: int) -> list[Any]:
 
 def _kinds() -> Iterator[tuple[str, Forgery]]:
     lower = lambda header: [header] if header["certificate"] == "lower" else []  # noqa: E731
-    graph = lambda header: [header] if header["certificate"] == "graph" else []  # noqa: E731
     for how, change in NUMBERS.items():
         yield f"a segment's constant {how}", _changed(_segments, "constant", change)
         yield f"layer constants {how}", _changed(_segments, "constants", _each(change))
         yield f"the first layer's constant {how}", _changed(_segments, "constants", _each(change, lambda i: i == 0))
         yield f"rho {how}", _changed(_entries, "rho", change)
         yield f"an attained value {how}", _changed(lower, "value", change)
-        yield (
-            f"constants of a graph {how}",
-            _changed(graph, "constants", _each(lambda c, change=change: _each(change)(c))),
-        )
     yield "two layer constants negative", _changed(_segments, "constants", _each(lambda x: -x, lambda i: i < 2))
     yield "layer constants in another order", _changed(_segments, "constants", lambda c: c[::-1])
     yield "one layer constant less", _changed(_segments, "constants", lambda c: c[:-1])
@@ -207,7 +200,7 @@ def _kinds() -> Iterator[tuple[str, Forgery]]:
     yield from _kinds_of_network()
     for kind in ("upper", "lower", "graph", "torus", "none", "blocks", "proof", None, ["upper"]):
         yield f"certificate called {kind}", lambda header, arrays, kind=kind: header.update(certificate=kind)
-    for key in ("network", "segments", "constants", "value", "sha256"):
+    for key in ("network", "segments", "exponents", "rewritten", "value", "sha256"):
         yield f"no {key}", lambda header, arrays, key=key: header.pop(key, None)
         yield f"{key} null", lambda header, arrays, key=key: header.update({key: None})
         yield f"{key} nested", lambda header, arrays, key=key: header.update({key: _deep(200)})
@@ -241,15 +234,31 @@ def _kinds_of_network() -> Iterator[tuple[str, Forgery]]:
             _of_network(lambda network, arrays, shape=shape: network.update(input_shape=shape)),
         )
 
-    def steps(change: Callable[[list[Header]], object]) -> Forgery:
-        return _of_network(lambda network, arrays: change(network.get("steps", [])))
+    for how, change in SOURCES.items():
+        yield f"sources {how}", _of_network(lambda network, arrays, change=change: _rewired(network, change))
+    for value in (True, False, None, 1, "true"):
+        yield f"rewritten {value!r}", lambda header, arrays, value=value: header.update(rewritten=value)
 
-    yield "a graph's sums read the input", steps(lambda s: [e.update(sources=[0, 0]) for e in s[1:2]])
-    yield "a graph's sources are later values", steps(lambda s: [e.update(sources=[3, 3]) for e in s[1:2]])
-    yield "a graph's sources are truth values", steps(lambda s: [e.update(sources=[True, True]) for e in s[1:2]])
-    yield "a graph's sums have 10^30 terms", steps(lambda s: [e.update(n_terms=10**30) for e in s[1:2]])
-    yield "a graph without its last step", steps(lambda s: s and s.pop())
-    yield "a graph without steps", steps(lambda s: s.clear())
+
+SOURCES: dict[str, Callable[[list[list[Any]]], Any]] = {
+    "of the last layer are the input": lambda s: [*s[:-1], [0 for _ in s[-1]]],
+    "of the second layer are the input": lambda s: [s[0], [0], *s[2:]],
+    "of the last layers are the first value": lambda s: [*s[:-2], *([1 for _ in of_layer] for of_layer in s[-2:])],
+    "are later values": lambda s: [*s[:-1], [len(s) for _ in s[-1]]],
+    "are truth values": lambda s: [*s[:-1], [True for _ in s[-1]]],
+    "are fractions": lambda s: [*s[:-1], [float(i) for i in s[-1]]],
+    "are negative": lambda s: [*s[:-1], [-1 for _ in s[-1]]],
+    "are gigantic": lambda s: [*s[:-1], [10**30 for _ in s[-1]]],
+    "are twice as many": lambda s: [*s[:-1], s[-1] * 2],
+    "are missing for a layer": lambda s: s[:-1],
+    "are those of a chain": lambda s: [],
+    "are a text": lambda s: "sources",
+}
+
+
+def _rewired(network: Header, change: Callable[[list[list[Any]]], Any]) -> None:
+    chain = [[k] for k in range(len(network["layers"]))]
+    network["sources"] = change(network.get("sources", chain))
 
 
 KINDS: dict[str, Forgery] = dict(_kinds())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -47,7 +48,7 @@ def forward(network: Network, x: Array) -> Array:
     for layer, shape, output_shape in zip(network.layers, network.shapes, network.shapes[1:], strict=False):
         match layer:
             case Activation():
-                x = np.array([activate(layer, float(value)) for value in x.ravel()])
+                x = np.array([activate(*pair) for pair in zip(neurons(layer, shape), x.ravel().tolist(), strict=True)])
             case MaxPool():
                 x = _pool(layer, x.reshape(shape), output_shape)
             case Conv():
@@ -57,6 +58,14 @@ def forward(network: Network, x: Array) -> Array:
                 x = layer.weight @ x.ravel() + layer.bias
         x = x.reshape(output_shape)
     return x
+
+
+def neurons(layer: Activation, shape: Shape) -> list[Activation]:
+    """The activation of each neuron of a map, its negative slope a number."""
+    slope = layer.negative_slope
+    if isinstance(slope, np.ndarray):
+        return [replace(layer, negative_slope=s) for s in slope.tolist() for _ in range(math.prod(shape[1:]))]
+    return [layer] * math.prod(shape)
 
 
 def activate(layer: Activation, y: float) -> float:
@@ -193,7 +202,7 @@ def _all_patterns(network: Network) -> Iterator[Pattern]:
     choices = []
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, Activation):
-            choices.append(list(itertools.product(sorted({*layer.slopes}), repeat=math.prod(shape))))
+            choices.append(list(itertools.product(*(sorted({*n.slopes}) for n in neurons(layer, shape)))))
         elif isinstance(layer, MaxPool):
             raise ValueError(f"{layer.name}: patterns of max pooling are not enumerated")
     return itertools.product(*choices)
@@ -211,7 +220,7 @@ def regions(network: Network) -> list[Pattern]:
                 if layer.kind not in PIECEWISE_LINEAR:
                     raise ValueError(f"{layer.name}: {layer.kind} is not piecewise linear")
                 for signs, ns, os in _cells(a, b, normals, offsets):
-                    slopes = tuple(activate(layer, s) * s for s in signs)
+                    slopes = tuple(activate(n, s) * s for n, s in zip(neurons(layer, shape), signs, strict=True))
                     d = np.array(slopes)
                     following.append(([*pattern, slopes], d[:, None] * a, d * b, ns, os))
             else:

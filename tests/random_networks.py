@@ -19,6 +19,9 @@ LinearLayer = Conv | Dense
 
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "abs", "identity")
 
+SLOPES = (-0.7, 0.0, 0.0, 0.3, 1.0, 1.0, 1.5)
+"""Of the channels of a ``prelu``: some carry their values."""
+
 DEGENERATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "equal": lambda w: np.full_like(w, w.flat[0]),
     "zero": np.zeros_like,
@@ -58,8 +61,9 @@ def build_network(
     """Convolutions (kernels, strides, paddings, dilations, groups), then dense layers, activations between.
 
     choose: picks one of a sequence; seed: of the weights; max_hidden: neurons over all activation layers; max_linear:
-    linear layers; kinds: of activations; scales: of the weights of a layer; pooled: whether max pooling may follow an
-    activation; degenerate: whether the weights of one layer may be `DEGENERATE`. Some neurons are dead.
+    linear layers; kinds: of activations, ``prelu`` for leaky ones with a slope a channel; scales: of the weights of a
+    layer; pooled: whether max pooling may follow an activation; degenerate: whether the weights of one layer may be
+    `DEGENERATE`. Some neurons are dead.
     """
     rng = np.random.default_rng(seed)
     input_shape: Shape = (choose((1, 2)), choose((1, 2, 3, 4)), choose((1, 2, 3)))
@@ -84,11 +88,17 @@ def build_network(
         shape = layers[-1].output_shape(shape)
         if not last:
             room -= math.prod(shape)
-            layers.append(Activation(f"act{index}", choose(tuple(kinds)), negative_slope=choose((0.1, 0.3))))
+            layers.append(_activation(f"act{index}", choose(tuple(kinds)), choose((0.1, 0.3)), shape[0], seed + index))
             if pooled and len(shape) == 3 and choose((False, True)):
                 layers.append(replace(random_pool(choose(range(8)), shape), name=f"pool{index}"))
                 shape = layers[-1].output_shape(shape)
     return Network(tuple(layers), input_shape)
+
+
+def _activation(name: str, kind: str, slope: float, channels: int, seed: int) -> Activation:
+    if kind != "prelu":
+        return Activation(name, kind, negative_slope=slope)
+    return Activation(name, "leaky_relu", np.random.default_rng(seed).choice(SLOPES, channels))
 
 
 def random_convolutions(seed: int, max_hidden: int = 12) -> Network:

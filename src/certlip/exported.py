@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.base.errors import CertlipError, DataError, NoBound, UnsupportedLayer
+from certlip.base.errors import DataError, NoBound
 from certlip.base.files import write_refusal
 from certlip.network import Network
 from certlip.pytorch.export import export_network
-from certlip.pytorch.export_graph import export_graph
 from certlip.workflow import BROKEN, build, load_module, refusal_of
 
 
 def save_exported(path: str | Path, entry: Mapping[str, Any], weights: str | Path) -> None:
-    """Write what the weights of an entry export to; where that is no chain, or there are no weights, why."""
+    """Write what the weights of an entry export to; where there are none, or a layer has no bound, why."""
     try:
         network = export_network(*load_module(entry, weights))
     except BROKEN as error:
@@ -28,8 +27,7 @@ def save_exported(path: str | Path, entry: Mapping[str, Any], weights: str | Pat
 
 
 def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:
-    """Of what the weights of a network export to, which its rows must be about: a chain, or else a graph; None for
-    what is neither.
+    """Of what the weights of a network export to, which its rows must be about; None where they export to nothing.
 
     Raises DataError where the network's file in the folder is something else.
     """
@@ -52,14 +50,7 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     if _identity(found) != _identity(exported):
         why = f" ({exported})" if isinstance(exported, NoBound) else ""
         raise DataError(f"{file} is not what {weights} exports to{why}; export and bound it again")
-    if isinstance(exported, Network):
-        return exported.sha256
-    try:
-        if module is None or not isinstance(exported, UnsupportedLayer):
-            return None
-        return export_graph(module, shape).sha256
-    except CertlipError:
-        return None
+    return exported.sha256 if isinstance(exported, Network) else None
 
 
 def _expect_weights_of_seed(module: nn.Module, entry: Mapping[str, Any], path: Path) -> None:

@@ -83,7 +83,7 @@ def plan_network(
     plan = blocks.make_plan(lambda: network, plugin, checked, lambda: calibration)
     if plan.prediction or plan.refusal:
         return plan, plan.prediction
-    return plan, predict(network, plan, calibration, checked.get("cores", 1))
+    return plan, predict(network.chain, plan, calibration, checked.get("cores", 1))
 
 
 def subject_of(

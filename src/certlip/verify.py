@@ -45,4 +45,4 @@ def _blocks_flaw(path: str | Path) -> str:
     network, plan, solved = load_solved(path)
     if network is None or all(s.rho is None for s in solved):
         return "no block in it is solved, so it proves nothing"
-    return plan_flaw(network, plan) or solved_flaw(scale_network(network).network, plan, solved)
+    return plan_flaw(network, plan) or solved_flaw(scale_network(network.chain).network, plan, solved)

@@ -32,13 +32,14 @@ def _dense(name: str, weight: np.ndarray) -> Dense:
     return Dense(name, weight, np.linspace(-1, 1, len(weight)))
 
 
-def _multilayer(kind: str) -> Network:
+def _multilayer(kind: str, *slopes: np.ndarray) -> Network:
     rng = np.random.default_rng(7)
+    first, second = slopes or (0.2, 0.2)
     layers = (
         _dense("first", rng.standard_normal((4, 3))),
-        Activation("act1", kind, negative_slope=0.2),
+        Activation("act1", kind, negative_slope=first),
         _dense("second", rng.standard_normal((4, 4))),
-        Activation("act2", kind, negative_slope=0.2),
+        Activation("act2", kind, negative_slope=second),
         _dense("third", rng.standard_normal((2, 4))),
     )
     return Network(layers, (3,))
@@ -58,6 +59,7 @@ def _convolutional() -> Network:
 NETWORKS = {
     "relu": _multilayer("relu"),
     "leaky": _multilayer("leaky_relu"),
+    "prelu": _multilayer("leaky_relu", np.array([0.0, 1.0, -0.5, 1.3]), np.array([1.0, 0.0, 0.0, 1.0])),
     "abs": _multilayer("abs"),
     "conv": _convolutional(),
     "one_pixel": Network((Conv("pixel", np.array([[[[3.0]], [[4.0]]]]), np.zeros(1)),), (2, 1, 1)),
@@ -224,7 +226,7 @@ def test_permuting_hidden_neurons_changes_nothing(variant):
         assert after.value == pytest.approx(before.value, rel=RTOL)
 
 
-@pytest.mark.parametrize("name", ["relu", "abs", "conv", "one_pixel", "pooled"])
+@pytest.mark.parametrize("name", ["relu", "prelu", "abs", "conv", "one_pixel", "pooled"])
 @pytest.mark.parametrize("index", range(len(METHODS)), ids=lambda i: str(METHODS[i]))
 def test_what_is_claimed_is_proved_by_its_certificate_also_from_a_file(index, name, tmp_path):
     record = outcome(index, name)
@@ -239,7 +241,7 @@ def test_what_is_claimed_is_proved_by_its_certificate_also_from_a_file(index, na
         assert certificates.load(tmp_path / "certificate.npz").value == record.value
 
 
-@pytest.mark.parametrize("name", ["relu", "conv"])
+@pytest.mark.parametrize("name", ["relu", "prelu", "conv"])
 @pytest.mark.parametrize("index", range(len(METHODS)), ids=lambda i: str(METHODS[i]))
 def test_a_tampered_certificate_fails_or_is_still_true(index, name):
     record, network = outcome(index, name), NETWORKS[name]

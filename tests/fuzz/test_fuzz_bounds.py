@@ -1,7 +1,7 @@
 """Random small networks of every layer option, degenerate weights among them: no certified bound below the truth, none
 below a lower bound.
 
-200 networks here, 2000 new ones with ``make nightly``.
+100 networks here, 2000 new ones with ``make nightly``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from certlip.base.record import Kind
 from certlip.methods import names
 from certlip.network import Activation, MaxPool, Network
 
-KINDS = (*PIECEWISE_LINEAR, "tanh", "sigmoid")
+KINDS = (*PIECEWISE_LINEAR, "prelu", "tanh", "sigmoid")
 
 CHOICES = {
     "dcp": [{"merge": m} for m in ("sum", "cover", "weighted")] + [{"merge": "folded", "chain": c} for c in (0, 1)],
@@ -28,7 +28,7 @@ CHOICES = {
 }
 """Options under which a method is tried, where its defaults are not all there is to try."""
 
-N_EXAMPLES = max(200, settings().max_examples)
+N_EXAMPLES = max(100, settings().max_examples)
 
 
 @cache
@@ -75,7 +75,8 @@ def jacobian_at(network: Network, x: np.ndarray) -> np.ndarray:
     product = np.eye(x.size)
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, Activation):
-            product = np.array([_slope(layer, float(y)) for y in x.ravel()])[:, None] * product
+            slopes = [_slope(*pair) for pair in zip(oracle.neurons(layer, shape), x.ravel().tolist(), strict=True)]
+            product = np.array(slopes)[:, None] * product
         elif isinstance(layer, MaxPool):
             # the index of each window's largest entry: the pooling of the entries' ranks
             ranks = np.argsort(np.argsort(x.ravel(), kind="stable"), kind="stable").astype(float)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from certlip.base.errors import NotCertified
 from certlip.network import Array
+from certlip.network.slopes import Slopes, slopes_of
 from certlip.proof.certify import margin, start
 from certlip.proof.lmi import Lmi, Multipliers
 
@@ -94,7 +95,7 @@ def random_lmi(rng: np.random.Generator, sizes: NDArray[np.int64]) -> Lmi:
     radii: tuple[Array | None, ...] = ()
     if rng.random() < 0.2:
         radii = tuple(np.abs(w) * 10.0 ** rng.uniform(-20, 0) * rng.random(w.shape) for w in weights)
-    return Lmi(weights, tuple(random_slopes(rng) for _ in weights[1:]), m, q, radii)
+    return Lmi(weights, tuple(random_slopes(rng, len(w)) for w in weights[:-1]), m, q, radii)
 
 
 def random_weight(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
@@ -123,7 +124,16 @@ def random_metric(rng: np.random.Generator, n: int) -> Array | None:
             return None
 
 
-def random_slopes(rng: np.random.Generator) -> tuple[float, float]:
+def random_slopes(rng: np.random.Generator, n: int) -> Slopes:
+    """Of a layer of n neurons: alike, or each of another interval, [1, 1] among them."""
+    if rng.random() < 0.6:
+        return random_interval(rng)
+    intervals = [(1.0, 1.0) if rng.random() < 0.4 else random_interval(rng) for _ in range(n)]
+    low, high = np.array(intervals).T
+    return slopes_of(low, high)
+
+
+def random_interval(rng: np.random.Generator) -> tuple[float, float]:
     steep = 10.0 ** rng.uniform(0, 9)
     if rng.random() < 0.5:
         return -steep, steep
@@ -156,9 +166,10 @@ def exact_matrix(lmi: Lmi, rho: float, multipliers: Multipliers, signs: list[Arr
     for i, (vector, (a, b)) in enumerate(zip(multipliers, lmi.slopes, strict=True), start=1):
         t, w, before = Exact.of(vector), weights[i - 1], blocks[i - 1][i - 1]
         assert before is not None
-        blocks[i - 1][i - 1] = before + two * Exact.of(a) * Exact.of(b) * (w.T @ (t[:, None] * w))
+        a, b = (Exact.of(np.broadcast_to(s, len(vector))) for s in (a, b))
+        blocks[i - 1][i - 1] = before + two * (w.T @ ((a * b * t)[:, None] * w))
         blocks[i][i] = two * diagonal(t)
-        blocks[i][i - 1] = coupling = -((Exact.of(a) + Exact.of(b)) * t[:, None] * w)
+        blocks[i][i - 1] = coupling = -(((a + b) * t)[:, None] * w)
         blocks[i - 1][i] = coupling.T
     last = blocks[-1][-1]
     assert last is not None

@@ -21,6 +21,7 @@ from certlip.base.errors import NotCertified
 from certlip.base.rounding import UNIT, gamma
 from certlip.network import Activation, Array, Dense, Network
 from certlip.network.chain import Chain
+from certlip.network.slopes import slopes_of
 from certlip.proof import elimination
 from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
 from certlip.proof.coupling import Coupling
@@ -28,6 +29,7 @@ from certlip.proof.lmi import Lmi, Multipliers
 from certlip.proof.tridiagonal import factorises
 
 certify_module = importlib.import_module("certlip.proof.certify")  # the package has a function of that name
+CARRIED = ((1.0, 1.0), (1.0, 1.0))
 SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-2.0, 1.0), (1.0, 3.0)]
 
 
@@ -50,8 +52,9 @@ def exact_matrix(lmi: Lmi, rho: float, multipliers: Multipliers, shifts: list[Ar
         p[k][k] += Fraction(rho) * Fraction(float(m[k]))
     for row, factor in zip(weights[-1], q, strict=True):
         add_square(p, {starts[-2] + k: w for k, w in enumerate(row)}, -Fraction(float(factor)))
-    for i, (t, (a, b), w) in enumerate(zip(multipliers, lmi.slopes, weights, strict=False), start=1):
-        for k, row in enumerate(w):
+    for i, (t, slopes, w) in enumerate(zip(multipliers, lmi.slopes, weights, strict=False), start=1):
+        for k, (row, *ends) in enumerate(zip(w, *(np.broadcast_to(s, len(w)) for s in slopes), strict=True)):
+            a, b = map(float, ends)
             # 2 t (z - a y)(z - b y) = t (2 z - (a + b) y)^2 / 2 - t (b - a)^2 y^2 / 2 for y = row x
             half, total, gap = Fraction(float(t[k])) / 2, Fraction(a) + Fraction(b), Fraction(b) - Fraction(a)
             own = {starts[i - 1] + j: -total * entry for j, entry in enumerate(row)}
@@ -89,14 +92,22 @@ def is_semidefinite(p: Rational) -> bool:
 
 
 @st.composite
-def lmis(draw: st.DrawFn, radii: float = 0.0) -> tuple[Lmi, np.random.Generator]:
+def lmis(
+    draw: st.DrawFn, radii: float = 0.0, more: tuple[tuple[float, float], ...] = ()
+) -> tuple[Lmi, np.random.Generator]:
+    """more: intervals of slopes that some neurons of a layer may have."""
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     scales = draw(st.lists(st.sampled_from([1.0, 1e-6, 1e6]), min_size=3, max_size=3))
     weights = tuple(s * rng.standard_normal((n, m)) for s, m, n in zip(scales, sizes, sizes[1:], strict=False))
     if draw(st.booleans()):
         weights = tuple(w * (rng.random(w.shape) < 0.4) for w in weights)
-    slopes = tuple(draw(st.sampled_from(SLOPES)) for _ in weights[1:])
+    slopes = tuple(
+        slopes_of(*rng.choice([*SLOPES, *more, *more], len(w)).T)
+        if draw(st.booleans())
+        else draw(st.sampled_from(SLOPES))
+        for w in weights[:-1]
+    )
     with_metrics = draw(st.booleans())
     m, q = (rng.uniform(0.1, 10, n) if with_metrics else None for n in (sizes[0], sizes[-1]))
     if q is not None and len(q) > 1 and draw(st.booleans()):
@@ -106,7 +117,7 @@ def lmis(draw: st.DrawFn, radii: float = 0.0) -> tuple[Lmi, np.random.Generator]
 
 
 @limit(max_examples=60)
-@given(lmis())
+@given(lmis(more=CARRIED))
 def test_the_error_bound_covers_every_rounding_of_the_matrix(drawn: tuple[Lmi, np.random.Generator]) -> None:
     lmi, rng = drawn
     multipliers = tuple(t * rng.uniform(0.5, 2, len(t)) for t in start(lmi))
@@ -114,7 +125,7 @@ def test_the_error_bound_covers_every_rounding_of_the_matrix(drawn: tuple[Lmi, n
 
 
 @limit(max_examples=40)
-@given(lmis(radii=1e-3))
+@given(lmis(radii=1e-3, more=CARRIED))
 def test_the_error_bound_covers_any_weights_within_the_radii(drawn: tuple[Lmi, np.random.Generator]) -> None:
     lmi, rng = drawn
     multipliers = tuple(t * rng.uniform(0.5, 2, len(t)) for t in start(lmi))

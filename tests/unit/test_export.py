@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from certlip.base.errors import DataError, ExportError, UnsupportedLayer
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, operators
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Sum, operators
 from certlip.pytorch.export import export_network
 from certlip.pytorch.to_torch import to_torch
 
@@ -81,6 +81,8 @@ def test_layers_keep_their_qualified_names():
         (nn.ReLU(inplace=True), "relu"),
         (nn.LeakyReLU(0.3), "leaky_relu"),
         (nn.LeakyReLU(1.5), "leaky_relu"),
+        (nn.PReLU(), "leaky_relu"),
+        (nn.PReLU(3), "leaky_relu"),
         (nn.Tanh(), "tanh"),
         (nn.Sigmoid(), "sigmoid"),
     ],
@@ -89,6 +91,30 @@ def test_elementwise_layer_is_an_activation_of_its_kind(module, kind):
     (layer,) = exported(module).layers
     assert isinstance(layer, Activation)
     assert layer.kind == kind
+
+
+class ParametricReLU(nn.Module):
+    """A PReLU as a layer, and its function with a weight of the module's own."""
+
+    def __init__(self, *slopes):
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 9 * 8, 4)
+        self.prelu = nn.PReLU(len(slopes))
+        self.weight = nn.Parameter(torch.tensor(slopes).flip(0))
+        with torch.no_grad():
+            self.prelu.weight.copy_(torch.tensor(slopes))
+
+    def forward(self, x):
+        x = self.prelu(self.conv(x)).flatten(1)
+        return torch.prelu(F.prelu(self.dense(x), self.weight), self.prelu.weight)
+
+
+@pytest.mark.parametrize("slopes", [(0.25,), (-0.5,), (1.0,), (0.0, 1.0, -0.5, 1.5)])
+def test_parametric_relu_of_one_slope_and_of_one_a_channel_is_what_torch_computes(slopes):
+    network = exported(ParametricReLU(*slopes))
+    held = [layer.negative_slope for layer in network.layers if isinstance(layer, Activation)]
+    assert [np.ndim(slope) for slope in held] == [len(slopes) > 1] * 3
+    assert np.array_equal(np.ravel(held[1]), slopes[::-1])
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -280,15 +306,11 @@ class Batch(nn.Module):
         (nn.AdaptiveAvgPool2d((1, 3)), "does not divide evenly"),
         (nn.AvgPool2d(2, padding=1, count_include_pad=False), "leaves its padding out of the count"),
         (nn.Unflatten(1, (3, 1)), "block3: no bound for Unflatten"),
-        (Residual(nn.Conv2d(3, 3, 1)), "block3.add: no bound for add"),
-        (Residual(nn.Identity()), "block3.add: no bound for add"),
-        (Branch(torch.add), "block3.add: no bound for add"),
-        (Branch(lambda a, b: torch.cat([a, b], 1)), "block3.cat: no bound for cat"),
         (Branch(lambda a, b: F.linear(a.flatten(1), b.flatten(1))), "block3.linear: no bound for linear"),
         (nn.ZeroPad2d((0, -1, 0, 0)), "block3: no bound for ZeroPad2d by (0, -1, 0, 0)"),
         (Branch(lambda a, b: (a, b)), "output: no bound for anything but one tensor"),
         (Branch(lambda a, b: F.dropout(a)), "block3.dropout: no bound for dropout"),
-        (Branch(lambda a, b: 2 * a), "block3.mul: no bound for mul"),
+        (Branch(lambda a, b: a * b), "block3.mul: no bound for mul"),
         (Branch(lambda a, b: a.transpose(2, 3)), "block3.transpose: no bound for transpose"),
         (ValueDependent(), "block3: no bound for ValueDependent"),
         (Batch(), "block3.reshape: no bound for Flatten of (3, 1, 8) to (48,)"),
@@ -423,10 +445,12 @@ def test_network_back_to_torch_computes_the_same_function():
         Conv("a", rng.normal(size=(4, 1, 2, 3)), rng.normal(size=4), (2, 1), (0, 1, 2, 1), (1, 2), groups=2),
         Activation("b", "leaky_relu", 0.3),
         Conv("c", rng.normal(size=(2, 4, 1, 2)), rng.normal(size=2), padding=(1, 1, 0, 0)),
+        Activation("prelu", "leaky_relu", np.array([-0.5, 1.5])),
         MaxPool("d", (2, 2), (2, 1), (1, 0)),
         *(Activation(kind, kind) for kind in ("abs", "tanh", "identity", "relu")),
         Flatten("e"),
         Dense("f", rng.normal(size=(3, 16)), rng.normal(size=3)),
+        Activation("flat prelu", "leaky_relu", np.array([1.0, 0.0, 0.3])),
         Activation("g", "sigmoid"),
     )
     network = Network(layers, (2, 7, 5))
@@ -459,3 +483,59 @@ def test_export_is_the_inverse_of_to_torch():
     assert again.sha256 == network.sha256
     uneven = Network((Conv("0", np.ones((2, 3, 3, 3)), np.ones(2), padding=(0, 1, 2, 1)),), IMAGE)
     assert export_network(to_torch(uneven), IMAGE).layers[0].padding == (0, 1, 2, 1)
+
+
+JOINED = {
+    "a residual sum": Residual(nn.Conv2d(3, 3, 1)),
+    "a value and itself": Residual(nn.Identity()),
+    "a sum of branches": Branch(torch.add),
+    "a difference of branches": Branch(lambda a, b: 0.3 * a - b + 1),
+    "a concatenation": Branch(lambda a, b: torch.cat([a, b], 1)),
+}
+
+
+@pytest.mark.parametrize("joined", JOINED)
+def test_branches_that_are_joined_are_a_graph_and_the_same_function_as_a_chain(joined):
+    last = nn.Conv2d(6 if joined == "a concatenation" else 3, 2, 3)
+    network = exported(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), JOINED[joined], last))
+    assert not network.is_chain
+    assert network.chain.is_chain
+    inputs = np.random.default_rng(8).standard_normal((4, *IMAGE))
+    expected = operators.forward(network, inputs)
+    np.testing.assert_allclose(operators.forward(network.chain, inputs), expected, atol=1e-13 * np.abs(expected).max())
+
+
+class Normalised(nn.Module):
+    """What a batch normalisation normalises, read once or twice."""
+
+    def __init__(self, twice):
+        super().__init__()
+        self.conv, self.norm, self.twice = nn.Conv2d(3, 3, 1), with_statistics(nn.BatchNorm2d(3)), twice
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) + y if self.twice else (self.norm(y) - 0.5) * 2
+
+
+def test_scalings_are_folded_into_the_layer_before_unless_something_else_reads_its_value():
+    (conv,) = exported(Normalised(twice=False)).layers
+    assert isinstance(conv, Conv)
+    kinds = [type(layer) for layer in exported(Normalised(twice=True)).layers]
+    assert kinds == [Conv, Conv, Sum]
+
+
+def test_a_normalised_input_is_a_layer_of_its_own():
+    class Standardised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, padding=1)
+            self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6])[:, None, None])
+
+        def forward(self, x):
+            return self.conv((x - self.mean) * 4)
+
+    scaling, conv = exported(Standardised()).layers
+    assert isinstance(scaling, Conv)
+    assert scaling.groups == 3
+    assert (scaling.weight == 4).all()
+    assert conv.padding == (1, 1, 1, 1)

@@ -10,6 +10,7 @@ from test_second_plan import net
 
 import certlip
 from certlip.collect import collect, read, save
+from certlip.network import Activation, Network
 from certlip.proof.certificate import constants_proof
 from certlip.sdp import solvers
 from certlip.solving.solved import SolvedBlock
@@ -54,7 +55,7 @@ def test_rows_without_programs_or_without_a_dual_bound_have_none() -> None:
 
 
 def test_gaps_of_a_way_multiply_and_an_unknown_one_is_unknown() -> None:
-    constants = Step(constants_proof(0, [2.0]))
+    constants = Step(constants_proof(0, Network((Activation("act", "leaky_relu", 2.0),), (1,)), [2.0]))
     proof = replace(constants.proof, rule="sum")
     half, tenth, unknown = (Step.of(proof, [SolvedBlock(0, 0, "ok", gap=gap)]) for gap in (0.5, 0.1, None))
     assert gap_of([half, constants, tenth]) == pytest.approx(0.65)

@@ -17,16 +17,15 @@ from test_certificate import after_each_change
 
 import certlip
 from certlip import collect, zoo
-from certlip.base.errors import DataError, UnsupportedLayer
-from certlip.base.files import read_npz, write_npz, write_refusal
+from certlip.base.errors import DataError
+from certlip.base.files import read_npz, write_npz
 from certlip.base.record import Kind, Record
 from certlip.completeness import prove
-from certlip.network import Activation, Array, Dense, Network
-from certlip.network.computation_graph import Concat, Graph, Step, Sum
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Sum, operators
 from certlip.proof import certificate as certificates
-from certlip.proof.certificate import GraphCertificate
+from certlip.proof.certificate import SegmentProof, UpperCertificate
+from certlip.proof.merge import along
 from certlip.pytorch.export import export_network
-from certlip.pytorch.export_graph import export_graph
 from certlip.pytorch.weights import save_weights
 from certlip.solving.evaluate import save_result
 from certlip.workflow import build
@@ -44,9 +43,18 @@ def record() -> Record:
     return certlip.bound(residual(), SHAPE, "autolip", name="residual", certified=True)
 
 
-def proof() -> GraphCertificate:
-    found: GraphCertificate = record().certificate
+def proof() -> UpperCertificate:
+    found: UpperCertificate = record().certificate
     return found
+
+
+def with_constants(constants: tuple[float, ...]) -> UpperCertificate:
+    (segment,) = proof().segments
+    return replace(proof(), segments=(replace(segment, constants=constants),))
+
+
+def constants() -> tuple[float, ...]:
+    return proof().segments[0].constants
 
 
 def weight(module: Any) -> Array:
@@ -76,9 +84,16 @@ PIECEWISE_LINEAR = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("case", PIECEWISE_LINEAR)
-def test_certified_value_of_a_graph_is_never_below_the_true_constant(case: str, seed: int) -> None:
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {} for name, info in certlip.methods().items() if info.kind is Kind.CERTIFIED and name != "torus"},
+    "seqlip": {"mode": "exact"},
+    "lower": {"n_points": 16, "n_starts": 2, "n_steps": 10},
+}
+
+
+@cache
+def piecewise_linear(case: str, seed: int) -> tuple[torch.nn.Module, Network]:
+    """A module without biases, and the same function as a chain."""
     function, as_chain = PIECEWISE_LINEAR[case]
     module = seeded(Module(function), seed)
     torch.nn.init.zeros_(module.a.bias)
@@ -86,31 +101,66 @@ def test_certified_value_of_a_graph_is_never_below_the_true_constant(case: str, 
     same = as_chain(weight(module.a), weight(module.b))
     x = np.random.default_rng(seed).standard_normal((1, 4))
     np.testing.assert_allclose(oracle.forward(same, x[0]), module(torch.tensor(x)).detach().numpy()[0], rtol=1e-12)
+    return module, same
+
+
+@cache
+def truth(case: str) -> float:
+    return oracle.attained_norm(piecewise_linear(case, 0)[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("case", PIECEWISE_LINEAR)
+def test_certified_value_of_a_graph_is_never_below_the_true_constant(case: str, seed: int) -> None:
+    module, same = piecewise_linear(case, seed)
     found = certlip.bound(module, (4,), "autolip", certified=True)
     assert found.kind is Kind.CERTIFIED
     assert oracle.is_at_least(found.value, same)
     assert certlip.verify(found.certificate)
 
 
+@pytest.mark.parametrize("case", PIECEWISE_LINEAR)
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_proves_of_a_graph_is_on_the_right_side_of_the_truth(
+    method: str, case: str, tmp_path: Path
+) -> None:
+    module, _ = piecewise_linear(case, 0)
+    found = certlip.bound(module, (4,), method, **METHODS[method])
+    assert found.value is not None, found.reason
+    if method == "lower":
+        assert 0 < found.value <= truth(case) * (1 + 1e-12)
+    else:
+        assert found.kind is Kind.CERTIFIED
+        assert found.value >= truth(case) * (1 - 1e-12)
+    assert found.weights_sha256 == export_network(module, (4,)).sha256
+    found.certificate.save(tmp_path / "c.npz")
+    assert certlip.verify(tmp_path / "c.npz").value == found.value
+
+
 def test_a_graph_computes_what_its_module_does() -> None:
     inputs = np.random.default_rng(0).standard_normal((3, *SHAPE))
-    graph = export_graph(residual(), SHAPE)
+    network = export_network(residual(), SHAPE)
     expected = residual()(torch.tensor(inputs)).detach().numpy()
-    np.testing.assert_allclose(graph.forward(inputs), expected, rtol=1e-12)
-    operations = {type(step.operation) for step in graph.steps}
-    assert operations == {Network, Sum, Concat}
-    assert graph.shapes[-1] == (2,)
+    np.testing.assert_allclose(operators.forward(network, inputs), expected, rtol=1e-12)
+    assert {type(layer) for layer in network.layers} == {Conv, Activation, Sum, Concat, Flatten, Dense}
+    assert not network.is_chain
+    assert network.shapes[-1] == (2,)
+
+
+@pytest.mark.parametrize("options", [{"n_iter": 300}, {"certified": True}])
+def test_a_graph_and_its_module_have_the_same_constants(options: dict[str, Any]) -> None:
+    network = export_network(residual(), SHAPE)
+    values = [certlip.bound(model, SHAPE, "autolip", **options).value for model in (residual(), network)]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
 def test_a_certificate_of_a_graph_holds_in_memory_and_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "c.npz"
     proof().save(path)
-    assert certificates.kind(path) == "graph"
     loaded = certificates.load(path)
-    assert isinstance(loaded, GraphCertificate)
     assert loaded.network.sha256 == record().weights_sha256
     inputs = np.random.default_rng(1).standard_normal((2, *SHAPE))
-    assert np.array_equal(loaded.network.forward(inputs), proof().network.forward(inputs))
+    assert np.array_equal(*(operators.forward(found.network, inputs) for found in (loaded, proof())))
     for subject in (proof(), loaded, path):
         verification = certlip.verify(subject)
         assert verification.ok, verification.reason
@@ -128,73 +178,78 @@ def test_any_number_that_is_changed_in_a_file_is_refused_or_leaves_a_true_claim(
 
 @pytest.mark.parametrize("factor", [0.999, 0.0, -1.0, np.nan, np.inf])
 def test_a_constant_of_a_layer_that_is_not_proved_is_rejected_by_name(factor: float) -> None:
-    for k, (step, constants) in enumerate(zip(proof().network.steps, proof().constants, strict=True)):
-        for i, constant in enumerate(constants):
-            changed = (*constants[:i], constant * factor, *constants[i + 1 :])
-            forged = replace(proof(), constants=(*proof().constants[:k], changed, *proof().constants[k + 1 :]))
-            verification = certlip.verify(forged)
-            assert not verification
-            assert verification.reason.startswith(f"step {step.name}: ")
+    for k, (layer, constant) in enumerate(zip(proof().network.layers, constants(), strict=True)):
+        verification = certlip.verify(with_constants((*constants()[:k], constant * factor, *constants()[k + 1 :])))
+        assert not verification
+        assert f": {layer.name}: the constant" in verification.reason
 
 
 def test_constants_that_do_not_belong_to_layers_are_rejected() -> None:
-    is_layer = [isinstance(step.operation, Network) for step in proof().network.steps]
-    for k in (is_layer.index(True), is_layer.index(False)):
-        more = (*proof().constants[k], 0.5)
-        forged = replace(proof(), constants=(*proof().constants[:k], more, *proof().constants[k + 1 :]))
-        assert not certlip.verify(forged)
-    with pytest.raises(DataError, match="steps have constants"):
-        replace(proof(), constants=proof().constants[:-1])
+    for wrong in (constants()[:-1], (*constants(), 1.0)):
+        assert "there is not one constant a layer" in certlip.verify(with_constants(wrong)).reason
 
 
-def pair(operation: Any, sources: tuple[int, ...], last: str = "last") -> Graph:
-    """Two layers of the same input, 3 and 2 wide, and a step that joins them."""
-    wide = [Network((Dense(f"d{n}", np.ones((n, 4)), np.zeros(n)),), (4,)) for n in (3, 2)]
-    return Graph((Step("a", (0,), wide[0]), Step("b", (0,), wide[1]), Step(last, sources, operation)), (4,))
+def test_a_claim_below_what_the_graph_makes_of_the_constants_is_rejected() -> None:
+    (segment,) = proof().segments
+    lower = replace(segment, constant=segment.constant * (1 - 1e-12))
+    assert "below the product" in certlip.verify(replace(proof(), segments=(lower,))).reason
+
+
+def pair(last: Layer, sources: tuple[int, ...]) -> Network:
+    """Two layers of the same input, 3 and 2 wide, and a layer that joins them."""
+    wide = [Dense(f"d{n}", np.ones((n, 4)), np.zeros(n)) for n in (3, 2)]
+    return Network((*wide, last), (4,), ((0,), (0,), sources))
 
 
 ONE = np.array(1.0)
 
 
+def sum_of(factors: tuple[Array, ...], offset: float = 0.0) -> Sum:
+    return Sum("last", factors, np.array(offset))
+
+
+THREE_WIDE = Dense("last", np.ones((1, 3)), np.zeros(1))
+
+
 @pytest.mark.parametrize(
-    ("operation", "sources"),
+    ("layer", "sources"),
     [
-        (Sum((ONE, ONE), np.array(0.0)), (1, 2)),
-        (Sum((ONE,), np.array(0.0)), (1, 1)),
-        (Sum((ONE,), np.array(np.nan)), (1,)),
-        (Sum((ONE * np.inf,), np.array(0.0)), (1,)),
-        (Sum((np.ones(2),), np.array(0.0)), (1,)),
-        (Sum((np.ones(0),), np.array(0.0)), (1,)),
-        (Sum((np.ones((2, 3)),), np.array(0.0)), (1,)),
-        (Sum((), np.array(0.0)), ()),
-        (Concat(1), (1, 1)),
-        (Concat(-1), (1, 1)),
-        (Concat(0), (1, 3)),
-        (Concat(0), (1, -1)),
-        (Network((), (3,)), (2,)),
-        (Network((), (3,)), (1, 1)),
+        (sum_of((ONE, ONE)), (1, 2)),
+        (sum_of((ONE,)), (1, 1)),
+        (sum_of((ONE,), np.nan), (1,)),
+        (sum_of((ONE * np.inf,)), (1,)),
+        (sum_of((np.ones(2),)), (1,)),
+        (sum_of((np.ones(0),)), (1,)),
+        (sum_of((np.ones((2, 3)),)), (1,)),
+        (sum_of(()), ()),
+        (Concat("last", 1), (1, 1)),
+        (Concat("last", -1), (1, 1)),
+        (Concat("last", 0), (1, 3)),
+        (Concat("last", 0), (1, -1)),
+        (THREE_WIDE, (2,)),
+        (THREE_WIDE, (1, 1)),
+        (THREE_WIDE, ()),
     ],
 )
-def test_steps_that_do_not_fit_their_sources_are_refused_by_name(operation: Any, sources: tuple[int, ...]) -> None:
+def test_layers_that_do_not_fit_their_sources_are_refused_by_name(layer: Layer, sources: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="last: "):
-        pair(operation, sources)
+        pair(layer, sources)
 
 
-def test_all_parts_layers_and_factors_of_steps_count() -> None:
-    assert pair(Concat(0), (1, 2)).lipschitz([(3.0,), (2.0,), ()]) >= 5.0
-    stretch = Network((Dense("d", np.ones((2, 3)), np.zeros(2)), Activation("l", "leaky_relu", 2.0)), (3,))
-    assert pair(stretch, (1,)).lipschitz([(3.0,), (2.0,), (2.5, 2.0)]) >= 15.0
-    twice = Sum((np.array(-2.0), np.array([0.5, 0.0, -4.0])), np.array(1.0))
-    assert 18.0 <= pair(twice, (1, 1)).lipschitz([(3.0,), (2.0,), ()]) <= 18.0 * (1 + 1e-12)
+def test_all_sources_and_factors_count() -> None:
+    assert along(pair(Concat("last", 0), (1, 2)), (3.0, 2.0, 1.0)) >= 5.0
+    assert 7.5 <= along(pair(THREE_WIDE, (1,)), (3.0, 2.0, 2.5)) <= 7.5 * (1 + 1e-12)
+    twice = sum_of((np.array(-2.0), np.array([0.5, 0.0, -4.0])), 1.0)
+    assert 18.0 <= along(pair(twice, (1, 1)), (3.0, 2.0, 1.0)) <= 18.0 * (1 + 1e-12)
 
 
 def test_other_wiring_factors_and_numbers_have_another_hash() -> None:
     graphs = [
-        pair(Concat(0), (1, 2)),
-        pair(Concat(0), (2, 1)),
-        pair(Concat(0), (1, 1)),
-        *(pair(Sum((ONE, factor * ONE), offset * ONE), (1, 1)) for factor in (1, -1) for offset in (0, 1)),
-        pair(Sum((np.ones(3), ONE), 0 * ONE), (1, 1)),
+        pair(Concat("last", 0), (1, 2)),
+        pair(Concat("last", 0), (2, 1)),
+        pair(Concat("last", 0), (1, 1)),
+        *(pair(sum_of((ONE, factor * ONE), offset), (1, 1)) for factor in (1, -1) for offset in (0.0, 1.0)),
+        pair(sum_of((np.ones(3), ONE)), (1, 1)),
     ]
     assert len({graph.sha256 for graph in graphs}) == len(graphs)
 
@@ -203,7 +258,7 @@ def test_a_graph_that_does_not_match_its_hash_is_refused(tmp_path: Path) -> None
     path = tmp_path / "c.npz"
     proof().save(path)
     header, arrays = read_npz(path)
-    factors = [key for key in arrays if ".factor." in key]
+    factors = [key for key in arrays if ".factors." in key]
     assert factors
     for key in factors:
         write_npz(path, header, {**arrays, key: -arrays[key]})
@@ -227,10 +282,8 @@ ENTRIES = {"residual": {"factory": "residual_network:make", "input_shape": [1, 4
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A folder of results, as the workflow leaves it for a network that is no chain."""
-    with pytest.raises(UnsupportedLayer) as refusal:
-        export_network(residual(), SHAPE)
     save_weights(tmp_path / "networks/residual.pt", build(ENTRIES["residual"]).state_dict())
-    write_refusal(tmp_path / "networks/residual.npz", refusal.value)
+    export_network(residual(), SHAPE).save(tmp_path / "networks/residual.npz")
     save(tmp_path, record())
     return tmp_path
 
@@ -240,22 +293,26 @@ def save(folder: Path, found: Record) -> None:
     collect.save(collect.collect([Record.load(folder / "bounds/residual/autolip.json")], {}), folder / "bounds.csv")
 
 
-def test_a_row_of_a_network_that_has_no_chain_is_proved_by_the_graph_of_its_weights(results: Path) -> None:
+def test_a_row_of_a_network_that_is_no_chain_is_proved_by_the_graph_of_its_weights(results: Path) -> None:
     assert prove(results, ROWS, ENTRIES) == {"rows": 1, "certified": 1, "estimate": 0, "lower": 0}
 
 
-def smaller() -> GraphCertificate:
+def smaller() -> UpperCertificate:
     """Of a part of the graph that ends in a sum."""
     network = proof().network
-    k = next(k for k, step in enumerate(network.steps) if isinstance(step.operation, Sum))
-    other = replace(network.steps[k], operation=Sum((ONE,), 0 * ONE), sources=network.steps[k].sources[:1])
-    steps = (*network.steps[:k], other, *network.steps[k + 1 :])
-    return replace(proof(), network=replace(network, steps=steps))
+    k = next(k for k, layer in enumerate(network.layers) if isinstance(layer, Sum))
+    other = Sum(network.layers[k].name, (ONE,), 0 * ONE)
+    layers = (*network.layers[:k], other, *network.layers[k + 1 :])
+    sources = (*network.sources[:k], network.sources[k][:1], *network.sources[k + 1 :])
+    (segment,) = proof().segments
+    changed = Network(layers, network.input_shape, sources)
+    proved = replace(segment, constant=along(changed, segment.constants))
+    return replace(proof(), network=changed, segments=(proved,))
 
 
 OTHER_GRAPHS = {
     "other wiring": smaller,
-    "no steps": lambda: GraphCertificate(Graph((), SHAPE), ()),
+    "no layers": lambda: UpperCertificate(Network((), SHAPE), (SegmentProof(0, 0, "constants", 1.0),)),
     "other weights": lambda: (
         certlip.bound(
             zoo.from_factory("residual_network:make", 4).double().eval(), SHAPE, "autolip", certified=True
@@ -275,14 +332,16 @@ def test_a_row_whose_graph_is_not_that_of_its_weights_is_refused(results: Path, 
         prove(results, ROWS, ENTRIES)
 
 
-def test_only_a_graph_proves_a_row_of_a_network_that_has_no_chain(results: Path) -> None:
-    found = certlip.bound(torch.nn.Linear(2, 2), (2,), "product", name="residual")
-    save(results, found.model_copy(update={"method": "autolip"}))
-    with pytest.raises(DataError, match="other weights"):
-        prove(results, ROWS, ENTRIES)
-
-
-def test_a_network_instead_of_a_refusal_is_refused(results: Path) -> None:
+def test_another_network_than_the_weights_export_to_is_refused(results: Path) -> None:
     export_network(torch.nn.Linear(2, 2), (2,)).save(results / "networks/residual.npz")
     with pytest.raises(DataError, match=r"residual\.npz is not what .*residual\.pt exports to"):
         prove(results, ROWS, ENTRIES)
+
+
+def test_a_certificate_of_a_version_that_knew_graphs_apart_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    proof().save(path)
+    header, arrays = read_npz(path)
+    write_npz(path, {**header, "certificate": "graph"}, arrays)
+    with pytest.raises(DataError, match=r"c\.npz is of an older version.*bound the network again"):
+        certlip.verify(path)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import certlip
-from certlip.network import Activation, Dense, Network
+from certlip.network import Activation, Dense, Network, Sum
 
-MAX_MODULES, MAX_LINES = 25, 3700
+MAX_MODULES, MAX_LINES = 26, 4200
 """Files of ours, packages that only say what they are not counted."""
 
 CODE = """
@@ -27,8 +27,10 @@ print(json.dumps([loaded, [name for name in ("torch", "cvxpy", "pandas") if name
 def test_to_verify_a_certificate_loads_a_small_kernel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     first, last = (Dense(name, rng.standard_normal((4, 4)), np.zeros(4)) for name in ("a", "c"))
-    record = certlip.bound(Network((first, Activation("b", "relu"), last), (4,)), method="lipsdp")
-    assert record.certificate is not None
+    residual = Sum("d", (np.array(1.0), np.array(1.0)), np.array(0.0))
+    network = Network((first, Activation("b", "relu"), last, residual), (4,), ((0,), (1,), (2,), (3, 0)))
+    record = certlip.bound(network, method="lipsdp")
+    assert record.certificate.rewritten
     record.certificate.save(tmp_path / "certificate.npz")
     command = [sys.executable, "-c", CODE, str(tmp_path / "certificate.npz")]
     files, heavy = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -21,8 +21,7 @@ from certlip.base.files import read_npz, write_npz, write_refusal
 from certlip.base.record import Record
 from certlip.completeness import prove
 from certlip.network import Network
-from certlip.network.computation_graph import Graph
-from certlip.proof.certificate import GraphCertificate
+from certlip.proof.certificate import SegmentProof, UpperCertificate
 from certlip.pytorch.export import export_network
 from certlip.pytorch.weights import save_weights
 from certlip.solving.evaluate import save_result
@@ -54,10 +53,10 @@ def refuse(results: Path) -> None:
     write_refusal(results / "networks/block.npz", UnsupportedLayer("conv0: no bound for Conv2d"))
 
 
-def prove_without_steps(results: Path) -> None:
-    """A graph of nothing has the constant 1, whatever the network is."""
+def prove_without_layers(results: Path) -> None:
+    """A network of nothing has the constant 1."""
     refuse(results)
-    empty = GraphCertificate(Graph((), (1, 6, 6)), ())
+    empty = UpperCertificate(Network((), (1, 6, 6)), (SegmentProof(0, 0, "constants", 1.0),))
     empty.save(results / "certificates/block/gram.npz")
     edit_record(results, "block/gram", value=empty.value, weights_sha256=empty.network.sha256)
 
@@ -131,7 +130,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other weights": (edit_weights, r"block\.npz is not what .*block\.pt exports to"),
     "a refusal instead of a network": (refuse, r"block\.npz is not what .*block\.pt exports to"),
-    "a graph of nothing": (prove_without_steps, r"block\.npz is not what .*block\.pt exports to"),
+    "a graph of nothing": (prove_without_layers, r"block\.npz is not what .*block\.pt exports to"),
     "a network instead of a refusal": (accept_the_square, r"square\.npz is not what .*square\.pt exports to"),
     "another network under this name": (use_another_seed, r"block\.pt does not hold the weights of the network's seed"),
     "weights of another architecture": (

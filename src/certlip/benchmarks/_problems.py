@@ -27,7 +27,7 @@ def make_problem(name: str, networks: Mapping[str, str], seed: int) -> Chain:
     if slash:
         if network not in networks:
             raise ConfigError(f"problem {name!r} is of no network under networks:{nearest(network, networks)}")
-        return _of_network(Network.load(networks[network]), part, name)
+        return _of_network(Network.load(networks[network]).chain, part, name)
     rng = np.random.default_rng(seed)
     if match := re.fullmatch(r"chain-(\d+)x(\d+)", name):
         depth, n = map(int, match.groups())

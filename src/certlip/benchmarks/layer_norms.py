@@ -35,12 +35,11 @@ def run(
 
 
 def _convolutions(file: str) -> dict[str, tuple[Conv, Shape]]:
-    """By name; none of a network that has no data or is no chain, as the log then says."""
+    """By name; none of a network that has no data or no bound, as the log then says."""
     try:
         network = Network.load(file)
     except NoBound as refusal:
         print(f"{Path(file).stem} is left out: {refusal}")
         return {}
-    steps = zip(network.layers, network.shapes, strict=False)
-    found = [(layer, shape) for layer, shape in steps if isinstance(layer, Conv) and layer.weight.any()]
+    found = [(layer, shape) for layer, shape in network.with_shapes if isinstance(layer, Conv) and layer.weight.any()]
     return {f"{Path(file).stem} conv{i}": pair for i, pair in enumerate(found, start=1)}

@@ -50,7 +50,7 @@ def run(
     import pandas as pd
 
     limit = Limits(1, max_seconds, max_memory_mb)
-    loaded = {Path(file).stem: Network.load(file) for file in networks}
+    loaded = {Path(file).stem: Network.load(file).chain for file in networks}
     loaded = loaded or {f"block-{depth}": _block(depth, seed) for depth in depths}
     rows, plans = [], []
     for name, network in loaded.items():

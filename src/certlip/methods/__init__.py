@@ -37,9 +37,10 @@ class MethodInfo:
 
     title: as printed; kind: of its results, unless a `Bound` says otherwise; reference: authors, year, identifier;
     takes: ``network`` (a `certlip.network.Network`) or ``module`` (a float64 torch module in eval mode; `bound` then
-    has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts; reads_biases:
-    whether it is about more than increments. Any other method that takes a network is given it without biases, its
-    layers divided by powers of two (`certlip.network.scaling`), and its bound is multiplied by them afterwards.
+    has ``input_shape`` as its second parameter); imports: heavy modules imported before the clock starts; graphs:
+    whether it takes networks that are no chains, any other is given `Network.chain`; reads_biases: whether it is about
+    more than increments. Any other method that takes a network is given it without biases, its layers divided by powers
+    of two (`certlip.network.scaling`), and its bound is multiplied by them afterwards.
     """
 
     title: str
@@ -47,6 +48,7 @@ class MethodInfo:
     reference: str
     takes: Literal["network", "module"] = "network"
     imports: tuple[str, ...] = ()
+    graphs: bool = False
     reads_biases: bool = False
 
 
@@ -65,10 +67,10 @@ class Bound:
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def multiplied_back(self, network: Network, exponents: tuple[int, ...]) -> Bound:
-        """The bound of `network`, where this is the bound of `certlip.network.scaling.divide(network, exponents)`.
+    def given_back(self, network: Network, exponents: tuple[int, ...], rewritten: bool) -> Bound:
+        """The bound of `network`, where this is that of `certlip.network.scaling.divide(given, exponents)`.
 
-        Raises NotCertified where it is no double.
+        given: the network, or where it was rewritten its chain. Raises NotCertified where the bound is no double.
         """
         value, certificate = multiply_back(self.value, exponents), self.certificate
         if math.isinf(value):
@@ -76,7 +78,7 @@ class Bound:
         if certificate is not None:
             if not hasattr(certificate, "exponents"):
                 raise TypeError(f"a method with a {type(certificate).__name__} needs reads_biases=True in its INFO")
-            certificate = replace(certificate, network=network, exponents=exponents)
+            certificate = replace(certificate, network=network, exponents=exponents, rewritten=rewritten)
         return replace(self, value=value, certificate=certificate)
 
 

@@ -34,7 +34,7 @@ def refined_constants(
 
     First all quick ones, then one layer more by `constant` each time, those that take longest last.
     """
-    layers = [list(zip(network.layers, network.shapes, strict=False)) for network in networks]
+    layers = [network.with_shapes for network in networks]
     found = [[quick_constant(*pair) for pair in pairs] for pairs in layers]
     slow = [(n, i) for n, pairs in enumerate(layers) for i, (layer, _) in enumerate(pairs) if _iterates(layer)]
     slow.sort(key=lambda place: _work(*layers[place[0]][place[1]]))

@@ -22,7 +22,7 @@ INFO = MethodInfo(title="Product of Frobenius norms", kind=Kind.CERTIFIED, refer
 def bound(network: Network, *, headroom: float = 1e-6) -> Bound:
     """A constant a layer, `headroom` above its Frobenius bound; raises UnsupportedLayer by layer name."""
     constants = []
-    for layer, shape in zip(network.layers, network.shapes, strict=False):
+    for layer, shape in network.with_shapes:
         if isinstance(layer, Conv | Dense):
             n_taps = math.prod(layer.weight.shape[2:])
             constants.append(math.sqrt(n_taps) * frobenius_norm(layer.weight) * (1 + headroom))

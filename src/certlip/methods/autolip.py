@@ -6,8 +6,7 @@ only, so it takes any affine layer, residual sums and concatenations included. A
 from below, and activations that are not known have their slope sampled.
 
 With ``certified`` the constants are those of `certlip.proof.norms`, for layers that have one, and the largest factors
-of sums and scalings; a concatenation adds its inputs. The certificate carries the chain of layers, or else the graph,
-which was run beside the module before it was believed.
+of sums; a concatenation adds its inputs. The certificate carries the exported network.
 """
 
 from __future__ import annotations
@@ -15,25 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from certlip.base import limits
-from certlip.base.errors import NotCertified, UnsupportedLayer
+from certlip.base.errors import ExportError, NotCertified, UnsupportedLayer
 from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
-from certlip.methods._refined import quick_ones, refined_constants
 from certlip.methods.product import best_product
-from certlip.network import Activation, MaxPool, Network, Shape
+from certlip.network import Activation, MaxPool, Shape
 from certlip.proof import norms
-from certlip.proof.certificate import GraphCertificate
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from certlip.network.computation_graph import Graph
     from certlip.pytorch.graph import Node
 
 INFO = MethodInfo(
@@ -41,7 +35,7 @@ INFO = MethodInfo(
     Kind.ESTIMATE,
     "Virmaux & Scaman 2018, arXiv 1805.10965",
     takes="module",
-    imports=("certlip.pytorch.node_norms", "certlip.pytorch.export_graph"),
+    imports=("certlip.pytorch.node_norms", "certlip.pytorch.export"),
 )
 
 
@@ -54,10 +48,15 @@ def bound(
     Raises UnsupportedLayer naming a node that is neither affine nor elementwise nor a known layer, or whose derivative
     does not describe it; NotCertified if the constant overflows.
     """
+    from certlip.pytorch.export import export_network
     from certlip.pytorch.graph import lipschitz
 
     if certified:
-        result = _certified(module, input_shape)
+        try:
+            network = export_network(module, input_shape)
+        except ExportError as error:
+            raise UnsupportedLayer(str(error)) from error
+        result = replace(best_product(network), kind=Kind.CERTIFIED)
     else:
         estimate = _Estimate(n_iter, seed)
         value = lipschitz(module, input_shape, estimate, seed)
@@ -65,28 +64,6 @@ def bound(
     if not math.isfinite(result.value):
         raise NotCertified("the product of the constants along the graph overflows; rescale the weights")
     return result
-
-
-def _certified(module: nn.Module, input_shape: Shape) -> Bound:
-    from certlip.pytorch.export import export_network
-    from certlip.pytorch.export_graph import export_graph
-
-    try:
-        network = export_network(module, input_shape)
-        return replace(best_product(network), kind=Kind.CERTIFIED)
-    except UnsupportedLayer:  # no chain
-        graph = export_graph(module, input_shape)
-        stretches = {i: step.operation for i, step in enumerate(graph.steps) if isinstance(step.operation, Network)}
-        for found, quick in refined_constants(list(stretches.values())):
-            constants = dict(zip(stretches, map(tuple, found), strict=True))
-            make = partial(_of_graph, graph, tuple(constants.get(i, ()) for i in range(len(graph.steps))), quick)
-            limits.report(make)
-        return make()
-
-
-def _of_graph(graph: Graph, constants: tuple[tuple[float, ...], ...], quick: list[str]) -> Bound:
-    certificate = GraphCertificate(graph, constants)
-    return Bound(certificate.value, certificate, Kind.CERTIFIED, quick_ones(quick))
 
 
 class _Estimate:

@@ -13,7 +13,8 @@ Slopes in [a, b] other than ReLU's: with m = (a + b) / 2, r = (b - a) / 2, s = l
     X_i = lambda_i I - m^2 lambda_i^2 S_i (I + a b lambda_i S_i)^-1,     lambda_i = 1 / (r (|m| + r) s)
 
 where lambda_i maximises the smallest eigenvalue of X_i, which is then 1 / (max(|a|, |b|)^2 s) (our extension; ReLU is
-the paper's case).
+the paper's case). Where the neurons of a layer differ, lambda_i, m and a b are diagonal matrices, and the eigenvalue
+that of the steepest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
-from certlip.network.chain import Slopes
+from certlip.network.slopes import Slope, Slopes, half_widths, middles
 from certlip.proof.lmi import Lmi, Multipliers
 
 INFO = MethodInfo("ECLipsE-Fast", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375")
@@ -43,7 +44,7 @@ def bound(network: Network) -> Bound:
 
 
 def propose(lmi: Lmi) -> Multipliers:
-    """T_i = rho lambda_i / 2, constant within a layer; rounding only costs tightness."""
+    """T_i = rho lambda_i / 2, constant where neurons are alike; rounding only costs tightness."""
     return complete(lmi, [], np.eye(lmi.sizes[0]))
 
 
@@ -52,7 +53,7 @@ def complete(lmi: Lmi, first: Sequence[Array], metric: Array) -> Multipliers:
     lambdas = list(first)
     for weight, slopes in zip(lmi.weights[len(first) : -1], lmi.slopes[len(first) :], strict=True):
         s = seen_through(weight, metric)
-        lambdas.append(np.full(len(s), _steepness(s, slopes)))
+        lambdas.append(np.broadcast_to(_steepness(s, slopes), len(s)).copy())
         metric = schur_complement(s, lambdas[-1], slopes)
     rho = largest_eigenvalue(seen_through(lmi.weights[-1], metric)) if lambdas else 0.0
     return tuple(rho * x / 2 for x in lambdas)
@@ -65,13 +66,17 @@ def seen_through(weight: Array, metric: Array) -> Array:
 
 
 def schur_complement(s: Array, diagonal: Array, slopes: Slopes) -> Array:
-    """X_i from S_i and Lambda_i = diag(diagonal): Lambda - m^2 Lambda S (I + a b Lambda S)^-1 Lambda."""
+    """X_i from S_i and Lambda_i = diag(diagonal): Lambda - m Lambda S (I + a b Lambda S)^-1 m Lambda."""
     a, b = slopes
-    if a + b == 0:
+    if np.all(a + b == 0):
         return np.diag(diagonal)
-    coupled: Array = ((a + b) / 2) ** 2 * diagonal[:, None] * s
-    if a * b:
-        coupled[...] = np.linalg.solve(np.eye(len(s)) + a * b * diagonal[:, None] * s, coupled)
+    if np.ndim(a):
+        m = (a + b) / 2
+        coupled: Array = (m * diagonal)[:, None] * np.linalg.solve(np.eye(len(s)) + s * (a * b * diagonal), s) * m
+    else:
+        coupled = ((a + b) / 2) ** 2 * diagonal[:, None] * s
+        if a * b:
+            coupled[...] = np.linalg.solve(np.eye(len(s)) + a * b * diagonal[:, None] * s, coupled)
     x = np.diag(diagonal) - coupled * diagonal
     return (x + x.T) / 2
 
@@ -86,6 +91,6 @@ def largest_eigenvalue(s: Array) -> float:
     return max(float(found), 1e-30)
 
 
-def _steepness(s: Array, slopes: Slopes) -> float:
-    m, r = abs(sum(slopes)) / 2, max((slopes[1] - slopes[0]) / 2, 1e-6 * max(map(abs, slopes)))
+def _steepness(s: Array, slopes: Slopes) -> Slope:
+    m, r = np.abs(middles(slopes)), half_widths(slopes)
     return 1 / (r * (m + r) * largest_eigenvalue(s))

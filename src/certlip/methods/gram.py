@@ -20,11 +20,11 @@ from certlip.network import Conv, Dense, Layer, Network, Shape
 from certlip.proof import norms, torus
 from certlip.proof.gram_iteration import Parts, gram_norm
 
-INFO = MethodInfo("Gram iteration", Kind.CERTIFIED, "Delattre et al. 2023, arXiv 2305.16173")
+INFO = MethodInfo("Gram iteration", Kind.CERTIFIED, "Delattre et al. 2023, arXiv 2305.16173", graphs=True)
 
 
 def bound(network: Network, *, n_iter: NonNegativeInt = 5) -> Bound:
-    """The product over layers, rounded up.
+    """The product over layers, joined along a graph, rounded up.
 
     n_iter: Gram steps; each doubles the power, the overestimate shrinks like rank^(2^-(n_iter + 1)).
     Raises UnsupportedLayer by layer name.

@@ -3,7 +3,8 @@
     minimise rho  subject to  P(rho, T) >= 0,  T_i = tau_i I,  tau_i >= 0          (`certlip.proof.lmi`)
 
 Why it is a bound: its points are points of LipSDP-Neuron. It lies between that and the product of the dense spectral
-norms, which is one of its points.
+norms, which is one of its points. Where the neurons of a layer have different slopes, one multiplier for all would be
+worse than that product: T_i is then tau_i times the multipliers that prove the product (`certlip.proof.certify.start`).
 
 With as few variables as layers no conic solver is needed: a barrier method, minimising
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -56,14 +58,13 @@ def bound(
     Raises UnsupportedLayer by layer name, LimitExceeded where the network's matrices would be too large.
     """
     chain = WholeChain(network, max_seconds)
-
-    def spread(taus: Array) -> Multipliers:
-        return tuple(np.full(n, t) for n, t in zip(chain.lmi.sizes[1:], taus, strict=True))
+    barrier = _Barrier(chain.lmi)
+    spread = barrier.spread
 
     def report(taus: Array, gap: float) -> None:
         chain.report(lambda: spread(taus), sdp.left_open(gap))
 
-    taus, gap, early = _minimise(_Barrier(chain.lmi), rtol, chain.deadline, report)
+    taus, gap, early = _minimise(barrier, rtol, chain.deadline, report)
     reason = f"the time limit of {max_seconds:g} s cut it short: {sdp.left_open(gap)}" if early else ""
     return chain.bound(spread(taus), reason, gap=sdp.relative_gap(1.0, 1.0 - gap))
 
@@ -74,10 +75,17 @@ class _Barrier:
 
     lmi: Lmi
 
+    @cached_property
+    def profiles(self) -> Multipliers:
+        """T_i / tau_i: ones where neurons are alike."""
+        return tuple(t / t[0] for t in sdp.start(self.lmi))
+
+    def spread(self, taus: Array) -> Multipliers:
+        """T_1..T_L."""
+        return tuple(tau * profile for tau, profile in zip(taus, self.profiles, strict=True))
+
     def matrix(self, point: Array) -> Array:
-        return self.lmi.matrix(
-            point[0], [np.full(n, tau) for n, tau in zip(self.lmi.sizes[1:], point[1:], strict=True)]
-        )
+        return self.lmi.matrix(point[0], self.spread(point[1:]))
 
     def value(self, point: Array) -> float:
         """-log det P - sum log tau, infinite outside."""
@@ -113,7 +121,7 @@ class _Barrier:
             return x[:, : starts[1]], slice(0, starts[1])
         (a, b), weight = self.lmi.slopes[k - 1], self.lmi.weights[k - 1]
         before, own = x[:, starts[k - 1] : starts[k]], x[:, starts[k] : starts[k + 1]]
-        through = before @ weight.T
+        through, own = before @ weight.T * self.profiles[k - 1], own * self.profiles[k - 1]
         left = (2 * a * b * through - (a + b) * own) @ weight
         return np.hstack([left, 2 * own - (a + b) * through]), slice(starts[k - 1], starts[k + 1])
 

@@ -1,6 +1,7 @@
 """Product of layer constants, the "naive" bound (Szegedy et al. 2014, arXiv 1312.6199, section 4.3).
 
-L(f_L o ... o f_1) <= L(f_L) ... L(f_1): certified, since each constant of `certlip.proof.norms` is.
+L(f_L o ... o f_1) <= L(f_L) ... L(f_1), and the constants of what a layer adds up are added up
+(`certlip.proof.merge.along`): certified, since each constant of `certlip.proof.norms` is.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from certlip.network import Network
 from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate
 
-INFO = MethodInfo("Product of layer norms", Kind.CERTIFIED, "Szegedy et al. 2014, arXiv 1312.6199")
+INFO = MethodInfo("Product of layer norms", Kind.CERTIFIED, "Szegedy et al. 2014, arXiv 1312.6199", graphs=True)
 
 
 def bound(network: Network) -> Bound:
-    """The product of certified layer constants, rounded up; raises UnsupportedLayer by layer name."""
+    """The product of certified layer constants, along a graph their sums too; raises UnsupportedLayer by layer name."""
     return best_product(network)
 
 

@@ -20,28 +20,22 @@ from pydantic import Field
 from certlip import sdp
 from certlip.base import limits
 from certlip.base.deadline import Deadline
-from certlip.base.errors import NoBound, SolverUnavailable, UnsupportedLayer
+from certlip.base.errors import NoBound, SolverUnavailable
 from certlip.base.record import Kind
 from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.methods import Bound, MethodInfo
 from certlip.methods._refined import quick_ones, refined_constants
-from certlip.network import Flatten, Network, Shape
+from certlip.network import Flatten, Network
 from certlip.network.chain import MAX_ENTRIES, Chain, linear_groups
-from certlip.network.scaling import scale_network
 from certlip.proof.certificate import (
     BlockProof,
-    GraphCertificate,
     SegmentProof,
-    TorusCertificate,
     UpperCertificate,
     constants_proof,
 )
 from certlip.proof.lmi import Lmi
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from certlip.network.computation_graph import Graph
     from certlip.proof.torus_relaxation import Relaxation
     from certlip.sdp.torus.solve import Found
 
@@ -49,8 +43,8 @@ INFO = MethodInfo(
     "LipSDP by channel on the torus",
     Kind.CERTIFIED,
     "this project, docs/torus.md",
-    takes="module",
-    imports=("certlip.pytorch.export_graph", "certlip.sdp.torus.ascent"),
+    graphs=True,
+    imports=("torch", "certlip.sdp.torus.ascent"),
 )
 
 TAIL_RTOL = 1e-4
@@ -62,68 +56,32 @@ LEAST_SECONDS = 1.0
 
 
 def bound(
-    module: nn.Module,
-    input_shape: Shape,
+    network: Network,
     *,
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-3,
     device: Literal["cpu", "cuda"] = "cpu",
     max_seconds: float | None = None,
 ) -> Bound:
-    """The bound of a chain of layers or of a graph, never above that of layer constants.
+    """The bound of a network, never above that of its layer constants.
 
     rtol: gap asked for between what is proved and the dual; device: of the ascent.
     Raises UnsupportedLayer by name for what is neither a convolution nor elementwise, pooling, a sum or concatenation
-    of maps, or a dense layer behind a flattened or averaged map; SolverUnavailable for a device that is not there.
+    of maps, or a layer behind a flattened or averaged map; SolverUnavailable for a device that is not there.
     """
     import torch
 
-    from certlip.pytorch.export import export_network
-    from certlip.pytorch.export_graph import export_graph
+    from certlip.proof.torus_relaxation import Relaxation
 
     deadline = Deadline.after(max_seconds)
-    try:
-        network: Network | Graph = export_network(module, input_shape)
-    except UnsupportedLayer:
-        network = export_graph(module, input_shape)
     if device == "cuda" and not torch.cuda.is_available():
         raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
-    if not isinstance(network, Network):
-        return _graph_bound(network, rtol, device, deadline)
-    scaled = scale_network(network)
-    return _chain_bound(scaled.network, rtol, device, deadline, lambda b: b.multiplied_back(network, scaled.exponents))
-
-
-def _graph_bound(graph: Graph, rtol: float, device: str, deadline: Deadline) -> Bound:
-    from certlip.proof.torus_relaxation import Relaxation
-
-    relaxation = Relaxation.of(graph)
-    stretches = [step.operation for step in graph.steps if isinstance(step.operation, Network)]
-
-    def of(found: Found | None, constants: Sequence[Sequence[float]], quick: list[str]) -> Bound:
-        by_stretch = iter(constants)
-        steps = (tuple(next(by_stretch)) if isinstance(s.operation, Network) else () for s in graph.steps)
-        certificates: list[GraphCertificate | TorusCertificate] = [GraphCertificate(graph, tuple(steps))]
-        if found and math.isfinite(found.rho):
-            certificates.append(TorusCertificate(graph, found.rho, found.multipliers))
-        best = min(certificates, key=lambda certificate: certificate.value)
-        reason = _reason(found, quick if isinstance(best, GraphCertificate) else [])
-        return Bound(best.value, best, reason=reason, details=_details(relaxation, found))
-
-    return _best(relaxation, stretches, of, rtol, device, deadline)
-
-
-def _chain_bound(
-    network: Network, rtol: float, device: str, deadline: Deadline, given_back: Callable[[Bound], Bound]
-) -> Bound:
-    from certlip.proof.torus_relaxation import Relaxation
-
     cut = _first_cut(network)
     head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))
     tails, tail_reason = _tail_proof(tail, cut, deadline) if tail.layers else ([], "")
     relaxation = Relaxation.of(head) if head.layers else None
 
     def of(found: Found | None, constants: Sequence[Sequence[float]], quick: list[str]) -> Bound:
-        proofs = [constants_proof(0, constants[0])] if constants else []
+        proofs = [constants_proof(0, head, constants[0])] if constants else []
         if found and math.isfinite(found.rho):
             block = BlockProof((None,), found.rho, found.multipliers)
             proofs.append(SegmentProof(0, cut, "torus", sqrt_up(found.rho), blocks=(block,)))
@@ -131,7 +89,7 @@ def _chain_bound(
         certificate = UpperCertificate(network, (*([best] if best else []), *tails))
         reasons = [_reason(found, quick if best and best.rule == "constants" else []), tail_reason]
         details = _details(relaxation, None if tails else found) if relaxation else {}
-        return given_back(Bound(certificate.value, certificate, None, "; ".join(filter(None, reasons)), details))
+        return Bound(certificate.value, certificate, None, "; ".join(filter(None, reasons)), details)
 
     if relaxation is None:
         return of(None, [], [])
@@ -170,15 +128,15 @@ def _first_cut(network: Network) -> int:
     """Index of the first layer that flattens a map of more than a pixel; 0 without a map, else the number of layers."""
     if len(network.input_shape) != 3:
         return 0
-    shapes = zip(network.layers, network.shapes, strict=False)
-    flat = (i for i, (layer, shape) in enumerate(shapes) if isinstance(layer, Flatten) and math.prod(shape[1:]) > 1)
+    shapes = enumerate(network.with_shapes)
+    flat = (i for i, (layer, shape) in shapes if isinstance(layer, Flatten) and math.prod(shape[1:]) > 1)
     return next(flat, len(network.layers))
 
 
 def _tail_proof(tail: Network, first: int, deadline: Deadline) -> tuple[list[SegmentProof], str]:
     """Of the layers behind a cut: the better of LipSDP-Neuron and their constants, and what there is to say."""
     *_, (constants, _) = refined_constants([tail])
-    best = constants_proof(first, constants[0])
+    best = constants_proof(first, tail, constants[0])
     limit = None if deadline.max_seconds is None else TAIL_SHARE * deadline.max_seconds
     try:
         if sum(group[0][0].weight.size for group in linear_groups(tail)[0]) > MAX_ENTRIES:

@@ -1,4 +1,4 @@
-"""The network whose Lipschitz constant is bounded: a chain of layers in NumPy float64, without torch.
+"""The network whose Lipschitz constant is bounded: layers in NumPy float64, without torch.
 
 A `Network` is the mathematical object of every bound here: its float64 weights are taken as exact. Batch normalisation,
 average pooling and dropout do not appear; `certlip.pytorch.export` writes them as convolutions or drops them.
@@ -9,244 +9,169 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certlip.base.errors import DataError, UnsupportedLayer
+from certlip.base.errors import DataError
 from certlip.base.files import floats, read_npz, text, whole, write_npz
+from certlip.network.layers import (
+    ACTIVATIONS,
+    JOINS,
+    LINEAR,
+    MOST_ENTRIES,
+    Activation,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Join,
+    Layer,
+    MaxPool,
+    Pair,
+    Shape,
+    Sum,
+    expect,
+    to_integers,
+)
 
-Array = NDArray[np.float64]
-Shape = tuple[int, ...]
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """2-D convolution (cross-correlation) with zero padding.
-
-    weight: (c_out, c_in / groups, k_h, k_w); bias: (c_out,); stride, dilation: (rows, columns);
-    padding: (top, bottom, left, right).
-
-    Raises DataError where these do not fit together.
-    """
-
-    name: str
-    weight: Array
-    bias: Array
-    stride: Pair = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        _to_float64(self, 4)
-        _to_integers(self, "stride", 2, least=1)
-        _to_integers(self, "padding", 4, least=0)
-        _to_integers(self, "dilation", 2, least=1)
-        c_out = self.weight.shape[0]
-        fits = type(self.groups) is int and self.groups >= 1 and c_out % self.groups == 0
-        _expect(fits, self.name, f"groups {self.groups} do not divide its {c_out} output channels")
-
-    @property
-    def kernel_extent(self) -> Pair:
-        """Rows and columns that the dilated kernel spans."""
-        k_h, k_w = self.weight.shape[2:]
-        return self.dilation[0] * (k_h - 1) + 1, self.dilation[1] * (k_w - 1) + 1
-
-    def output_shape(self, shape: Shape) -> Shape:
-        _expect(len(shape) == 3, self.name, f"a convolution needs a (channels, rows, columns) input, not {shape}")
-        c_in, height, width = shape
-        _expect(
-            c_in == self.weight.shape[1] * self.groups,
-            self.name,
-            f"expects {self.weight.shape[1] * self.groups} channels, gets {c_in}",
-        )
-        top, bottom, left, right = self.padding
-        rows = (height + top + bottom - self.kernel_extent[0]) // self.stride[0] + 1
-        columns = (width + left + right - self.kernel_extent[1]) // self.stride[1] + 1
-        _expect(rows > 0 and columns > 0, self.name, f"the kernel is larger than its padded input {shape}")
-        return self.weight.shape[0], rows, columns
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """Fully connected layer; weight: (n_out, n_in), bias: (n_out,). Raises DataError where these do not fit."""
-
-    name: str
-    weight: Array
-    bias: Array
-
-    def __post_init__(self) -> None:
-        _to_float64(self, 2)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        n_in = self.weight.shape[1]
-        _expect(shape == (n_in,), self.name, f"expects a flat input of {n_in}, gets {shape}")
-        return (self.weight.shape[0],)
-
-
-@dataclass(frozen=True, eq=False)
-class Activation:
-    """Elementwise function whose difference quotients all lie in [slope_min, slope_max].
-
-    kind: a key of `ACTIVATIONS`; negative_slope is read by leaky_relu only. Raises DataError if that is not finite.
-    """
-
-    name: str
-    kind: str
-    negative_slope: float = 0.01
-
-    def __post_init__(self) -> None:
-        fits = not isinstance(self.negative_slope, bool) and math.isfinite(self.negative_slope)
-        _expect(fits, self.name, f"negative_slope {self.negative_slope} is not a finite number")
-
-    @property
-    def slopes(self) -> tuple[float, float]:
-        """(smallest, largest) slope of the function."""
-        if self.kind == "leaky_relu":
-            return min(self.negative_slope, 1.0), max(self.negative_slope, 1.0)
-        return ACTIVATIONS[self.kind]
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if self.kind not in ACTIVATIONS:
-            raise UnsupportedLayer(f"{self.name}: no bound for activation {self.kind}")
-        return shape
-
-
-ACTIVATIONS: dict[str, tuple[float, float]] = {
-    "relu": (0.0, 1.0),
-    "leaky_relu": (0.0, 1.0),
-    "tanh": (0.0, 1.0),
-    "sigmoid": (0.0, 0.25),
-    "abs": (-1.0, 1.0),
-    "identity": (1.0, 1.0),
-}
-"""Activation kind -> (smallest, largest) slope; leaky_relu's depend on its negative_slope."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaxPool:
-    """Maximum over windows; kernel, stride: (rows, columns); padding: (rows, columns), never a maximum itself.
-
-    Raises DataError for padding beyond half the kernel: a window might hold nothing else.
-    """
-
-    name: str
-    kernel: Pair
-    stride: Pair
-    padding: Pair = (0, 0)
-
-    def __post_init__(self) -> None:
-        _to_integers(self, "kernel", 2, least=1)
-        _to_integers(self, "stride", 2, least=1)
-        _to_integers(self, "padding", 2, least=0)
-        fits = all(2 * p <= k for p, k in zip(self.padding, self.kernel, strict=True))
-        _expect(fits, self.name, f"padding {self.padding} is more than half the kernel {self.kernel}")
-
-    def output_shape(self, shape: Shape) -> Shape:
-        _expect(len(shape) == 3, self.name, f"max pooling needs a (channels, rows, columns) input, not {shape}")
-        sides = [
-            (n + 2 * p - k) // s + 1
-            for n, p, k, s in zip(shape[1:], self.padding, self.kernel, self.stride, strict=True)
-        ]
-        _expect(min(sides) > 0, self.name, f"the window is larger than its input {shape}")
-        return shape[0], sides[0], sides[1]
-
-
-@dataclass(frozen=True, eq=False)
-class Flatten:
-    """(channels, rows, columns) -> (channels * rows * columns,), row-major."""
-
-    name: str
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return (math.prod(shape),)
-
-
-MOST_ENTRIES = 2**31
-"""Of a map, and most that any option of a layer may say: no machine holds more."""
-
-Layer = Conv | Dense | Activation | MaxPool | Flatten
-LINEAR = (Conv, Dense)
+__all__ = [
+    "ACTIVATIONS",
+    "JOINS",
+    "LINEAR",
+    "MOST_ENTRIES",
+    "Activation",
+    "Array",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Flatten",
+    "Join",
+    "Layer",
+    "MaxPool",
+    "Network",
+    "Pair",
+    "Shape",
+    "Sum",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers.
+    """A graph of layers, each computed from the input or from values of layers before it; the last one is the output.
 
-    input_shape: (channels, rows, columns) or (n,), without a batch axis.
+    input_shape: (channels, rows, columns) or (n,), without a batch axis; sources: for each layer the positions of what
+    it is computed from, 0 for the input and k for the value of the k-th layer. Without them each layer follows the one
+    before: such a network is a chain.
 
-    Raises DataError where shapes do not fit or a weight is not finite, naming the layer.
+    Raises DataError where shapes do not fit or a number is not finite, naming the layer.
     """
 
     layers: tuple[Layer, ...]
     input_shape: Shape
+    sources: tuple[tuple[int, ...], ...] = ()
 
-    _KINDS: ClassVar[dict[str, type]] = {c.__name__: c for c in (Conv, Dense, Activation, MaxPool, Flatten)}
+    _KINDS: ClassVar[dict[str, type]] = {
+        c.__name__: c for c in (Conv, Dense, Activation, MaxPool, Flatten, Sum, Concat)
+    }
 
     def __post_init__(self) -> None:
-        _to_integers(self, "input_shape", len(self.input_shape), least=1)
+        to_integers(self, "input_shape", len(self.input_shape), least=1)
+        sources = tuple(tuple(map(whole, s)) for s in self.sources) or _one_after_the_other(len(self.layers))
+        object.__setattr__(self, "sources", sources)
+        expect(len(sources) == len(self.layers), "network", "there are not sources for each layer")
         for layer in self.layers:
-            if isinstance(layer, LINEAR) and not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+            if not all(np.isfinite(array).all() for _, array in _arrays(layer)):
                 raise DataError(f"{layer.name}: the weights hold NaN or infinite values; train or export them again")
         _ = self.shapes
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether each layer follows the one before, none of them a `Sum` or `Concat`."""
+        follow = self.sources == _one_after_the_other(len(self.layers))
+        return follow and not any(isinstance(layer, JOINS) for layer in self.layers)
+
+    @cached_property
+    def chain(self) -> Network:
+        """The same function as a chain of layers: itself, or residual sums and concatenations written as wider layers
+        (`certlip.network.rewriting`).
+
+        Raises UnsupportedLayer naming what cannot be written so.
+        """
+        if self.is_chain:
+            return self
+        from certlip.network.rewriting import as_chain
+
+        return as_chain(self)
+
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Shape before each layer, and after the last: n_layers + 1 entries."""
+        """Shape of the input, and of the value of each layer: n_layers + 1 entries."""
         shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            known = bool(sources) and all(0 <= s < len(shapes) for s in sources)
+            expect(known, layer.name, f"its sources {sources} are not earlier values")
+            expect(len(sources) == 1 or isinstance(layer, JOINS), layer.name, "it takes one value")
+            shapes.append(layer.output_shape(*(shapes[s] for s in sources)))
         largest = max(shapes, key=math.prod)
-        _expect(math.prod(largest) <= MOST_ENTRIES, "network", f"a map of shape {largest} is too large")
+        expect(math.prod(largest) <= MOST_ENTRIES, "network", f"a map of shape {largest} is too large")
         return tuple(shapes)
 
+    @property
+    def with_shapes(self) -> list[tuple[Layer, Shape]]:
+        """Each layer with the shape of the value, or the first one, that it takes."""
+        return [(layer, self.shapes[s[0]]) for layer, s in zip(self.layers, self.sources, strict=True)]
+
     def segment(self, first: int, last: int) -> Network:
-        """Layers [first, last) as a network of their own."""
-        return Network(self.layers[first:last], self.shapes[first])
+        """Layers [first, last) as a network of their own, of the value before them.
+
+        Raises DataError where they are computed from anything else.
+        """
+        sources = tuple(tuple(s - first for s in of_layer) for of_layer in self.sources[first:last])
+        return Network(self.layers[first:last], self.shapes[first], sources)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of layer kinds, options, weights and input shape; the same on every machine."""
-        return digest(*self.to_arrays())
+        """Hash of layer kinds, options, weights, sources and input shape; the same on every machine."""
+        return _digest(*self.to_arrays())
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """A JSON-ready header and the weight arrays, keyed ``0.weight``, ``0.bias``, ..."""
+        """A JSON-ready header and the arrays, keyed ``0.weight``, ``0.bias``, ``3.factors.0``, ..."""
         arrays: dict[str, Array] = {}
         described = []
         for index, layer in enumerate(self.layers):
-            entry: dict[str, Any] = {"layer": type(layer).__name__}
-            for field in fields(layer):
-                value = getattr(layer, field.name)
-                if isinstance(value, np.ndarray):
-                    arrays[f"{index}.{field.name}"] = value
-                else:
-                    entry[field.name] = value
-            described.append(entry)
-        return {"input_shape": list(self.input_shape), "layers": described}, arrays
+            found = dict(_arrays(layer))
+            arrays |= {f"{index}.{key}": array for key, array in found.items()}
+            held = {key.partition(".")[0] for key in found}
+            options = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in held}
+            described.append({"layer": type(layer).__name__, **options})
+        header = {"input_shape": list(self.input_shape), "layers": described}
+        if self.sources != _one_after_the_other(len(self.layers)):
+            header["sources"] = [list(s) for s in self.sources]
+        return header, arrays
 
     @classmethod
     def from_arrays(cls, header: dict[str, Any], arrays: dict[str, Array]) -> Network:
         """Inverse of `to_arrays`; raises DataError on anything malformed."""
         try:
-            layers = []
-            for index, described in enumerate(header["layers"]):
-                entry = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
-                kind = cls._KINDS[str(entry.pop("layer"))]
-                for field in ("weight", "bias"):
-                    if f"{index}.{field}" in arrays:
-                        entry[field] = floats(arrays[f"{index}.{field}"])
-                texts = {f.name: text(entry[f.name]) for f in fields(kind) if f.type == "str"}
-                layers.append(kind(**entry | texts))
-            return cls(tuple(layers), tuple(header["input_shape"]))
+            layers = [cls._read_layer(entry, _held(i, arrays)) for i, entry in enumerate(header["layers"])]
+            sources = tuple(tuple(map(whole, s)) for s in header.get("sources", ()))
+            return cls(tuple(layers), tuple(header["input_shape"]), sources)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(f"not a network description: {error!r}; export the network again") from error
+
+    @classmethod
+    def _read_layer(cls, described: dict[str, Any], held: dict[str, Any]) -> Layer:
+        entry = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
+        kind = cls._KINDS[str(entry.pop("layer"))]
+        texts = {f.name: text(entry[f.name]) for f in fields(kind) if f.type == "str"}
+        layer: Layer = kind(**entry | held | texts)
+        return layer
 
     def save(self, path: str | Path) -> None:
         """Write a .npz file (arrays and a JSON header), readable without pickle."""
@@ -267,40 +192,34 @@ class Network:
         return network
 
 
-def digest(header: dict[str, Any], arrays: Mapping[str, Array]) -> str:
+def _one_after_the_other(n_layers: int) -> tuple[tuple[int, ...], ...]:
+    """The sources of a chain."""
+    return tuple((k,) for k in range(n_layers))
+
+
+def _arrays(layer: Layer) -> Iterator[tuple[str, Array]]:
+    """The arrays of a layer by field; those of a series as ``factors.0``, ``factors.1``, ..."""
+    for field in fields(layer):
+        value = getattr(layer, field.name)
+        if isinstance(value, np.ndarray):
+            yield field.name, value
+        elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+            yield from ((f"{field.name}.{i}", array) for i, array in enumerate(value))
+
+
+def _held(index: int, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """What `_arrays` gave of the layer at an index: arrays and tuples of arrays, by field."""
+    own = {key.partition(".")[2]: floats(a) for key, a in arrays.items() if key.startswith(f"{index}.")}
+    series = [key.partition(".")[0] for key in own if "." in key]
+    return {key: array for key, array in own.items() if "." not in key} | {
+        name: tuple(own[f"{name}.{i}"] for i in range(series.count(name))) for name in series
+    }
+
+
+def _digest(header: dict[str, Any], arrays: Mapping[str, Array]) -> str:
     """SHA-256 of a JSON-ready header and float64 arrays; the same on every machine."""
     hashed = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for key in sorted(arrays):
         hashed.update(f"{key} {arrays[key].shape} ".encode())
         hashed.update(np.ascontiguousarray(arrays[key], dtype="<f8").tobytes())
     return hashed.hexdigest()
-
-
-def _to_float64(layer: Conv | Dense, n_axes: int) -> None:
-    """Make the layer's arrays float64, exactly: error bounds elsewhere are those of float64 arithmetic."""
-    for field in ("weight", "bias"):
-        try:
-            array = np.asarray(getattr(layer, field)).astype(np.float64, casting="safe", copy=False)
-        except TypeError as error:
-            raise DataError(f"{layer.name}: the {field} is not real float64 numbers; convert it first") from error
-        object.__setattr__(layer, field, array)
-    weight, bias = layer.weight, layer.bias
-    _expect(weight.ndim == n_axes and weight.size > 0, layer.name, f"a weight of shape {weight.shape} does not fit")
-    _expect(bias.shape == weight.shape[:1], layer.name, f"a bias of shape {bias.shape} does not fit its weight")
-
-
-def _to_integers(owner: Conv | MaxPool | Network, field: str, count: int, least: int) -> None:
-    given = getattr(owner, field)
-    try:
-        values = tuple(map(whole, given))
-    except TypeError:
-        values = ()
-    name = getattr(owner, "name", "network")
-    fits = len(values) == count and all(least <= value <= MOST_ENTRIES for value in values)
-    _expect(fits, name, f"{field} cannot be {given}")
-    object.__setattr__(owner, field, values)
-
-
-def _expect(condition: bool, name: str, complaint: str) -> None:
-    if not condition:
-        raise DataError(f"{name}: {complaint}")

@@ -11,8 +11,9 @@ import numpy as np
 from certlip.base.errors import LimitExceeded, UnsupportedLayer
 from certlip.base.rounding import gamma, multiply_up
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, Shape, operators
+from certlip.network.slopes import Slopes as Slopes
+from certlip.network.slopes import are_identity, compose, over_pixels, steepest
 
-Slopes = tuple[float, float]
 LinearGroup = list[tuple[Conv | Dense, Shape]]
 """Linear layers that follow each other, each with its input shape."""
 
@@ -29,7 +30,7 @@ class Chain:
 
     weights: W_0..W_L, W_i of shape (n_{i+1}, n_i).
     radii: for each W_i the largest elementwise distance to the exact matrix, None where W_i is exact.
-    slopes: (smallest, largest) slope of phi_1..phi_L.
+    slopes: (smallest, largest) slope of phi_1..phi_L, an array (n_i,) each where the neurons of a layer differ.
     scale: Lipschitz constant of activations before W_0 and after W_L, rounded up; the bound of the stretch is
         ``scale`` times the bound of the chain.
     """
@@ -63,8 +64,11 @@ class Chain:
 def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], float]:
     """Linear layers with nothing nonlinear between, in order; the slopes between the groups; the scale of a `Chain`.
 
-    Raises UnsupportedLayer by name for a layer that is neither linear nor elementwise.
+    Raises UnsupportedLayer by name for a layer that is neither linear nor elementwise, and for a network that is no
+    chain.
     """
+    if not network.is_chain:
+        raise UnsupportedLayer("the network is no chain of layers")
     groups: list[LinearGroup] = []
     slopes: list[Slopes] = []
     pending: Slopes | None = None
@@ -74,7 +78,11 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
             case Flatten():
                 pass
             case Activation():
-                pending = _compose(pending, layer.slopes)
+                slope = over_pixels(layer.slopes, math.prod(shape[1:]))
+                if pending is not None:
+                    pending = compose(pending, slope)
+                elif not are_identity(slope):
+                    pending = slope
             case Conv() | Dense():
                 if pending is None and groups:
                     groups[-1].append((layer, shape))
@@ -82,13 +90,13 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                 if pending is not None and groups:
                     slopes.append(pending)
                 elif pending is not None:
-                    scale = multiply_up([scale, _steepest(pending)])
+                    scale = multiply_up([scale, steepest(pending)])
                 pending = None
                 groups.append([(layer, shape)])
             case _:
                 raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__} in a chain of matrices")
     if pending is not None:
-        scale = multiply_up([scale, _steepest(pending)])
+        scale = multiply_up([scale, steepest(pending)])
     return groups, slopes, scale
 
 
@@ -107,20 +115,6 @@ def relu_chain(weights: Sequence[Array]) -> Chain:
     return Chain(arrays, (None,) * len(arrays), ((0.0, 1.0),) * (len(arrays) - 1))
 
 
-def _compose(first: Slopes | None, second: Slopes) -> Slopes | None:
-    """Slope interval of one elementwise function after another; None for the identity."""
-    if first is None:
-        return None if second == (1.0, 1.0) else second
-    ends = [a * b for a in first for b in second]
-    if {*map(abs, first)} <= {0.0, 1.0} or {*map(abs, second)} <= {0.0, 1.0}:
-        return min(ends), max(ends)  # exact
-    return math.nextafter(min(ends), -math.inf), math.nextafter(max(ends), math.inf)
-
-
-def _steepest(slopes: Slopes) -> float:
-    return max(abs(slopes[0]), abs(slopes[1]))
-
-
 def multiply(
     after: Array, before: Array, after_radius: Array | None = None, before_radius: Array | None = None
 ) -> tuple[Array, Array]:
@@ -137,3 +131,15 @@ def multiply(
     if after_radius is not None:
         radius = radius + after_radius @ (np.abs(before) + error)
     return after @ before, radius * (1 + 4 * gamma(n + 2)) + 4 * n * SMALLEST
+
+
+def scale(matrix: Array, factors: Array, radius: Array | None = None) -> tuple[Array, Array]:
+    """matrix * factors, which broadcast, and a bound on its elementwise distance to the exact product.
+
+    radius: bounds the distance of the matrix to the exact one, None where it is exact.
+    """
+    scaled = matrix * factors
+    error = np.abs(scaled) * gamma(2) + SMALLEST
+    if radius is not None:
+        error = error + radius * np.abs(factors)
+    return scaled, error * (1 + gamma(4)) + SMALLEST

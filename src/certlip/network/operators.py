@@ -6,7 +6,8 @@ import numpy as np
 import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, Sum
+from certlip.network.slopes import along_channels
 
 
 def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
@@ -37,16 +38,35 @@ def matrix(layer: Conv | Dense, shape: Shape) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array(entries, shape=(c_out * rows * columns, c_in * height * width))
 
 
+def dense_kernel(layer: Conv) -> Array:
+    """The kernel without groups: (c_out, c_in, k_h, k_w)."""
+    if layer.groups == 1:
+        return layer.weight
+    c_out, group_in, k_h, k_w = layer.weight.shape
+    group_out = c_out // layer.groups
+    kernel = np.zeros((c_out, group_in * layer.groups, k_h, k_w))
+    for g in range(layer.groups):
+        rows = slice(g * group_out, (g + 1) * group_out)
+        kernel[rows, g * group_in : (g + 1) * group_in] = layer.weight[rows]
+    return kernel
+
+
 def forward(network: Network, inputs: Array) -> Array:
     """Outputs of the network; inputs: (batch, *input_shape)."""
-    values = np.asarray(inputs, dtype=np.float64)
-    for layer in network.layers:
-        values = apply(layer, values)
+    return values_of(network, inputs)[-1]
+
+
+def values_of(network: Network, inputs: Array) -> list[Array]:
+    """Inputs, and the value of each layer; inputs: (batch, *input_shape)."""
+    values = [np.asarray(inputs, dtype=np.float64)]
+    for layer, sources in zip(network.layers, network.sources, strict=True):
+        values.append(apply(layer, *(values[s] for s in sources)))
     return values
 
 
-def apply(layer: Layer, values: Array) -> Array:
-    """One layer on a batch: (batch, *shape) -> (batch, *layer.output_shape(shape))."""
+def apply(layer: Layer, *inputs: Array) -> Array:
+    """One layer on a batch of each of its sources: (batch, *shape) -> (batch, *layer.output_shape(shape))."""
+    values = inputs[0]
     match layer:
         case Dense():
             return values @ layer.weight.T + layer.bias
@@ -61,6 +81,10 @@ def apply(layer: Layer, values: Array) -> Array:
             return windows[:, :, :: layer.stride[0], :: layer.stride[1]].max(axis=(-2, -1))
         case Flatten():
             return values.reshape(len(values), -1)
+        case Sum(factors=factors, offset=offset):
+            return offset + sum(factor * value for factor, value in zip(factors, inputs, strict=True))
+        case Concat(axis=axis):
+            return np.concatenate(inputs, axis=axis + 1)
 
 
 def _convolve(layer: Conv, values: Array) -> Array:
@@ -82,7 +106,7 @@ def _activate(layer: Activation, values: Array) -> Array:
         case "relu":
             return np.maximum(values, 0.0)
         case "leaky_relu":
-            return np.where(values > 0, values, layer.negative_slope * values)
+            return np.where(values > 0, values, along_channels(layer.negative_slope, values.ndim - 1) * values)
         case "tanh":
             return np.tanh(values)
         case "sigmoid":

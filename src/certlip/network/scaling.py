@@ -35,20 +35,25 @@ class Scaled:
 
 
 def scale_network(network: Network) -> Scaled:
-    """The network with each linear layer divided by the power of two of `norm_exponent`."""
-    exponents = tuple(norm_exponent(layer) if isinstance(layer, LINEAR) else 0 for layer in network.layers)
+    """A chain with each linear layer divided by the power of two of `norm_exponent`; any other network by one."""
+    exponents = tuple(
+        norm_exponent(layer) if network.is_chain and isinstance(layer, LINEAR) else 0 for layer in network.layers
+    )
     return Scaled(divide(network, exponents), exponents)
 
 
 def divide(network: Network, exponents: Sequence[int]) -> Network:
     """The network of increments with each layer's weight divided by 2^e, exactly; exponents: e of each layer.
 
-    Raises DataError where they do not fit the layers, or a weight would be rounded.
+    Raises DataError where they do not fit the layers, a weight would be rounded, or the network is no chain and they
+    are not all zero: branches of a sum would be divided differently.
     """
+    if any(exponents) and not network.is_chain:
+        raise DataError("only the layers of a chain are divided by powers of two")
     if len(exponents) != len(network.layers):
         raise DataError(f"there are {len(exponents)} exponents for {len(network.layers)} layers")
     layers = tuple(_divide(layer, e) for layer, e in zip(network.layers, exponents, strict=True))
-    return Network(layers, network.input_shape)
+    return Network(layers, network.input_shape, network.sources)
 
 
 def norm_exponent(layer: Conv | Dense) -> int:

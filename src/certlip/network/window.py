@@ -57,6 +57,8 @@ def restrict(network: Network, window: Window | None) -> tuple[Network, Window |
     """
     if window is None:
         return network, None
+    if not network.is_chain:
+        raise UnsupportedLayer("the network is no chain of layers")
     layers: list[Layer] = []
     for layer, shape in zip(network.layers[::-1], network.shapes[-2::-1], strict=True):
         match layer:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from certlip.base.errors import NoBound, UnsupportedLayer
 from certlip.base.plugins import nearest
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
+from certlip.network.slopes import are_identity
 from certlip.network.window import Window, grid_windows, restrict
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
 
@@ -142,7 +143,7 @@ def _sizes(network: Network) -> list[int]:
             if pending:
                 sizes.append(pending)
             pending = 0
-        elif isinstance(layer, Activation) and sizes and layer.slopes != (1.0, 1.0):
+        elif isinstance(layer, Activation) and sizes and not are_identity(layer.slopes):
             pending = math.prod(shape)
         elif isinstance(layer, MaxPool):
             raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any, Literal
 
 from certlip.base.errors import DataError
 from certlip.base.files import floats, number, read_npz, text, whole, write_npz
-from certlip.base.rounding import multiply_up, sqrt_up
+from certlip.base.rounding import multiply_up
 from certlip.network import Array, Network
-from certlip.network.computation_graph import Graph
 from certlip.network.scaling import multiply_back
 from certlip.network.window import Window
 from certlip.proof.certify import Certified
+from certlip.proof.merge import along
 
 Rule = Literal["constants", "sum", "cover", "metric", "recomputed", "torus"]
 
@@ -38,7 +37,8 @@ class BlockProof:
 class SegmentProof:
     """Why layers [first, last) have the Lipschitz constant `constant`.
 
-    rule ``constants``: each layer has its entry of `constants`; ``sum``, ``cover``: the merge of `blocks`;
+    rule ``constants``: each layer has its entry of `constants`, which `certlip.proof.merge.along` joins;
+    ``sum``, ``cover``: the merge of `blocks`;
     ``metric``: the merge of the metrics of `blocks`, rho = 1; between `cuts`, layer indices, lie stages, and each takes
     the merged metric of the stage after it as output metric;
     ``torus``: `blocks` is one, its multipliers one a channel of each node of the stretch's `Relaxation`;
@@ -62,11 +62,13 @@ class UpperCertificate:
 
     exponents: e of each layer, none where all are zero. The segments prove their constants of the layers divided by 2^e
     (`certlip.network.scaling.divide`); `value` is the product of these, rounded up, times 2^(sum of e).
+    rewritten: whether segments and exponents are about the layers of `network.chain`.
     """
 
     network: Network
     segments: tuple[SegmentProof, ...]
     exponents: tuple[int, ...] = ()
+    rewritten: bool = False
 
     @property
     def value(self) -> float:
@@ -75,7 +77,7 @@ class UpperCertificate:
     @classmethod
     def from_constants(cls, network: Network, constants: Sequence[float]) -> UpperCertificate:
         """One certified constant a layer, in order."""
-        return cls(network, (constants_proof(0, constants),))
+        return cls(network, (constants_proof(0, network, constants),))
 
     @classmethod
     def from_multipliers(cls, network: Network, scale: float, certified: Certified) -> UpperCertificate:
@@ -109,63 +111,10 @@ class UpperCertificate:
                 {**entry, "constants": list(segment.constants), "cuts": list(segment.cuts), "blocks": blocks}
             )
         header = {"certificate": "upper", "network": described, "sha256": self.network.sha256, "segments": segments}
-        write_npz(path, {**header, "exponents": list(self.exponents)}, arrays)
+        write_npz(path, {**header, "exponents": list(self.exponents), "rewritten": self.rewritten}, arrays)
 
 
 _SEGMENT_FIELDS = ("first", "last", "rule", "constant", "method", "options")
-
-
-@dataclass(frozen=True, eq=False)
-class GraphCertificate:
-    """The constant of a network that is no chain is at most `value`, by AutoLip's recursion along its graph.
-
-    network: the graph; constants: for each of its steps one a layer, none for a sum or concatenation. Raises DataError
-    unless there is an entry of these for each step.
-    """
-
-    network: Graph
-    constants: tuple[tuple[float, ...], ...]
-
-    def __post_init__(self) -> None:
-        if len(self.constants) != len(self.network.steps):
-            raise DataError(f"{len(self.constants)} steps have constants, of {len(self.network.steps)} in the graph")
-
-    @property
-    def value(self) -> float:
-        return self.network.lipschitz(self.constants)
-
-    def save(self, path: str | Path) -> None:
-        """Write a .npz file that `load` reads without pickle."""
-        described, arrays = self.network.to_arrays()
-        header = {"certificate": "graph", "network": described, "sha256": self.network.sha256}
-        write_npz(path, {**header, "constants": [list(c) for c in self.constants]}, arrays)
-
-
-@dataclass(frozen=True, eq=False)
-class TorusCertificate:
-    """The constant of a network that is no chain is at most `value`, the root of rho, rounded up.
-
-    network: the graph; multipliers: (channels,) for each node of its `certlip.proof.torus_relaxation.Relaxation`.
-    Raises DataError unless rho is positive.
-    """
-
-    network: Graph
-    rho: float
-    multipliers: tuple[Array, ...]
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.rho) and self.rho > 0):
-            raise DataError(f"rho {self.rho} is no bound")
-
-    @property
-    def value(self) -> float:
-        return sqrt_up(self.rho)
-
-    def save(self, path: str | Path) -> None:
-        """Write a .npz file that `load` reads without pickle."""
-        described, arrays = self.network.to_arrays()
-        header = {"certificate": "torus", "network": described, "sha256": self.network.sha256, "rho": self.rho}
-        write_npz(path, header, arrays | {f"multipliers.{k}": t for k, t in enumerate(self.multipliers)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,39 +136,41 @@ class LowerCertificate:
         write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
 
 
-Certificate = UpperCertificate | GraphCertificate | TorusCertificate | LowerCertificate
+Certificate = UpperCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``graph``, ``torus``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`) or ``none``.
+    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`) or ``none``.
 
     Raises DataError for other files.
     """
     found = read_npz(path)[0].get("certificate")
-    if found not in ("upper", "graph", "torus", "lower", "blocks", "none"):
+    if found in _OLD:
+        raise DataError(f"{path} is of an older version, for a network that is no chain; bound the network again")
+    if found not in ("upper", "lower", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
 
+_OLD = ("graph", "torus")
+
+
 def load(path: str | Path) -> Certificate:
     """Read a certificate; raises DataError if the file is missing, damaged or not one."""
+    kind(path)
     header, arrays = read_npz(path)
     if header.get("certificate") == "none":
         raise DataError(f"{path} holds no certificate: {header.get('reason')}")
     try:
-        read = Graph if header["certificate"] in ("graph", "torus") else Network
-        network = read.from_arrays(header["network"], arrays)
+        network = Network.from_arrays(header["network"], arrays)
         if network.sha256 != header["sha256"]:
             raise DataError(f"{path}: the network inside does not match its sha256; do not trust this file")
-        if isinstance(network, Graph) and header["certificate"] == "torus":
-            return TorusCertificate(network, number(header["rho"]), tuple(_series("multipliers", arrays)))
-        if isinstance(network, Graph):
-            return GraphCertificate(network, tuple(tuple(map(number, c)) for c in header["constants"]))
         if header["certificate"] == "lower":
             point, direction = (floats(arrays[key]) for key in ("point", "direction"))
             return LowerCertificate(network, point, direction, number(header["value"]))
         segments = tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
-        return UpperCertificate(network, segments, tuple(map(whole, header.get("exponents", ()))))
+        exponents = tuple(map(whole, header.get("exponents", ())))
+        return UpperCertificate(network, segments, exponents, header.get("rewritten", False) is True)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 
@@ -229,18 +180,10 @@ def save_none(path: str | Path, reason: str) -> None:
     write_npz(path, {"certificate": "none", "reason": reason}, {})
 
 
-def constants_proof(first: int, constants: Sequence[float]) -> SegmentProof:
+def constants_proof(first: int, network: Network, constants: Sequence[float]) -> SegmentProof:
     """The proof of a stretch of layers that begins at `first`, by one constant a layer."""
     values = tuple(float(c) for c in constants)
-    return SegmentProof(first, first + len(values), "constants", multiply_up(values), constants=values)
-
-
-def _series(name: str, arrays: Mapping[str, Array]) -> list[Array]:
-    """The arrays ``name.0``, ``name.1``, ... as they are."""
-    found: list[Array] = []
-    while (key := f"{name}.{len(found)}") in arrays:
-        found.append(floats(arrays[key]))
-    return found
+    return SegmentProof(first, first + len(values), "constants", along(network, values), constants=values)
 
 
 def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> SegmentProof:

@@ -18,6 +18,7 @@ import numpy as np
 from certlip.base.errors import NotCertified
 from certlip.base.rounding import UNIT, gamma, sqrt_up
 from certlip.network import Array
+from certlip.network.slopes import half_widths, middles, steepest, steepest_each
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers, add_diagonal, cut
 from certlip.proof.tridiagonal import cholesky, factorises, less_square, solve_lower
@@ -28,6 +29,10 @@ SMALLEST = 1e-200
 """The least multiplier of `start`: many layers of zeros must not make it zero."""
 INFLATIONS = (32.0, 512.0, 8192.0)
 """How far rho is raised above the smallest, relatively and in units of the margin of a well-scaled matrix."""
+REACH = 2
+"""Blocks on either side that a block of the factorisation touches."""
+NARROW_INFLATIONS = tuple(2.0**k for k in range(5, 27))
+"""The same where neurons carry their values: their multipliers, and the margin with them, are far above the others'."""
 SMALLEST_PRODUCT = 2.0**-1000
 """Of the two slopes of an activation, neither of them zero, in what is proved."""
 SMALLEST_RHO = 2.0**-960
@@ -58,7 +63,10 @@ def is_feasible(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:
 
 
 def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
-    """The c for which D E D - c I was factorised, None if the point is not proved feasible."""
+    """The c for which D E D - c I was factorised, None if the point is not proved feasible.
+
+    Where `Lmi.is_narrow`, each block on the diagonal has a c of its own, and this is the largest.
+    """
     if not _well_formed(lmi, rho, multipliers):
         return None
     diagonal, couplings = lmi.extended(rho, multipliers)
@@ -69,13 +77,12 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
     size = np.maximum(entries, lmi.positive_diagonal(rho, multipliers))
     scaling = np.ldexp(1.0, -(np.frexp(size)[1] >> 1))
     error = lmi.error(rho, multipliers, scaling)
-    factor = gamma(len(scaling) + 2)
-    trace = float((entries * scaling * scaling).sum())
-    c = 1.01 * (error + factor / (1 - factor) * trace + len(scaling) * UNIT * 4)
-    if not np.isfinite(c):
+    sizes = [len(block) for block in diagonal]
+    shifts = _shifts(sizes, entries * scaling * scaling, error, REACH if lmi.is_narrow else len(sizes))
+    if not np.isfinite(shifts).all():
         return None
-    scales = cut(scaling, [len(block) for block in diagonal])
-    for i, (block, scale) in enumerate(zip(diagonal, scales, strict=True)):
+    scales = cut(scaling, sizes)
+    for i, (block, scale, c) in enumerate(zip(diagonal, scales, shifts, strict=True)):
         block *= scale
         block *= scale if block.ndim == 1 else scale[:, None]
         diagonal[i] = block - c if block.ndim == 1 else add_diagonal(block, np.full(len(block), -c))
@@ -83,7 +90,26 @@ def margin(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> float | None:
         Coupling(coupling.weight, coupling.rows * here, coupling.columns * before)
         for coupling, before, here in zip(couplings, scales, scales[1:], strict=False)
     ]
-    return c if factorises(diagonal, scaled) else None
+    return max(shifts) if factorises(diagonal, scaled) else None
+
+
+def _shifts(sizes: Sequence[int], entries: Array, error: float, reach: int) -> list[float]:
+    """For each block the c that covers what rounding hides: in forming the matrix (error), and in its factorisation.
+
+    The factorisation R'R of a block tridiagonal matrix A with some blocks eliminated first, no two of them neighbours,
+    has |R'R - A| <= gamma_{n+2} |R|'|R|, where n of the entries that a column of R can have are in blocks at most two
+    away from its own, and so are the columns with which it shares some. With t_i the trace of block i of A, |R|'|R| has
+    blocks of norm sqrt(t_i t_j), up to 1 / (1 - gamma), so it is at most the diagonal matrix of sum_j t_j over |i - j|
+    <= 2. Over all j that is the trace of A (Rump's bound). entries: of the diagonal of A; reach: most |i - j|.
+    """
+    ends = np.cumsum([0, *sizes])
+    shifts = []
+    for i in range(len(sizes)):
+        first, last = ends[max(i - reach, 0)], ends[min(i + reach + 1, len(sizes))]
+        factor = gamma(int(last - first) + 2)
+        trace = float(entries[first:last].sum())
+        shifts.append(1.01 * (error + factor / (1 - factor) * trace + len(entries) * UNIT * 4))
+    return shifts
 
 
 def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) -> Certified:
@@ -96,21 +122,15 @@ def certify(lmi: Lmi, multipliers: Sequence[Array], rho: float | None = None) ->
     if not all(np.isfinite(t).all() for t in multipliers):
         raise NotCertified("the proposed multipliers are not finite: the weights of a layer may be too far apart")
     proposal = tuple(np.maximum(t, 0.0) for t in multipliers)
-    unit = (lmi.order + len(lmi.weights[-1])) ** 2 * UNIT
     if rho is not None:
-        raised = rho * (1 + INFLATIONS[0] * unit)
+        raised = rho * (1 + INFLATIONS[0] * _unit(lmi))
         c = margin(lmi, raised, proposal)
         if c is not None:
             return Certified(raised, proposal, 0.0, c)
     for slack, mixed in _towards_start(lmi, proposal):
-        lowest = smallest_rho(lmi, mixed)
-        if lowest is None:
-            continue
-        for inflation in INFLATIONS:
-            raised = lowest * (1 + inflation * unit)
-            c = margin(lmi, raised, mixed)
-            if c is not None:
-                return Certified(raised, mixed, slack, c)
+        proved = least_proved(lmi, mixed)
+        if proved is not None:
+            return Certified(proved[0], mixed, slack, proved[1])
     raise NotCertified("no bound could be verified from the solver's multipliers")
 
 
@@ -120,6 +140,30 @@ def _towards_start(lmi: Lmi, proposal: Multipliers) -> Iterator[tuple[float, Mul
     anchor = start(lmi)
     for slack in SLACKS:
         yield slack, tuple((1 - slack) * t + slack * t0 for t, t0 in zip(proposal, anchor, strict=True))
+
+
+def least_proved(lmi: Lmi, multipliers: Sequence[Array]) -> tuple[float, float] | None:
+    """`smallest_rho`, raised by the least of the inflations that verifies, and the c of its verification."""
+    lowest = smallest_rho(lmi, multipliers)
+    if lowest is None:
+        return None
+    inflations = NARROW_INFLATIONS if lmi.is_narrow else INFLATIONS
+    raised = [lowest * (1 + inflation * _unit(lmi)) for inflation in inflations]
+    first, last, found = 0, len(raised) - 1, None
+    while first <= last:
+        # many are searched by bisection
+        k = (first + last) // 2 if lmi.is_narrow else first
+        c = margin(lmi, raised[k], multipliers)
+        if c is None:
+            first = k + 1
+        else:
+            found, last = (raised[k], c), k - 1
+    return found
+
+
+def _unit(lmi: Lmi) -> float:
+    """About the margin of a well-scaled matrix."""
+    return (lmi.order + len(lmi.weights[-1])) ** 2 * UNIT
 
 
 def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
@@ -146,7 +190,9 @@ def smallest_rho(lmi: Lmi, multipliers: Sequence[Array]) -> float | None:
 
 
 def _gram(head: Array, rows: Array | None, root: Array) -> Array:
-    """A matrix with the largest eigenvalue of D (rows' rows - head) D, D = diag(root); head: zero if a vector."""
+    """A matrix with the largest eigenvalue of D (rows' rows - head) D, D = diag(root)."""
+    if head.ndim == 1 and head.any():
+        head = np.diag(head)
     if rows is not None and head.ndim == 1:
         rows = rows * root
         return rows @ rows.T if len(rows) < len(root) else rows.T @ rows
@@ -157,15 +203,19 @@ def start(lmi: Lmi) -> Multipliers:
     """Multipliers T_i = c_i I that are always strictly feasible: the product bound written as a point of the LMI.
 
     With c_{L+1} = 1 and slopes [a, b], m = (a + b) / 2, r = (b - a) / 2, |phi(y)| <= max(|a|, |b|) |y| is the
-    quadratic constraint with multiplier c (1 + |m| / r) / 2.
+    quadratic constraint with multiplier c (1 + |m| / r) / 2. Where neurons differ, this is that of the steepest ones,
+    and s times as much serves those whose steepest slope, squared, is s times smaller. For a = b, where r = 0, anything
+    above 11 c serves, thanks to the 1.05.
     """
     q = 1.0 if lmi.output_metric is None else float(lmi.output_metric.max())
     c = 1.05 * q * _squared_norm(lmi.weights[-1])
     blocks: list[Array] = []
-    for weight, (a, b) in zip(lmi.weights[-2::-1], lmi.slopes[::-1], strict=True):
-        blocks.append(np.full(weight.shape[0], c * (1 + abs(a + b) / (b - a)) / 2))
-        steepest = max(abs(a), abs(b))
-        c = max(1.05 * steepest * steepest * _squared_norm(weight) * c, SMALLEST)
+    for weight, slopes in zip(lmi.weights[-2::-1], lmi.slopes[::-1], strict=True):
+        steep = steepest(slopes)
+        inclined = 1 + np.abs(middles(slopes)) / half_widths(slopes)
+        t = c * inclined / 2 * np.square(steep / steepest_each(slopes))
+        blocks.append(np.broadcast_to(t, weight.shape[0]).copy())
+        c = max(1.05 * steep * steep * _squared_norm(weight) * c, SMALLEST)
     return tuple(blocks[::-1])
 
 
@@ -188,5 +238,5 @@ def _well_formed(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> bool:
         and [np.shape(t) for t in multipliers] == [(n,) for n in lmi.sizes[1:]]
         and all(np.isfinite(v).all() and (v >= 0).all() for v in vectors)
         # a product of slopes that loses bits to underflow is no coefficient
-        and all(not (a and b) or abs(a * b) > SMALLEST_PRODUCT for a, b in lmi.slopes)
+        and all(np.all((a == 0) | (b == 0) | (abs(a * b) > SMALLEST_PRODUCT)) for a, b in map(np.asarray, lmi.slopes))
     )

@@ -1,7 +1,8 @@
 """The matrix inequality of LipSDP-Neuron (Fazlyab et al. 2019, arXiv 1906.04893, Theorem 2), with general metrics.
 
 For f(x) = W_L phi_L(... phi_1(W_0 x)), slopes of phi_i in [a_i, b_i], multipliers T_i >= 0 (one a hidden neuron), an
-input metric M = diag(m) and an output metric Q = diag(q), in the variables (x, z_1, ..., z_L):
+input metric M = diag(m) and an output metric Q = diag(q), in the variables (x, z_1, ..., z_L), a_i and b_i as diagonal
+matrices where neurons differ:
 
     P(rho, T) = rho M - W_L' Q W_L + sum_i [W_{i-1}; I]' [[2 a_i b_i T_i, -(a_i + b_i) T_i], [., 2 T_i]] [W_{i-1}; I]
 
@@ -20,6 +21,7 @@ import numpy as np
 from certlip.base.rounding import gamma
 from certlip.network import Array
 from certlip.network.chain import SMALLEST, Chain, Slopes
+from certlip.network.slopes import are_narrow
 from certlip.proof.coupling import Coupling
 
 Multipliers = tuple[Array, ...]
@@ -33,9 +35,9 @@ CACHED = 2**17
 class Lmi:
     """The data of P(rho, T).
 
-    weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); slopes: (a_i, b_i) for i = 1..L; input_metric: m >= 0 of shape
-    (n_0,), None for ones; output_metric: q >= 0 of shape (n_{L+1},), None for ones; radii: elementwise distance of
-    each W_i to the exact matrix, None where exact.
+    weights: W_0..W_L, W_i of shape (n_{i+1}, n_i); slopes: (a_i, b_i) for i = 1..L, numbers or arrays (n_i,);
+    input_metric: m >= 0 of shape (n_0,), None for ones; output_metric: q >= 0 of shape (n_{L+1},), None for ones;
+    radii: elementwise distance of each W_i to the exact matrix, None where exact.
     """
 
     weights: tuple[Array, ...]
@@ -100,10 +102,22 @@ class Lmi:
         layers = self._layers(multipliers)
         diagonal, couplings = [rho * self._m, *(2 * t for t, *_ in layers)], []
         for i, (t, (a, b), w, _) in enumerate(layers):
-            if a * b:
-                diagonal[i] = add_diagonal(2 * a * b * (w.T @ (t[:, None] * w)), diagonal[i])
+            products = _products(t, (a, b), w)
+            if products is not None:
+                diagonal[i] = products + diagonal[i] if products.ndim == 1 else add_diagonal(products, diagonal[i])
             couplings.append(Coupling(w, -(a + b) * t, np.ones(w.shape[1])))
         return diagonal, couplings
+
+    @cached_property
+    def is_narrow(self) -> bool:
+        """Whether some neurons only carry their values, or nearly: their multipliers are far above all others."""
+        return any(map(are_narrow, self.slopes))
+
+    @cached_property
+    def are_vectors(self) -> list[bool]:
+        """Which diagonal blocks of `extended` are diagonal matrices, that of the outputs included."""
+        layers = zip(self.weights, self.slopes, strict=False)
+        return [*(_is_diagonal(w, slopes) for w, slopes in layers), True, True]
 
     def matrix(self, rho: float, multipliers: Sequence[Array]) -> Array:
         """P(rho, T) as a dense symmetric (order, order) matrix."""
@@ -122,8 +136,11 @@ class Lmi:
         layers = self._layers(multipliers)
         rows = [rho * self._m, *(2 * t for t, *_ in layers)]
         for i, (t, (a, b), w, _) in enumerate(layers):
-            if a * b:
-                rows[i] += abs(2 * a * b) * (np.square(w).T @ t)
+            product = np.abs(2 * a * b)
+            if np.ndim(a):
+                rows[i] += np.square(w).T @ (product * t)
+            elif product:
+                rows[i] += product * (np.square(w).T @ t)
         return np.concatenate(rows)
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -134,10 +151,11 @@ class Lmi:
         (elementwise gamma_n bounds, largest absolute row sum), the radii, and underflow: of a product below 2^-1022 up
         to 2^-1075 is lost, absolutely, and then multiplied. In an entry t w of `extended` that is by w and by D twice;
         in one of 2ab W' T W by 2ab, by w again, and by D twice; in the bound itself, where (|W| d) underflows, by a
-        slope, t, and for products once more by 2ab w. `docs/rounding.md` has the list.
+        slope, t, and for products once more by 2ab w. `docs/rounding.md` has the list. Of slopes that differ the row of
+        a neuron has its own, and underflow the steepest.
         """
         layers = self._layers(multipliers)
-        rounding = gamma(max((len(w) for _, (a, b), w, _ in layers if a * b), default=0) + 16)
+        rounding = gamma(max((len(w) for _, (a, b), w, _ in layers if np.any(a * b)), default=0) + 16)
         d = cut(scaling, [*self.sizes, len(layers[-1][0])])
         rows = [np.zeros(len(part)) for part in d]
         rows[0] += rounding * (rho * self._m * d[0])
@@ -145,7 +163,8 @@ class Lmi:
         smallest = 64.0 * len(scaling) ** 2 * SMALLEST * largest
         underflow = []
         for i, (t, (a, b), w, radius) in enumerate(layers, start=1):
-            product, slope_sum, scaled = abs(2 * a * b), abs(a) + abs(b), t * d[i]
+            product, slope_sum = (np.broadcast_to(x, len(t)) for x in (np.abs(2 * a * b), np.abs(a) + np.abs(b)))
+            has_product, scaled = product.any(), t * d[i]
             rows[i] += 2 * rounding * scaled
             entry = np.float64(1.0)
             for k in _cached_rows(w):
@@ -156,16 +175,16 @@ class Lmi:
                 # what |W| and the error of W make of d; what |W|' and the radii' are multiplied with
                 forward = magnitude @ d[i - 1]
                 error = rounding * forward + (0.0 if off is None else off @ d[i - 1])
-                rows[i][k] += slope_sum * t[k] * error
-                u = slope_sum * scaled[k]
+                rows[i][k] += slope_sum[k] * t[k] * error
+                u = slope_sum[k] * scaled[k]
                 v = rounding * u
-                if product:
-                    u = u + 2 * product * t[k] * forward
-                    v = rounding * u + product * t[k] * (2 * error + rounding * forward)
+                if has_product:
+                    u = u + 2 * product[k] * t[k] * forward
+                    v = rounding * u + product[k] * t[k] * (2 * error + rounding * forward)
                 rows[i - 1] += v @ magnitude
                 if off is not None:
                     rows[i - 1] += u @ off
-            steepness = (1 + slope_sum + product) * (entry if product else 1.0)
+            steepness = (1 + slope_sum + product).max(initial=1.0) * (entry if has_product else 1.0)
             underflow.append(steepness * (smallest * entry * largest + smallest * t.max(initial=0.0)))
         sums = [(r * s).max(initial=0.0) for r, s in zip(rows, d, strict=True)]
         return float(1.01 * np.max(sums) + np.max(underflow))
@@ -182,6 +201,27 @@ class Lmi:
 
     def _block(self, p: Array, i: int, j: int) -> Array:
         return p[self.starts[i] : self.starts[i + 1], self.starts[j] : self.starts[j + 1]]
+
+
+def _products(t: Array, slopes: Slopes, w: Array) -> Array | None:
+    """2ab W' T W, a vector where `_is_diagonal`, None where it is zero."""
+    a, b = slopes
+    product = 2 * a * b
+    if not isinstance(product, np.ndarray):
+        return product * (w.T @ (t[:, None] * w)) if product else None
+    rows = product != 0
+    read, weighted = w[rows], (product * t)[rows, None] * w[rows]
+    return (read * weighted).sum(axis=0) if _is_diagonal(w, slopes) else read.T @ weighted
+
+
+def _is_diagonal(w: Array, slopes: Slopes) -> bool:
+    """Whether ab W' T W is treated as a diagonal matrix: no neuron with ab != 0, or each reads one value and slopes
+    differ, as where some neurons only carry one."""
+    a, b = slopes
+    product = a * b
+    if not isinstance(product, np.ndarray):
+        return not product
+    return bool((np.count_nonzero(w[product != 0], axis=1) <= 1).all())
 
 
 def cut(vector: Array, sizes: Sequence[int]) -> list[Array]:

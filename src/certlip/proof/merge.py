@@ -11,6 +11,8 @@ With |f_j(x) - f_j(y)|^2 <= sum_p d_j(p) |x_p - y_p|^2, a metric d_j >= 0 instea
     metric: L^2 = max over input pixels and channels p of sum_{j: p in RF_j} d_j(p)
 
 which merges ``weighted`` (d_j proportional to 1 / cover) and ``folded`` (d_j optimal, all patches jointly).
+
+And from constants of layers to that of a network, along its graph (`along`).
 """
 
 from __future__ import annotations
@@ -23,8 +25,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certlip.base.rounding import add_up, gamma, multiply_up, sqrt_up, up
-from certlip.network import Array, Pair, Shape
+from certlip.network import Array, Network, Pair, Shape, Sum
 from certlip.network.window import Window
+
+
+def along(network: Network, constants: Sequence[float]) -> float:
+    """L of the output, rounded up: L_k = c_k sum_i |f_ki| L_i over the sources i of layer k, whose constant is c_k.
+
+    f_ki: the largest factor of a `Sum`, else one. Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1; in a chain
+    the product of the constants. constants: one a layer, in order.
+    """
+    reached = [1.0]
+    for layer, sources, constant in zip(network.layers, network.sources, constants, strict=True):
+        factors = layer.factors if isinstance(layer, Sum) else [np.ones(1)] * len(sources)
+        largest = [float(np.abs(factor).max()) for factor in factors]
+        terms = (multiply_up([f, reached[s]]) for f, s in zip(largest, sources, strict=True))
+        reached.append(multiply_up([constant, add_up(terms)]))
+    return reached[-1]
 
 
 def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | None], side: Pair | None) -> float:

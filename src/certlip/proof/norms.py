@@ -3,7 +3,8 @@
 Dense layers: spectral norm, verified by `certlip.proof.certify` (an inequality without hidden layers). Convolutions:
 the largest spectral norm over the frequencies of `certlip.proof.torus`, by Gram iteration, verified by Cholesky; where
 the image is small, what wraps around the torus counts, and the norm of the layer's own matrix is smaller. Max pooling:
-the square root of the largest number of windows that share a pixel. Activations: the steepest slope.
+the square root of the largest number of windows that share a pixel. Activations: the steepest slope. A `Sum` or
+`Concat`: one, `certlip.proof.merge.along` counts what it adds.
 
 A power of two is taken out of the weights before anything is squared: the constant of 2^k W is 2^k times that of W.
 """
@@ -19,8 +20,22 @@ import numpy as np
 
 from certlip.base.errors import NotCertified, UnsupportedLayer
 from certlip.base.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, operators
+from certlip.network import (
+    Activation,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    Network,
+    Shape,
+    Sum,
+    operators,
+)
 from certlip.network.chain import MAX_ENTRIES, SMALLEST
+from certlip.network.slopes import steepest
 from certlip.proof import torus
 from certlip.proof.certify import certify, is_feasible
 from certlip.proof.gram_iteration import Parts, largest_norm
@@ -60,7 +75,7 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
 
 def layer_constants(network: Network) -> list[float]:
     """`layer_constant` of each layer, in order."""
-    return [layer_constant(layer, shape) for layer, shape in zip(network.layers, network.shapes, strict=False)]
+    return [layer_constant(layer, shape) for layer, shape in network.with_shapes]
 
 
 def torus_constant(layer: Conv, shape: Shape) -> float:
@@ -173,8 +188,8 @@ def _closed_form(layer: Layer, shape: Shape) -> float:
     match layer:
         case Activation():
             layer.output_shape(shape)
-            return max(map(abs, layer.slopes))
-        case Flatten():
+            return steepest(layer.slopes)
+        case Flatten() | Sum() | Concat():
             return 1.0
         case MaxPool():
             windows = layer.output_shape(shape)[1:]

@@ -15,22 +15,19 @@ from certlip.base.errors import CertlipError, ConfigError
 from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.network import Array, Network
 from certlip.network.chain import Chain, linear_groups
-from certlip.network.computation_graph import Graph
 from certlip.network.scaling import divide
 from certlip.network.window import Window, restrict, tiles
 from certlip.proof import norms
 from certlip.proof.certificate import (
     BlockProof,
     Certificate,
-    GraphCertificate,
     LowerCertificate,
     SegmentProof,
-    TorusCertificate,
     UpperCertificate,
 )
 from certlip.proof.certify import is_feasible
 from certlip.proof.lmi import Lmi
-from certlip.proof.merge import hand_on, merge_blocks, on_window
+from certlip.proof.merge import along, hand_on, merge_blocks, on_window
 from certlip.proof.torus_proof import Inequality
 from certlip.proof.torus_relaxation import Relaxation
 
@@ -41,10 +38,6 @@ def certificate_flaw(certificate: Certificate) -> str:
         match certificate:
             case LowerCertificate():
                 return _lower_flaw(certificate)
-            case GraphCertificate():
-                return _graph_flaw(certificate)
-            case TorusCertificate():
-                return _torus_flaw(certificate.network, certificate.rho, certificate.multipliers)
             case UpperCertificate():
                 return _upper_flaw(certificate)
     except CertlipError as error:
@@ -59,24 +52,12 @@ def _lower_flaw(certificate: LowerCertificate) -> str:
     shape = certificate.network.input_shape
     if certificate.point.shape != shape or certificate.direction.shape != shape:
         return f"the point or direction does not have the network's input shape {shape}"
-    attained = lower_at(certificate.network, certificate.point, certificate.direction)
+    attained = lower_at(certificate.network.chain, certificate.point, certificate.direction)
     return "" if certificate.value <= attained else f"at the point only {attained:.6g} is attained"
 
 
-def _graph_flaw(certificate: GraphCertificate) -> str:
-    """The graph itself says how its steps are wired, and the value is made of the constants alone."""
-    for step, constants in zip(certificate.network.steps, certificate.constants, strict=True):
-        if isinstance(step.operation, Network):
-            flaw = _layers_flaw(step.operation, constants)
-        else:
-            flaw = "it is no layer and has no constants" if constants else ""
-        if flaw:
-            return f"step {step.name}: {flaw}"
-    return ""
-
-
 def _upper_flaw(certificate: UpperCertificate) -> str:
-    position, network = 0, certificate.network
+    position, network = 0, certificate.network.chain if certificate.rewritten else certificate.network
     if certificate.exponents:
         network = divide(network, certificate.exponents)
     for segment in certificate.segments:
@@ -91,6 +72,8 @@ def _upper_flaw(certificate: UpperCertificate) -> str:
 
 
 def _segment_flaw(network: Network, segment: SegmentProof) -> str:
+    if segment.rule not in ("constants", "torus") and not network.is_chain:
+        return f"rule {segment.rule!r} is one for chains"
     match segment.rule:
         case "constants":
             return _constants_flaw(network, segment)
@@ -107,18 +90,12 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
 
 
 def _constants_flaw(network: Network, segment: SegmentProof) -> str:
-    if flaw := _layers_flaw(network, segment.constants):
-        return flaw
-    return "" if segment.constant >= multiply_up(segment.constants) else "the constant is below the product"
-
-
-def _layers_flaw(network: Network, constants: Sequence[float]) -> str:
-    if len(constants) != len(network.layers):
+    if len(segment.constants) != len(network.layers):
         return "there is not one constant a layer"
-    for layer, shape, constant in zip(network.layers, network.shapes, constants, strict=False):
+    for (layer, shape), constant in zip(network.with_shapes, segment.constants, strict=True):
         if not norms.holds(layer, shape, constant):
             return f"{layer.name}: the constant {constant:.6g} is not proved"
-    return ""
+    return "" if segment.constant >= along(network, segment.constants) else "the constant is below the product"
 
 
 def _recomputed_flaw(network: Network, segment: SegmentProof) -> str:
@@ -145,7 +122,7 @@ def _torus_segment_flaw(network: Network, segment: SegmentProof) -> str:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite proves nothing
-def _torus_flaw(network: Graph | Network, rho: float, multipliers: Sequence[Array]) -> str:
+def _torus_flaw(network: Network, rho: float, multipliers: Sequence[Array]) -> str:
     relaxation = Relaxation.of(network)
     if [t.shape for t in multipliers] != [(node.channels,) for node in relaxation.nodes[1:]]:
         return "there is not one multiplier a channel"

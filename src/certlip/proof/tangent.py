@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from certlip.base.rounding import UNIT, down, gamma, scale_down, up
 from certlip.network import Activation, Array, Conv, Dense, Layer, MaxPool, Network, operators
+from certlip.network.slopes import along_channels
 
 _TINY = 2.0**-1000
 """Above everything that underflow can add to one element of an array whose largest is near one: products of numbers
@@ -123,7 +124,8 @@ def _exponent(array: Array) -> int:
 
 def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
     value = operators.apply(layer, z.value)
-    steepest = max(map(abs, layer.slopes))
+    low, high = (along_channels(slope, z.value.ndim - 1) for slope in layer.slopes)
+    steepest = np.maximum(np.abs(low), np.abs(high))
     library = {"tanh": _LIBRARY, "sigmoid": _LIBRARY, "leaky_relu": 2 * UNIT}.get(layer.kind, 0.0)
     # exp of a very negative argument may round to zero or overflow: _TINY, and the relative error else
     error = (steepest * z.error + library * np.abs(value)) * (1 + 4 * UNIT)
@@ -132,11 +134,12 @@ def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
 
 def _slopes(layer: Activation, z: _Enclosed) -> tuple[Array, Array]:
     """Elementwise smallest and largest slope over z.value +- z.error, kinks included."""
-    low, high = layer.slopes
+    n_axes = z.value.ndim - 1
+    low, high = (along_channels(slope, n_axes) for slope in layer.slopes)
     below, above = np.nextafter(z.value - z.error, -np.inf), np.nextafter(z.value + z.error, np.inf)
     match layer.kind:
         case "relu" | "leaky_relu" | "abs":
-            left = {"relu": 0.0, "abs": -1.0}.get(layer.kind, layer.negative_slope)
+            left = {"relu": 0.0, "abs": -1.0}.get(layer.kind, along_channels(layer.negative_slope, n_axes))
             smallest = np.where(below > 0, 1.0, np.where(above < 0, left, low))
             largest = np.where(below > 0, 1.0, np.where(above < 0, left, high))
         case _ if layer.kind in _SMOOTH:

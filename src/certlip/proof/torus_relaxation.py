@@ -28,9 +28,22 @@ import numpy as np
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.base.rounding import gamma, sqrt_up, up
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
-from certlip.network.chain import SMALLEST, Slopes
-from certlip.network.computation_graph import Concat, Graph, Step, Sum
+from certlip.network import (
+    Activation,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    Network,
+    Pair,
+    Shape,
+    Sum,
+    operators,
+)
+from certlip.network.chain import SMALLEST
 
 POINT: Pair = (0, 0)
 """The resolution of values that are no maps."""
@@ -87,10 +100,9 @@ class Relaxation:
     sides: Pair
 
     @classmethod
-    def of(cls, network: Graph | Network) -> Relaxation:
+    def of(cls, network: Network) -> Relaxation:
         """Raises UnsupportedLayer naming what does not live on a torus."""
-        graph = network if isinstance(network, Graph) else Graph((Step("network", (0,), network),), network.input_shape)
-        return _Builder().build(graph)
+        return _Builder().build(network)
 
     def side(self, level: Pair) -> Pair:
         """Of the torus of a resolution; of a point 1."""
@@ -122,13 +134,13 @@ class _Builder:
     nodes: list[Node] = field(default_factory=list)
     needed: dict[Pair, Pair] = field(default_factory=dict)
 
-    def build(self, graph: Graph) -> Relaxation:
-        if len(graph.input_shape) != 3:
-            raise UnsupportedLayer(f"the input {graph.input_shape} is no map (channels, rows, columns)")
-        self.nodes.append(Node("input", graph.input_shape[0], (1, 1), (1, 1)))
-        values = [self._value_of(0, graph.input_shape)]
-        for step in graph.steps:
-            values.append(self._step(step, [values[s] for s in step.sources]))
+    def build(self, network: Network) -> Relaxation:
+        if len(network.input_shape) != 3:
+            raise UnsupportedLayer(f"the input {network.input_shape} is no map (channels, rows, columns)")
+        self.nodes.append(Node("input", network.input_shape[0], (1, 1), (1, 1)))
+        values = [self._value_of(0, network.input_shape)]
+        for layer, sources in zip(network.layers, network.sources, strict=True):
+            values.append(self._layer(layer, *(values[s] for s in sources)))
         output = values[-1]
         levels = [level for level in self.needed if level != POINT]
         coarsest = max(levels, key=math.prod)
@@ -152,27 +164,15 @@ class _Builder:
             self._need(level, *shape[1:])
         return _Value((Edge(node, _identity(shape[0])),), shape, level, node)
 
-    def _step(self, step: Step, sources: Sequence[_Value]) -> _Value:
-        match step.operation:
-            case Network(layers=layers):
-                value = sources[0]
-                for layer in layers:
-                    value = self._layer(layer, value)
-                return value
-            case Sum(factors=factors):
-                scaled = [_scaled(step.name, value, factor) for value, factor in zip(sources, factors, strict=True)]
-                if len({value.level for value in scaled}) > 1:
-                    raise UnsupportedLayer(f"{step.name}: no torus for a sum of values of different resolution")
-                return replace(scaled[0], edges=tuple(edge for value in scaled for edge in value.edges), node=None)
-            case Concat(axis=axis):
-                if axis != 0 or len({value.level for value in sources}) > 1:
-                    raise UnsupportedLayer(f"{step.name}: no torus for a concatenation along axis {axis}")
-                return _concatenated(sources)
-        raise UnsupportedLayer(f"{step.name}: no torus for {type(step.operation).__name__}")
-
-    def _layer(self, layer: Layer, value: _Value) -> _Value:
+    def _layer(self, layer: Layer, *sources: _Value) -> _Value:
+        value = sources[0]
         match layer:
-            case Activation(slopes=(a, b)):
+            case Sum():
+                return _added(layer, sources)
+            case Concat():
+                return _concatenated(layer, sources)
+            case Activation(slopes=(least, most)):
+                a, b = float(np.min(least)), float(np.max(most))  # one multiplier a channel, one m and h a node
                 return value if (a, b) == (1.0, 1.0) else self._activated(layer.name, value, a, b)
             case Flatten() if math.prod(value.shape[1:]) == 1:
                 if value.level == POINT:
@@ -181,11 +181,11 @@ class _Builder:
             case Dense() if value.level == POINT:
                 return _mixed(value, layer.weight)
             case Conv() if _is_pointwise(layer):
-                return _mixed(value, _dense_kernel(layer)[:, :, 0, 0])
+                return _mixed(value, operators.dense_kernel(layer)[:, :, 0, 0])
             case Conv() | MaxPool() if value.level == POINT:
                 raise UnsupportedLayer(f"{layer.name}: no torus for windows of a point, which has no neighbours")
             case Conv() if self._is_mean(layer, value.shape):
-                return self._averaged(layer.name, value, _dense_kernel(layer)[:, :, 0, 0])
+                return self._averaged(layer.name, value, operators.dense_kernel(layer)[:, :, 0, 0])
             case Conv():
                 return self._convolved(layer, value)
             case MaxPool():
@@ -221,7 +221,7 @@ class _Builder:
         self._need(source.level, *sides)
         level = source.level[0] * layer.stride[0], source.level[1] * layer.stride[1]
         self._need(level, *shape[1:])
-        kernel, node = _dense_kernel(layer), source.node or 0
+        kernel, node = operators.dense_kernel(layer), source.node or 0
         edge = Edge(node, kernel, offset=(top, left), dilation=layer.dilation, stride=layer.stride)
         return _Value((edge,), shape, level)
 
@@ -239,7 +239,7 @@ class _Builder:
         return self._value_of(len(self.nodes) - 1, shape)
 
 
-def with_zero(a: float, b: float) -> Slopes:
+def with_zero(a: float, b: float) -> tuple[float, float]:
     """The smallest interval that holds the slopes and 0, which a neuron outside of its map has."""
     return min(a, 0.0), max(b, 0.0)
 
@@ -264,19 +264,6 @@ def _identity(channels: int) -> Array:
 def _is_pointwise(layer: Conv) -> bool:
     """Whether it mixes the channels of each pixel and does nothing besides."""
     return layer.weight.shape[2:] == (1, 1) and layer.stride == (1, 1) and not any(layer.padding)
-
-
-def _dense_kernel(layer: Conv) -> Array:
-    """(c_out, c_in, k_h, k_w): the kernel without groups."""
-    if layer.groups == 1:
-        return layer.weight
-    c_out, group_in, k_h, k_w = layer.weight.shape
-    group_out = c_out // layer.groups
-    kernel = np.zeros((c_out, group_in * layer.groups, k_h, k_w))
-    for g in range(layer.groups):
-        rows = slice(g * group_out, (g + 1) * group_out)
-        kernel[rows, g * group_in : (g + 1) * group_in] = layer.weight[rows]
-    return kernel
 
 
 def _mixed(value: _Value, weight: Array) -> _Value:
@@ -317,7 +304,16 @@ def _scaled(name: str, value: _Value, factor: Array) -> _Value:
     return replace(_mixed(value, np.diag(scale)), shape=value.shape)
 
 
-def _concatenated(values: Sequence[_Value]) -> _Value:
+def _added(layer: Sum, values: Sequence[_Value]) -> _Value:
+    scaled = [_scaled(layer.name, value, factor) for value, factor in zip(values, layer.factors, strict=True)]
+    if len({value.level for value in scaled}) > 1:
+        raise UnsupportedLayer(f"{layer.name}: no torus for a sum of values of different resolution")
+    return replace(scaled[0], edges=tuple(edge for value in scaled for edge in value.edges), node=None)
+
+
+def _concatenated(layer: Concat, values: Sequence[_Value]) -> _Value:
+    if layer.axis != 0 or len({value.level for value in values}) > 1:
+        raise UnsupportedLayer(f"{layer.name}: no torus for a concatenation along axis {layer.axis}")
     total, first, edges = sum(value.shape[0] for value in values), 0, []
     for value in values:
         for edge in value.edges:

@@ -7,17 +7,18 @@ network is then run beside the module in float64, on random inputs, before it is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from certlip.base.errors import ExportError
-from certlip.network import Array, Layer, Network, Shape, operators
-from certlip.pytorch.layers import BATCH_NORMS, convert, fold, fold_padding, refused
+from certlip.network import Array, Concat, Layer, Network, Shape, Sum, operators
+from certlip.pytorch.graph import Node, walk
+from certlip.pytorch.layers import as_linear, fold
 from certlip.pytorch.plain import plain_copy
-from certlip.pytorch.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
 RTOL = 1e-10
 """Largest difference between the module's and the network's outputs, relative to the largest output."""
@@ -28,74 +29,47 @@ _FURTHER_SCALES = tuple(10.0**e for k in range(50, 301, 50) for e in (-k, k))
 _LEAST, _LARGEST = 1e-280, 1e280
 """Sizes of values between which neither these overflow nor what is added up to them loses digits."""
 
+_SUMS = ("add", "iadd", "sub", "isub")
+_SCALINGS = ("mul", "imul", "neg")
+_CONCATS = ("cat", "concat")
+
 
 def export_network(module: nn.Module, input_shape: Shape) -> Network:
-    """The chain of layers that `module` computes in eval mode, its weights as float64; the module is not changed.
+    """What `module` computes in eval mode as a graph of layers, weights as float64; the module is not changed.
 
     input_shape: (channels, rows, columns) or (n,), without a batch axis.
 
     The network is what is bounded, its numbers taken as exact. They are the module's own where those are float64 or
-    narrower, except that 1 / k^2 of an average pooling, a batch normalisation folded into a layer, and evaluated
-    parametrizations are rounded to float64; what a module rounds on its way in half or single precision is not in it.
+    narrower, except that 1 / k^2 of an average pooling, a batch normalisation or another scaling folded into a layer,
+    and evaluated parametrizations are rounded to float64; what a module rounds on its way in half or single precision
+    is not in it.
 
-    Raises UnsupportedLayer naming a layer or operation that no bound covers, ExportError if the network is not the
-    module, and what `plain_copy` raises.
+    Raises UnsupportedLayer naming a layer or operation that no bound covers, DataError naming one with numbers that are
+    not finite, ExportError if the network is not the module, and what `plain_copy` raises.
     """
     input_shape = tuple(int(n) for n in input_shape)
     double = plain_copy(module, input_shape)
+    draft = _Draft()
+    output, _ = walk(double, torch.zeros(2, *input_shape, dtype=torch.float64), draft.add)
+    network = draft.network(output, input_shape)
     with torch.no_grad():
-        inputs = torch.zeros(2, *input_shape, dtype=torch.float64)
-        network = Network(_read_layers(trace(double), inputs), input_shape)
-        expect_agreement(network.input_shape, partial(_values, network), double)
+        expect_agreement(network.input_shape, partial(operators.values_of, network), double)
     return network
-
-
-def _read_layers(traced: fx.GraphModule, inputs: torch.Tensor) -> tuple[Layer, ...]:
-    """Run the graph node by node, and write down the layer of each node whose value depends on the input.
-
-    Every such node having exactly one such source, and the output being one of them, the graph is a chain.
-    """
-    interpreter = fx.Interpreter(traced)
-    interpreter.args_iter = iter([inputs])
-    layers: list[Layer] = []
-    shapes: dict[fx.Node, Shape] = {}  # of one example, for the nodes whose value depends on the input
-    for node in traced.graph.nodes:
-        sources = [n for n in node.all_input_nodes if n in shapes]
-        if node.op == "output":
-            if not sources or node.args != (sources[0],):
-                raise refused("output", "anything but one tensor that depends on the input")
-            break
-        value = interpreter.env[node] = run_node(interpreter, node)
-        if node.op == "placeholder" and not shapes:
-            shapes[node] = tuple(value.shape[1:])
-        elif sources and not isinstance(value, METADATA):
-            if len(sources) > 1 or not isinstance(value, torch.Tensor):
-                raise refused(qualified_name(node), operation_of(node))
-            shapes[node] = tuple(value.shape[1:])
-            module = module_of(node, interpreter)
-            new = convert(qualified_name(node), module, shapes[sources[0]], shapes[node])
-            folding = fold if isinstance(module, BATCH_NORMS) else fold_padding
-            folded = folding(layers[-1], new[0]) if layers and new else None
-            if folded is None:
-                layers += new
-            else:
-                layers[-1] = folded
-    return tuple(layers)
 
 
 def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[Array]], module: nn.Module) -> None:
     """Raise ExportError unless the exported network and the module give the same outputs.
 
     values_of: the values of each layer of the network, the outputs last. Inputs are normal, seeded, of several scales,
-    two at a time. A scale at which some values are close to overflow or underflow says nothing; further scales are
-    tried if there is no other.
+    three at a time: the graph was read off with two. A scale at which some values are close to overflow or underflow
+    says nothing; further scales are tried if there is no other.
     """
     rng = np.random.default_rng(0)
     compared = informative = False
     for scale in (*_SCALES, *_FURTHER_SCALES):
         if informative and scale in _FURTHER_SCALES:
             break
-        inputs = scale * rng.standard_normal((2, *input_shape))
+        inputs = scale * rng.standard_normal((3, *input_shape))
         with np.errstate(all="ignore"):
             values = values_of(inputs)
         sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
@@ -116,9 +90,78 @@ def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[A
         )
 
 
-def _values(network: Network, inputs: Array) -> list[Array]:
-    """Inputs, and the values of each layer."""
-    values = [np.asarray(inputs, dtype=np.float64)]
-    for layer in network.layers:
-        values.append(operators.apply(layer, values[-1]))
-    return values
+@dataclass
+class _Draft:
+    """The layers of a module's nodes, in order; sources: as of `Network`; at: position of the value of each node."""
+
+    layers: list[Layer] = field(default_factory=list)
+    sources: list[tuple[int, ...]] = field(default_factory=list)
+    at: list[int] = field(default_factory=lambda: [0])
+
+    def add(self, node: Node) -> None:
+        sources = tuple(self.at[s] for s in node.sources)
+        joint = _joint(node)
+        for layer in [joint] if joint else node.layers():
+            self.layers.append(layer)
+            self.sources.append(sources)
+            sources = (len(self.layers),)
+        self.at.append(sources[0])
+
+    def network(self, output: int, input_shape: Shape) -> Network:
+        """What leads to the value of a node, scalings and paddings folded into the layers beside them."""
+        given = Network(tuple(self.layers[: self.at[output]]), input_shape, tuple(self.sources[: self.at[output]]))
+        layers: list[Layer] = []
+        sources: list[tuple[int, ...]] = []
+        at = [0]
+        for layer, of_layer, shape in zip(given.layers, given.sources, given.shapes[1:], strict=True):
+            here = tuple(at[s] for s in of_layer)
+            before = layers[here[0] - 1] if here[0] and _is_read_once(given, of_layer[0]) else None
+            folded = fold(before, layer, given.shapes[of_layer[0]]) if before else None
+            if folded is None:
+                layers.append(as_linear(layer, shape))
+                sources.append(here)
+                at.append(len(layers))
+            else:
+                layers[here[0] - 1] = folded
+                at.append(here[0])
+        return Network(tuple(layers), input_shape, tuple(sources))
+
+
+def _is_read_once(network: Network, value: int) -> bool:
+    return sum(of_layer.count(value) for of_layer in network.sources) == 1
+
+
+def _joint(node: Node) -> Layer | None:
+    """A node that adds, scales or puts side by side; None for any other."""
+    same_shape = all(x.shape == node.output.shape for x in node.inputs)
+    scaling = node.operation in _SCALINGS and len(node.inputs) == 1 and not node.repeated
+    if same_shape and (scaling or node.operation in _SUMS):
+        return _sum(node)
+    return _concat(node) if node.operation in _CONCATS else None
+
+
+def _sum(node: Node) -> Sum:
+    """Offset and factors are the node's value and its slopes at zero."""
+    zeros = [torch.zeros_like(x, requires_grad=True) for x in node.inputs]
+    with torch.enable_grad():
+        value = node.call(*zeros)
+        slopes = torch.autograd.grad(value.sum(), zeros)
+    return Sum(node.name, tuple(map(_compact, slopes)), _compact(value))
+
+
+def _concat(node: Node) -> Concat:
+    """The axis is the one along which the output is longer; parts that are constant or repeated are refused."""
+    output = node.output.shape
+    axis = next((a for a, (n, m) in enumerate(zip(node.inputs[0].shape, output, strict=False)) if n != m), 1)
+    if axis == 0 or sum(x.shape[axis] for x in node.inputs) != output[axis]:
+        raise node.refused()
+    return Concat(node.name, axis - 1)
+
+
+def _compact(tensor: torch.Tensor) -> Array:
+    """The numbers of one example, as one number a channel or one for all where they are equal."""
+    array: Array = tensor.detach()[0].numpy().copy()
+    if (array == array.reshape(-1)[0]).all():
+        return array.reshape(-1)[0]
+    first = array.reshape(len(array), -1)[:, :1].reshape(-1, *[1] * (array.ndim - 1))
+    return first if (array == first).all() else array

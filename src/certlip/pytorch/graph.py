@@ -27,8 +27,8 @@ class Node:
     """One step of a forward pass, as a function of those of its inputs that depend on the network's input.
 
     name: qualified, as in error messages; operation: kind of module, or name of the function or method; sources: of
-    the inputs, 0 for the network's input and k for the k-th node; inputs, output: example values, with a batch axis of
-    one; call: the function of such inputs; repeated: whether an input stands in the call more than once.
+    the inputs, 0 for the network's input and k for the k-th node; inputs, output: example values, with a batch axis;
+    call: the function of such inputs; repeated: whether an input stands in the call more than once.
     """
 
     name: str
@@ -50,16 +50,15 @@ class Node:
         return refused(self.name, self.operation + why)
 
 
-def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object], seed: int) -> int:
+def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) -> tuple[int, Tensor]:
     """Call `visit` with each node whose value depends on the input, in order, as soon as it has run.
 
-    module: as `plain_copy` gives it; seed: of the example input. Returns the output's position as in `Node.sources`.
+    module: as `plain_copy` gives it; example: of its inputs, which the module may change in place. Returns the output's
+    position as in `Node.sources`, and its value.
     Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
     """
     traced = trace(module)
     interpreter = fx.Interpreter(traced)
-    example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    start = example.clone()
     interpreter.args_iter = iter([example])
     positions: dict[fx.Node, int] = {}
     for node in traced.graph.nodes:
@@ -79,15 +78,14 @@ def walk(module: nn.Module, input_shape: Shape, visit: Callable[[Node], object],
             positions[node] = len(positions)
     if not sources or node.args != (sources[0],):
         raise refused("output", "anything but one tensor that depends on the input")
-    with torch.no_grad():
-        expect_same(module, module(start), interpreter.env[sources[0]])
-    return positions[sources[0]]
+    return positions[sources[0]], interpreter.env[sources[0]]
 
 
 def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node], Sequence[float]], seed: int) -> float:
     """L of the output, with `constants` of each node, one for each of its inputs; infinite where it overflows.
 
-    seed: as in `walk`. Raises what `plain_copy` and `walk` raise.
+    seed: of an example input. Raises what `plain_copy` and `walk` raise, and UnsupportedLayer for a module that is more
+    than its trace.
     """
     reached = [Fraction(1)]  # exact: products along the way may overflow or underflow
 
@@ -95,7 +93,12 @@ def lipschitz(module: nn.Module, input_shape: Shape, constants: Callable[[Node],
         terms = zip(constants(node), node.sources, strict=True)
         reached.append(sum((Fraction(c) * reached[s] for c, s in terms), Fraction()))
 
-    exact = reached[walk(plain_copy(module, input_shape), input_shape, visit, seed)]
+    plain = plain_copy(module, input_shape)
+    example = torch.randn(1, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    output, value = walk(plain, example.clone(), visit)
+    with torch.no_grad():
+        expect_same(plain, plain(example), value)
+    exact = reached[output]
     try:
         return float(exact)
     except OverflowError:

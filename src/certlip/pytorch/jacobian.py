@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from certlip.network import LINEAR, Activation, Array, Conv, Dense, Network
 from certlip.network.scaling import scale_network
 from certlip.pytorch.layers import Abs
-from certlip.pytorch.to_torch import to_torch
+from certlip.pytorch.to_torch import chain_to_torch
 
-_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, Abs, nn.Tanh, nn.Sigmoid)
+_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Abs, nn.Tanh, nn.Sigmoid)
 
 _LARGEST = 2.0**500
 """Weights and biases are cut off here where values cannot be rescaled: squares of sums stay finite."""
@@ -51,7 +51,7 @@ class Rescaled:
                 layer = _divided(layer, total - before, total)
             values.append(layer)
         rescaled = Network(tuple(values), network.input_shape)
-        return cls(to_torch(rescaled), to_torch(scaled.network), sum(scaled.exponents))
+        return cls(chain_to_torch(rescaled), chain_to_torch(scaled.network), sum(scaled.exponents))
 
 
 def _feeds_smooth(network: Network, index: int) -> bool:
@@ -157,8 +157,15 @@ def _slopes(module: nn.Module, z: Tensor, temperature: float) -> Tensor:
         return 1 - torch.tanh(z) ** 2
     if isinstance(module, nn.Sigmoid):
         return torch.sigmoid(z) * (1 - torch.sigmoid(z))
-    left = -1.0 if isinstance(module, Abs) else float(getattr(module, "negative_slope", 0.0))
+    left = _left_slope(module, z)
     if temperature == 0:
         return torch.where(z > 0, 1.0, left).to(z.dtype)
     width = temperature * z.detach().std().clamp(min=1e-300)
     return left + (1 - left) * torch.sigmoid(z / width)
+
+
+def _left_slope(module: nn.Module, z: Tensor) -> float | Tensor:
+    """Of negative inputs, shaped to be broadcast over z (batch, channels, ...) where channels differ."""
+    if isinstance(module, nn.PReLU):
+        return module.weight.detach().reshape(-1, *[1] * (z.dim() - 2))
+    return -1.0 if isinstance(module, Abs) else float(getattr(module, "negative_slope", 0.0))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Pair, Shape
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Pair, Shape, Sum
 
 DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -31,7 +31,7 @@ class Abs(nn.Module):
 
 
 def convert(name: str, module: nn.Module, shape: Shape, output_shape: Shape) -> list[Layer]:
-    """The layers that compute `module` in eval mode; batch normalisation is written as a layer of its own.
+    """The layers that compute `module` in eval mode; batch normalisation is written as a scaling, a `Sum` of one term.
 
     shape, output_shape: of one example, as torch computes them. Raises UnsupportedLayer where there is no such layer:
     of a subclass nothing is known.
@@ -50,21 +50,16 @@ def refused(name: str, what: str) -> UnsupportedLayer:
     return UnsupportedLayer(f"{name}: no bound for {what}")
 
 
-def fold(before: Layer, scaling: Layer) -> Layer | None:
-    """One layer for a Conv or Dense followed by the diagonal layer of a batch normalisation; None if they differ."""
-    if isinstance(before, Conv) and isinstance(scaling, Conv):
-        scale = scaling.weight[:, 0, 0, 0]
-        weight = before.weight * scale[:, None, None, None]
-        bias = before.bias * scale + scaling.bias
-        return Conv(before.name, weight, bias, before.stride, before.padding, before.dilation, before.groups)
-    if isinstance(before, Dense) and isinstance(scaling, Dense):
-        scale = np.diag(scaling.weight)
-        return Dense(before.name, before.weight * scale[:, None], before.bias * scale + scaling.bias)
-    return None
-
-
-def fold_padding(before: Layer, after: Layer) -> Layer | None:
-    """One layer for a ZeroPad2d as `convert` writes it and the Conv that follows; None if they are something else."""
+def fold(before: Layer, after: Layer, shape: Shape) -> Layer | None:
+    """One layer for a Conv or Dense and the scaling behind it, or for a ZeroPad2d and the Conv behind it; None for any
+    others. shape: between the two."""
+    if isinstance(after, Sum) and len(after.factors) == 1 and isinstance(before, Conv | Dense):
+        numbers = after.per_channel(shape)
+        if numbers is None:
+            return None
+        (scale,), offset = numbers
+        weight = before.weight * scale.reshape(-1, *[1] * (before.weight.ndim - 1))
+        return replace(before, weight=weight, bias=before.bias * scale + offset)
     if not (isinstance(before, Conv) and isinstance(after, Conv)):
         return None
     one_to_one = before.weight.shape == (before.groups, 1, 1, 1) and before.stride == (1, 1)
@@ -72,6 +67,17 @@ def fold_padding(before: Layer, after: Layer) -> Layer | None:
         return None
     top, bottom, left, right = (p + q for p, q in zip(before.padding, after.padding, strict=True))
     return replace(after, padding=(top, bottom, left, right))
+
+
+def as_linear(layer: Layer, shape: Shape) -> Layer:
+    """A scaling of a value of this shape as a depthwise convolution or a diagonal matrix; any other layer as it is."""
+    numbers = layer.per_channel(shape) if isinstance(layer, Sum) and len(layer.factors) == 1 else None
+    if numbers is None:
+        return layer
+    (scale,), offset = numbers
+    if len(shape) == 1:
+        return Dense(layer.name, np.diag(scale), offset)
+    return Conv(layer.name, scale[:, None, None, None], offset, groups=len(scale)) if len(shape) == 3 else layer
 
 
 def as_module(function: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
@@ -108,6 +114,10 @@ def _with_weights(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | 
     if bias is not None:
         module.bias = nn.Parameter(bias)
     return module
+
+
+def _parametric_relu(weight: torch.Tensor) -> nn.Module:
+    return _with_weights(nn.PReLU(weight.numel(), device="meta"), weight, None)
 
 
 def _max_pool2d(
@@ -174,9 +184,8 @@ def _batch_norm(name: str, module: Any, shape: Shape, output_shape: Shape) -> li
     shift = -_numbers(module.running_mean) * scale
     if module.bias is not None:
         shift = shift + _numbers(module.bias)
-    if len(shape) == 1:
-        return [Dense(name, np.diag(scale), shift)]
-    return [Conv(name, scale[:, None, None, None], shift, groups=len(scale))]
+    a_channel = (-1, *[1] * (len(shape) - 1))
+    return [Sum(name, (scale.reshape(a_channel),), shift.reshape(a_channel))]
 
 
 def _average_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
@@ -232,6 +241,11 @@ def _leaky_relu(name: str, module: Any, shape: Shape, output_shape: Shape) -> li
     return [Activation(name, "leaky_relu", float(module.negative_slope))]
 
 
+def _prelu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    slopes = _numbers(module.weight)
+    return [Activation(name, "leaky_relu", float(slopes[0]) if slopes.size == 1 else slopes)]
+
+
 _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer]]] = {
     **dict.fromkeys(DROPPED, lambda name, module, shape, output_shape: []),
     nn.Conv2d: _conv,
@@ -244,6 +258,7 @@ _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer
     nn.Flatten: _reshape,
     nn.ReLU: _elementwise("relu"),
     nn.LeakyReLU: _leaky_relu,
+    nn.PReLU: _prelu,
     nn.Tanh: _elementwise("tanh"),
     nn.Sigmoid: _elementwise("sigmoid"),
     Abs: _elementwise("abs"),
@@ -256,6 +271,7 @@ _FUNCTIONS: dict[object, Callable[..., nn.Module | None]] = {
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     F.leaky_relu: nn.LeakyReLU,
+    F.prelu: _parametric_relu,
     F.relu: _without_options(nn.ReLU),
     torch.relu: _without_options(nn.ReLU),
     F.tanh: _without_options(nn.Tanh),

@@ -61,9 +61,7 @@ class Looks:
 
 
 def _multiplications(lmi: Lmi) -> float:
-    # a product of slopes puts W' T W on the diagonal of the block before
-    vectors = [*(a * b == 0 for a, b in lmi.slopes), True, True]
-    return cheapest([*lmi.sizes, len(lmi.weights[-1])], vectors)[0]
+    return cheapest([*lmi.sizes, len(lmi.weights[-1])], lmi.are_vectors)[0]
 
 
 def _rate() -> float:

@@ -42,7 +42,7 @@ def make_plan(
     calibration: asked for where the method plans by it.
     """
     try:
-        loaded = network()
+        loaded = network().chain
         filled = {"calibration": calibration()} if calibration and needs_calibration(method, options) else {}
         begin = time.perf_counter()
         plan: Plan = method.plan(loaded, **filled, **options)
@@ -75,7 +75,7 @@ def solve_blocks(
             solved[number] = found
             advance()
 
-        scaled = scale_network(network).network
+        scaled = scale_network(network.chain).network
         lane = Lane(scaled, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
         shared = batches(plan, todo, n_lanes)
         joblib.Parallel(n_lanes, prefer="threads")(joblib.delayed(lane.work)(shared) for _ in range(n_lanes))
@@ -100,10 +100,10 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     failed = [s for s in solved if s.rho is None]
     if refusing := [s for s in failed if s.status == Status.SOLVER_FAILED]:
         raise LimitExceeded(refusing[0].status, refusing[0].reason)
-    scaled = scale_network(network)
+    scaled = scale_network(network.chain)
     steps = [step for index in range(len(plan.segments)) for step in _segment_steps(scaled.network, plan, index, apart)]
     steps += [step for run in plan.chains for step in _chain_steps(scaled.network, plan, run, chained)]
-    way = tightest(steps, len(network.layers))
+    way = tightest(steps, len(scaled.network.layers))
     if way is None and failed:
         raise LimitExceeded(failed[0].status, failed[0].reason)
     if way is None:
@@ -121,7 +121,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     details = {**_details(plan, solved), "gap": gap_of(way)}
     details["seconds"] += plan.seconds + time.perf_counter() - begin
     found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
-    return found.multiplied_back(network, scaled.exponents)
+    return found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
 
 
 _CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
@@ -138,7 +138,7 @@ def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Pla
     if plan.fallback or not blocks or cut_short:
         why = failed[0].reason if failed else "its programs give no better one"
         note = f"{segment.named} use the product of norms: {why}" if blocks else ""
-        yield Step(constants_proof(segment.first, norms.layer_constants(part)), note=note)
+        yield Step(constants_proof(segment.first, part, norms.layer_constants(part)), note=note)
     if blocks and not failed:
         merged = metric_proof(network, plan, [index], solved) if plan.merges_metrics(index) else None
         yield Step.of(merged or merged_proof(part, plan, index, blocks), blocks)
@@ -193,7 +193,7 @@ def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Pa
     planned = Plan.load(plan)
     blocks: list[SolvedBlock] = []
     loaded = Network.load(network)
-    scaled = scale_network(loaded).network
+    scaled = scale_network(loaded.chain).network
     if flaw := plan_flaw(loaded, planned):
         raise DataError(f"{plan} is no plan of {network} ({flaw}); delete it and run again")
     for path in solved:

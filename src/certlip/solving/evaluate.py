@@ -153,19 +153,27 @@ def _evaluate(
 def _given(plugin: ModuleType, subject: Subject) -> tuple[Network | None, Callable[[Bound], Bound]]:
     """What a method of networks is given, and what makes its bound one of the subject.
 
-    A method that is about increments alone is given those, each layer divided by a power of two.
+    A method of chains is given the network's chain; one that is about increments alone is given those, each layer
+    divided by a power of two.
     """
     if plugin.INFO.takes != "network":
         return None, _unchanged
     network = subject.network()
+    given = network if plugin.INFO.graphs else network.chain
     if plugin.INFO.reads_biases:
-        return network, _unchanged
-    scaled = scale_network(network)
-    return scaled.network, lambda bound: bound.multiplied_back(network, scaled.exponents)
+        return given, lambda bound: _about(network, bound)
+    scaled = scale_network(given)
+    return scaled.network, lambda bound: bound.given_back(network, scaled.exponents, given is not network)
 
 
 def _unchanged(bound: Bound) -> Bound:
     return bound
+
+
+def _about(network: Network, bound: Bound) -> Bound:
+    """The bound with a certificate that carries the network itself."""
+    certificate = bound.certificate
+    return bound if certificate is None else replace(bound, certificate=replace(certificate, network=network))
 
 
 def _finish(subject: Subject, *rest: Any) -> tuple[Bound, float]:

@@ -64,6 +64,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
     if plan.refusal:
         return "" if plan.refusal[0] in {*Status} - {Status.OK} else f"it is refused as {plan.refusal[0]!r}"
     try:
+        network = network.chain
         for number, segment in enumerate(plan.segments, start=1):
             names = tuple(layer.name for layer in network.layers[segment.first : segment.last])
             if segment.first < 0 or segment.layers != names:

@@ -23,7 +23,7 @@ def bound(network: Network, *, headroom: float = 1e-6) -> Bound:
                 sums = np.abs(layer.weight).sum(axis=0).max(), np.abs(layer.weight).sum(axis=1).max()
                 constants.append(math.sqrt(sums[0]) * math.sqrt(sums[1]) * (1 + headroom))
             case Activation():
-                constants.append(max(map(abs, layer.slopes)))
+                constants.append(float(np.abs(layer.slopes).max()))
             case Flatten():
                 constants.append(1.0)
             case _:

@@ -40,6 +40,7 @@ from certlip.methods.seqlip.operator import compose
 from certlip.methods.seqlip.search import largest_gated_norm
 from certlip.network import MaxPool, Network
 from certlip.network.chain import Chain, linear_groups
+from certlip.network.slopes import steepest
 from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate
 from certlip.proof.matrix_norm import matrix_norm
@@ -108,8 +109,8 @@ def _exact(network: Network, max_gates: int, deadline: float | None) -> float:
         for before, after, slopes in zip(factors, factors[1:], chain.slopes, strict=False)
     ]
     main = multiply_up([matrix_norm(factors[-1].f), *pairs, matrix_norm(factors[0].g)])
-    steepest = [max(abs(a), abs(b)) for a, b in chain.slopes]
-    return multiply_up([chain.scale, add_up([main, multiply_up([residual(chain, factors), *steepest])])])
+    rest = multiply_up([residual(chain, factors), *map(steepest, chain.slopes)])
+    return multiply_up([chain.scale, add_up([main, rest])])
 
 
 def _greedy(network: Network, rank: int | None, n_starts: int, seed: int) -> float:

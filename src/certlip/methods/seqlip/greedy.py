@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from certlip.network import Array
-from certlip.network.chain import Slopes
+from certlip.network.slopes import Slopes
 
 DENSE_ENTRIES = 10**5
 """Up to this many entries a full singular value decomposition is faster than an iterative one."""
@@ -22,14 +22,15 @@ def ascend(a: Array, b: Array, slopes: Slopes, n_starts: int, seed: int) -> tupl
     """
     rng = np.random.default_rng(seed)
     n = a.shape[1]
-    starts = [np.full(n, slopes[1]), *(rng.choice(slopes, n) for _ in range(n_starts - 1))]
-    return max((_climb(a, b, slopes, gates) for gates in starts), key=lambda found: found[0])
+    low, high = (np.broadcast_to(s, n) for s in slopes)
+    starts = [high, *(np.where(rng.integers(2, size=n), high, low) for _ in range(n_starts - 1))]
+    return max((_climb(a, b, low, high, gates) for gates in starts), key=lambda found: found[0])
 
 
-def _climb(a: Array, b: Array, slopes: Slopes, gates: Array) -> tuple[float, Array]:
+def _climb(a: Array, b: Array, low: Array, high: Array, gates: Array) -> tuple[float, Array]:
     value, u, v = leading_pair((a * gates) @ b)
     while True:
-        following = np.where((u @ a) * (b @ v) > 0, slopes[1], slopes[0])
+        following = np.where((u @ a) * (b @ v) > 0, high, low)
         found, u, v = leading_pair((a * following) @ b)
         if found <= value * (1 + 1e-12):
             return value, gates

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from certlip import sdp
 from certlip.base.errors import LimitExceeded, NoBound
-from certlip.base.rounding import UNIT, add_up, gamma, multiply_up, scale_up, sqrt_up, up
+from certlip.base.rounding import UNIT, add_up, gamma, multiply_up, scale_up, sqrt_up
 from certlip.methods.seqlip.greedy import ascend
 from certlip.network import Array
-from certlip.network.chain import SMALLEST, Slopes
+from certlip.network.chain import SMALLEST
+from certlip.network.slopes import Slopes, of_neurons, steepest
 from certlip.proof.lmi import Lmi
 
 RTOL = 1e-7
@@ -48,11 +49,13 @@ def largest_gated_norm(a: Array, b: Array, slopes: Slopes, deadline: float | Non
     # |a_k| |b_k| is at most the root of p q times the product of the largest entries, each of which may underflow
     share = float(sizes[~matters].sum()) * (1 + gamma(len(sizes) + 8)) + (len(sizes) + 8) * SMALLEST
     dropped = float(np.sqrt(entries)) * share * (1 + 8 * UNIT)
-    remainder = multiply_up([max(map(abs, slopes)), dropped])
+    remainder = multiply_up([steepest(slopes), dropped])
     if not matters.any():
         return remainder
-    a, b, exponent, lost = _balance(a[:, matters], b[matters])
-    found = add_up([_search(a, b, slopes, deadline), multiply_up([max(1.0, *map(abs, slopes)), lost])])
+    order = np.flatnonzero(matters)[_largest_first(a[:, matters], b[matters])]
+    slopes = of_neurons(slopes, order)
+    a, b, exponent, lost = _balance(a[:, order], b[order])
+    found = add_up([_search(a, b, slopes, deadline), multiply_up([max(1.0, steepest(slopes)), lost])])
     return add_up([scale_up(found, exponent), remainder])
 
 
@@ -99,21 +102,28 @@ class _Tree:
             (multipliers,) = sdp.start(lmi)
         # 2 T in (z - a y)(b y - z) is 2 r^2 T in y^2 - w^2
         t = (slopes[1] - slopes[0]) ** 2 / 2 * multipliers
-        return cls(a, b, slopes, np.maximum(t, 1e-9 * t.max()))
+        return cls(a, b, slopes, np.maximum(t, 1e-9 * t.max() or 1.0))
 
     @property
     def root(self) -> tuple[Array, Array]:
         """Centres and radii (1, n) of the whole box."""
-        low, high = self.slopes
-        centre = (low + high) / 2
-        radius = up(max(up(high - centre), up(centre - low)))
-        n = self.a.shape[1]
-        return np.full((1, n), centre), np.full((1, n), radius)
+        low, high = self._ends
+        centres = (low + high) / 2
+        half = np.nextafter(np.maximum(high - centres, centres - low), np.inf)
+        return centres[None], np.where(low == high, 0.0, np.nextafter(half, np.inf))[None]
+
+    @property
+    def _ends(self) -> tuple[Array, Array]:
+        low, high = (np.broadcast_to(s, self.a.shape[1]) for s in self.slopes)
+        return low, high
 
     def split(self, gate: int, centres: Array, radii: Array) -> tuple[Array, Array]:
-        """Both ends of a gate for each node."""
+        """Both ends of a gate for each node; the same nodes where it has but one."""
+        low, high = (ends[gate] for ends in self._ends)
+        if low == high:
+            return centres, radii
         centres, radii = np.repeat(centres, 2, axis=0), np.repeat(radii, 2, axis=0)
-        centres[::2, gate], centres[1::2, gate] = self.slopes
+        centres[::2, gate], centres[1::2, gate] = low, high
         radii[:, gate] = 0.0
         return centres, radii
 
@@ -132,28 +142,32 @@ class _Tree:
     def margin(self, rho: float) -> float:
         """What rounding can hide in a node's matrix and its Cholesky factorisation (S. M. Rump, BIT 46, 2006)."""
         (p, n), q = self.a.shape, self.b.shape[1]
-        steepest = max(map(abs, self.slopes)) * (1 + 4 * UNIT)
+        steep = steepest(self.slopes) * (1 + 4 * UNIT)
         through = np.abs(self.a) @ np.abs(self.b)
-        squares = steepest**2 * float(np.sum(through**2) + np.sum(self.a**2))
+        squares = steep**2 * float(np.sum(through**2) + np.sum(self.a**2))
         weighted = float(np.sum(self.t[:, None] * self.b**2))
         forming = gamma(4 * (n + p) + 64) * (squares + weighted + rho + float(self.t.max()))
         factor = gamma(q + n + 4)
-        # entries of A and B are at most one, those of a product with a gate at most `steepest`
-        underflow = 4 * (p + q + n + 2) ** 3 * (1 + steepest + float(self.t.max())) * SMALLEST
+        # entries of A and B are at most one, those of a product with a gate at most `steep`
+        underflow = 4 * (p + q + n + 2) ** 3 * (1 + steep + float(self.t.max())) * SMALLEST
         return 1.01 * (forming + factor / (1 - factor) * (q * rho + float(self.t.sum()))) + underflow
 
 
+def _largest_first(a: Array, b: Array) -> NDArray[np.intp]:
+    """An order of the columns of A and the rows of B."""
+    columns, rows = np.abs(a).max(axis=0), np.abs(b).max(axis=1)
+    return np.argsort(-np.log2(columns) - np.log2(rows), kind="stable")
+
+
 def _balance(a: Array, b: Array) -> tuple[Array, Array, int, float]:
-    """Columns of A and rows of B of equal size near one, largest first; A B = 2^e times theirs, up to `lost`.
+    """Columns of A and rows of B of equal size near one; A B = 2^e times theirs, up to `lost`.
 
     Only powers of two are moved: nothing is rounded but what falls below the smallest double, which is `lost`, a bound
     on its part of A diag(sigma) B for gates up to one.
     """
     columns, rows = np.abs(a).max(axis=0), np.abs(b).max(axis=1)
-    order = np.argsort(-np.log2(columns) - np.log2(rows), kind="stable")
     shift = np.round((np.log2(rows) - np.log2(columns)) / 2).astype(int)
-    a, shift_a, shift_b = a[:, order], shift[order], -shift[order, None]
-    b = b[order]
+    shift_a, shift_b = shift, -shift[:, None]
     up_a, up_b = (-int(np.ceil(np.log2(np.linalg.norm(np.ldexp(m, s), 2)))) for m, s in ((a, shift_a), (b, shift_b)))
     balanced_a, balanced_b = np.ldexp(a, shift_a + up_a), np.ldexp(b, shift_b + up_b)
     exact = (np.ldexp(balanced_a, -shift_a - up_a) == a).all() and (np.ldexp(balanced_b, -shift_b - up_b) == b).all()

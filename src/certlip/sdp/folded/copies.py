@@ -11,7 +11,7 @@ from certlip.network import Array
 from certlip.proof.lmi import Multipliers
 from certlip.sdp.folded.problem import Block
 from certlip.sdp.structured.neurons import Neurons
-from certlip.sdp.structured.rows import TINY, VANISHED, thin, unit
+from certlip.sdp.structured.rows import TINY, VANISHED, spheres, thin, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,20 +26,22 @@ class Copies:
 
     def __init__(self, blocks: Sequence[Block], positions: Sequence[int], last: Array) -> None:
         lmi = blocks[0].lmi
-        self.blocks, self.positions, self.slopes, self.n_in = list(blocks), list(positions), lmi.slopes, lmi.sizes[0]
+        self.blocks, self.positions, self.n_in = list(blocks), list(positions), lmi.sizes[0]
         self._neurons = Neurons.of([*lmi.weights[:-1], last], lmi.slopes)
-        self._layers = [(thin(w), thin(w.T)) for w in map(_tensor, self._neurons.weights)]
+        weights = [_tensor(w) for w in self._neurons.weights]
+        self._layers = [(thin(w), thin(w.T)) for w in weights]
+        self._spheres = [spheres(slopes, weights[-1], n_axes=3) for slopes in self._neurons.slopes]
         self.hidden = [w.shape[1] for w in self._neurons.weights[1:]]
         self.multipliers: list[Tensor] = []
 
     def forward(self, x: Tensor, directions: Sequence[Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Output rows, and for each hidden layer its input with the norms of its rows."""
         trace = []
-        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
+        for (weight, _), (m, h, _), s in zip(self._layers, self._spheres, directions, strict=False):
             y = _times(weight, x)
             norms = y.norm(dim=2, keepdim=True)
             trace.append((y, norms))
-            x = (a + b) / 2 * y + (b - a) / 2 * norms * s
+            x = m * y + h * norms * s
         return _times(self._layers[-1][0], x), trace
 
     def backward(self, u: Tensor, trace: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -47,11 +49,10 @@ class Copies:
         u = _times(self._layers[-1][1], u)
         improved, quotients = [], []
         for i in reversed(range(len(trace))):
-            (y, norms), (a, b) = trace[i], self.slopes[i]
-            m, h = (a + b) / 2, (b - a) / 2
+            (y, norms), (m, h, h_divisor) = trace[i], self._spheres[i]
             sizes, divisors = u.norm(dim=2, keepdim=True), norms.clamp_min(TINY)
             improved.append(unit(u))
-            quotient = sizes / divisors / (2 * h)
+            quotient = sizes / divisors / (2 * h_divisor)
             # negative where it means nothing
             largest = norms.max() if norms.numel() else 0.0  # a layer may have lost all its neurons
             quotients.append(quotient.where(norms > VANISHED * largest, -quotient.new_ones(1))[..., 0])
@@ -65,7 +66,7 @@ class Copies:
 
     def restore(self, copy: int, factor: float) -> Multipliers:
         """T_1..T_L of all neurons of one block, times a factor."""
-        if not self.slopes:
+        if not self.hidden:
             return ()
         found = np.concatenate([t[:, copy].numpy() for t in self.multipliers])
         return tuple(factor * t for t in self._neurons.restore(found))

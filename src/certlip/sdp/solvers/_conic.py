@@ -14,6 +14,7 @@ from scipy import sparse
 from certlip.base.errors import LimitExceeded, SolverFailed
 from certlip.base.limits import is_out_of_memory
 from certlip.network import Array
+from certlip.network.slopes import widened
 from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal
 
@@ -24,13 +25,17 @@ def constant_part(lmi: Lmi) -> Array:
 
 
 def coefficients(lmi: Lmi) -> sparse.csc_array:
-    """Sparse (order^2, 1 + n_multipliers) matrix of the derivatives of vec P with respect to rho and each T_k."""
+    """Sparse (order^2, 1 + n_multipliers) matrix of the derivatives of vec P with respect to rho and each T_k.
+
+    The slopes are `widened`: a multiplier would tend to infinity otherwise.
+    """
     n = lmi.order
     diagonal = np.arange(lmi.sizes[0]) * (n + 1)
     rows, columns, values = [diagonal], [np.zeros_like(diagonal)], [np.ones(lmi.sizes[0])]
     variable = 1
-    for i, (weight, (a, b)) in enumerate(zip(lmi.weights[:-1], lmi.slopes, strict=True)):
-        for neuron, w in enumerate(weight):
+    for i, (weight, slopes) in enumerate(zip(lmi.weights[:-1], lmi.slopes, strict=True)):
+        ends = (np.broadcast_to(s, len(weight)) for s in widened(slopes))
+        for neuron, (w, a, b) in enumerate(zip(weight, *ends, strict=True)):
             e = lmi.starts[i + 1] + neuron
             support = np.flatnonzero(w)
             source = lmi.starts[i] + support

@@ -15,6 +15,7 @@ import numpy as np
 from certlip.base.deadline import Deadline
 from certlip.base.errors import LimitExceeded, SolverUnavailable
 from certlip.base.limits import memory_left_mb
+from certlip.network.slopes import NARROW
 from certlip.proof.certify import start
 from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import RESERVE, Looks
@@ -45,6 +46,9 @@ NEWTON_WORK = 6
 """Multiplications of a Newton step, in units of order^3."""
 LARGEST_AT_ONCE = 2000
 """Order up to which the multipliers of the start take no time that matters."""
+
+NARROW_GAP = 4 * NARROW
+"""Of a layer where some neurons carry their values: half of it by their slopes, half by the rounding of the proof."""
 
 WARM_SHARE = 0.01
 """Share of the start in the point that Newton's method begins with."""
@@ -126,7 +130,8 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, deadline: Deadline, 
     found = ascend(problem, rtol, deadline, report)
     found = replace(found, message=f"{found.iterations} rounds of ascent, gap {found.gap:.1e}")
     late = found.status == "time_limit"
-    if found.gap <= rtol or (late and math.isfinite(found.rho)):
+    # what slopes that are too narrow for their multipliers leave open is no gap that Newton's method closes
+    if found.gap <= max(rtol, NARROW_GAP * problem.n_narrow) or (late and math.isfinite(found.rho)):
         return found
     if late and problem.order > LARGEST_AT_ONCE:
         raise LimitExceeded("time_limit", f"stopped after {found.iterations} rounds, before anything could be proved")
@@ -144,6 +149,8 @@ def _solve(problem: Problem, neurons: Neurons, rtol: float, deadline: Deadline, 
     # inside by a little: Newton's method crawls along the boundary otherwise
     inside = (1 - WARM_SHARE) * found.multipliers + WARM_SHARE * first
     newton = follow(problem, inside, rtol, in_time, found.lower, report)
+    if problem.n_narrow:
+        newton = replace(newton, lower=found.lower)
     best = newton if newton.rho < found.rho else replace(newton, multipliers=found.multipliers, rho=found.rho)
     words = f"{found.iterations} rounds of ascent, {newton.iterations} Newton steps, gap {best.gap:.1e}"
     if newton.message:

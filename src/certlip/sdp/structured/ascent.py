@@ -11,7 +11,8 @@ Every choice of x and s_k is feasible: its value is a lower bound on rho. Statio
 row, with u_k the gradient of the value in z_k, gives s_k = u_k / |u_k|, t_k = |u_k| / (2 h |y_k|), and
 backwards u_{i-1} = W' (m u + h |u| y / |y|). A sweep computes the rows forwards, then s and T backwards;
 sweeps are extrapolated (Nesterov), and the extrapolation restarts when the value falls. At the optimum T
-solves the primal.
+solves the primal. A neuron with h = 0 only carries its value: t_k is computed from a small h
+(`certlip.network.slopes.NARROW`).
 
 A factor of r columns in place of Z is Burer and Monteiro's idea (Math. Program. 95, 2003). Generically there
 are no spurious maxima once r (r + 1) / 2 exceeds the number of neurons (Boumal, Voroninski, Bandeira, NIPS
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.sdp.structured.problem import Problem
-from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, VANISHED, thin, unit
+from certlip.sdp.structured.rows import PLAIN_SWEEPS, RANK, TINY, VANISHED, spheres, thin, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ class Ascent:
     def __init__(self, problem: Problem, rank: int = RANK) -> None:
         self._random = np.random.default_rng(0)
         self._like = problem.weights[-1]
-        self.slopes = problem.slopes
+        self._spheres = [spheres(slopes, self._like) for slopes in problem.slopes]
         self._layers = [(thin(w), thin(w.T)) for w in problem.weights]
         self.inputs = self._sample(problem.n_0, rank)
         self.inputs /= self.inputs.norm()
@@ -117,22 +118,21 @@ class Ascent:
         u = transposed @ output
         improved, quotients = [], []
         for i in reversed(range(len(forward))):
-            (y, norms), (a, b) = forward[i], self.slopes[i]
-            m, h = (a + b) / 2, (b - a) / 2
+            (y, norms), (m, h, h_divisor) = forward[i], self._spheres[i]
             sizes, divisors = u.norm(dim=1, keepdim=True), norms.clamp_min(TINY)
             improved.append(u / sizes.clamp_min(TINY))
-            quotients.append(((sizes / divisors / (2 * h))[:, 0], (norms > VANISHED * norms.max())[:, 0]))
+            quotients.append(((sizes / divisors / (2 * h_divisor))[:, 0], (norms > VANISHED * norms.max())[:, 0]))
             u = self._layers[i][1] @ (m * u + h * sizes * (y / divisors))
         return float(output.square().sum()), u / u.norm(), improved[::-1], quotients[::-1]
 
     def _forward(self, inputs: Tensor, directions: list[Tensor]) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
         """Rows z of each block, and for each hidden layer its input y with the norms of its rows."""
         rows, forward = [inputs], []
-        for (weight, _), (a, b), s in zip(self._layers, self.slopes, directions, strict=False):
+        for (weight, _), (m, h, _), s in zip(self._layers, self._spheres, directions, strict=False):
             y = weight @ rows[-1]
             norms = y.norm(dim=1, keepdim=True)
             forward.append((y, norms))
-            rows.append((a + b) / 2 * y + (b - a) / 2 * norms * s)
+            rows.append(m * y + h * norms * s)
         return rows, forward
 
     def _sample(self, rows: int, columns: int) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certlip.network import Array
-from certlip.network.chain import Slopes
+from certlip.network.slopes import Slopes, half_widths, middles, of_neurons, steepest
 from certlip.proof.lmi import Multipliers
 
 SILENT = 1e12
@@ -30,9 +30,9 @@ CONSTANT = 1e-24
 class Neurons:
     """The neurons that matter.
 
-    weights: W_0..W_L without the others, rows of W_0..W_{L-1} of norm one; kept: a mask for each hidden
-    layer; unheard: mask of the neurons without output (the other left-out ones have no input); scales: for
-    the kept neurons of each layer the norm of their input row; given: W_0..W_L with all neurons.
+    weights: W_0..W_L without the others, rows of W_0..W_{L-1} of norm one; slopes: of the kept; kept: a mask for each
+    hidden layer; unheard: mask of the neurons without output (the other left-out ones have no input); scales: for
+    the kept neurons of each layer the norm of their input row; given, given_slopes: of all neurons.
     """
 
     weights: tuple[Array, ...]
@@ -41,6 +41,7 @@ class Neurons:
     unheard: tuple[NDArray[np.bool_], ...]
     scales: tuple[Array, ...]
     given: tuple[Array, ...]
+    given_slopes: tuple[Slopes, ...]
 
     @classmethod
     def of(cls, weights: Sequence[Array], slopes: Sequence[Slopes]) -> Neurons:
@@ -64,7 +65,9 @@ class Neurons:
             left[i + 1] = left[i + 1][:, kept[i]] * norms
             scales.append(norms)
         unheard = tuple(~h & m for h, m in zip(heard, moved, strict=True))
-        return cls(tuple(left), tuple(slopes), tuple(kept[:-1]), unheard[:-1], tuple(scales), tuple(given))
+        left_slopes = tuple(of_neurons(s, k) for s, k in zip(slopes, kept, strict=False))
+        masks = tuple(kept[:-1]), unheard[:-1]
+        return cls(tuple(left), left_slopes, *masks, tuple(scales), tuple(given), tuple(slopes))
 
     @property
     def n_kept(self) -> int:
@@ -85,7 +88,7 @@ class Neurons:
         """Give them one multiplier a layer, so small that no neuron before feels it; level: of the input's."""
         heard = np.ones(self.given[0].shape[1], dtype=bool)
         unheard, last = ~heard, 0.0
-        layers = zip(blocks, self.given, self.kept, self.unheard, self.slopes, strict=False)
+        layers = zip(blocks, self.given, self.kept, self.unheard, self.given_slopes, strict=False)
         for block, weight, kept, own, slopes in layers:
             rows = weight[own]
             shares = (level / SILENT, _squared_norm(rows[:, heard])), (last, _squared_norm(rows[:, unheard]))
@@ -97,7 +100,7 @@ class Neurons:
     def _raise_unmoved(self, blocks: list[Array]) -> None:
         """Give them one multiplier a layer, so large that they do not feel what they feed."""
         after, unmoved, last = np.ones(len(self.given[-1])), np.zeros(len(self.given[-1]), dtype=bool), 0.0
-        steps = [*map(_step, self.slopes[1:]), ROOM]
+        steps = [*map(_step, self.given_slopes[1:]), ROOM]
         for i in reversed(range(len(blocks))):
             own = ~(self.kept[i] | self.unheard[i])
             columns = self.given[i + 1][:, own]
@@ -110,9 +113,8 @@ class Neurons:
 
 def _step(slopes: Slopes) -> float:
     """How much larger a layer's multiplier must be than that of the next, with these slopes, for a weight of norm 1."""
-    a, b = slopes
-    steepest = max(1.0, abs(a), abs(b))
-    return ROOM * steepest * steepest * (1 + abs(a + b) / (b - a))
+    steep, inclined = max(1.0, steepest(slopes)), np.max(np.abs(middles(slopes)) / half_widths(slopes))
+    return ROOM * steep * steep * (1 + float(inclined))
 
 
 def _squared_norm(matrix: Array) -> float:

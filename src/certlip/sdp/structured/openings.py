@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from certlip.base.deadline import Deadline
 from certlip.base.rounding import UNIT
 from certlip.network import Array
-from certlip.proof.certify import INFLATIONS, is_feasible, smallest_rho
+from certlip.proof.certify import INFLATIONS, is_feasible, least_proved, smallest_rho
 from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import Looks
 
@@ -101,6 +101,9 @@ def _at(lmi: Lmi, blocks: Sequence[Tensor], lower: float, loss: float) -> Openin
 
 def _least(lmi: Lmi, multipliers: Sequence[Array]) -> float:
     """The least rho up to rounding, infinite where none is proved."""
+    if lmi.is_narrow:
+        proved = least_proved(lmi, multipliers)
+        return math.inf if proved is None else proved[0]
     rho = smallest_rho(lmi, multipliers)
     if rho is None:
         return math.inf

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.network import Array
-from certlip.network.chain import Slopes
+from certlip.network.slopes import Slopes, are_narrow, widened
 from certlip.proof.lmi import Lmi
+from certlip.sdp.structured.rows import as_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,8 @@ class Problem:
     """P(rho, T) = rho E_0 + sum_k t_k A_k - C as dense float64 tensors.
 
     weights: W_0..W_L; slopes: (a, b) of each hidden layer; device: ``cpu`` or ``cuda``; lmi: the same by its blocks.
-    A point is a vector x = (rho, t_1, ..., t_m).
+    A point is a vector x = (rho, t_1, ..., t_m). P has the slopes `widened`: a multiplier would tend to infinity
+    otherwise; n_narrow: layers where they differ, so that a dual bound with them is none for the given ones.
     """
 
     def __init__(self, weights: Sequence[Array], slopes: Sequence[Slopes], device: str = "cpu") -> None:
@@ -45,15 +47,17 @@ class Problem:
         self.lmi = Lmi(tuple(weights), tuple(slopes))
         self.weights = [tensor(w) for w in weights]
         self.slopes = list(slopes)
+        self._wide = [widened(pair) for pair in slopes]
+        self.n_narrow = sum(map(are_narrow, slopes))
         sizes = [w.shape[1] for w in weights]
         starts = [0, *itertools.accumulate(sizes)]
         self.n_0, self.order = sizes[0], starts[-1]
         self.n_multipliers = self.order - self.n_0
         self.blocks = [slice(i, j) for i, j in itertools.pairwise(starts)]
-        self.a = tensor(np.repeat([s[0] for s in slopes], sizes[1:]))
-        self.b = tensor(np.repeat([s[1] for s in slopes], sizes[1:]))
+        ends = [np.broadcast_arrays(*pair, np.zeros(n))[:2] for pair, n in zip(self._wide, sizes[1:], strict=True)]
+        self.a, self.b = (tensor(np.concatenate(parts)) for parts in zip(*ends, strict=True))
         # with slopes of one sign P > 0 does not imply T > 0, so T > 0 joins the barrier
-        self.guarded = any(a * b > 0 for a, b in slopes)
+        self.guarded = bool((self.a * self.b > 0).any())
         self.barrier_degree = self.order + (self.n_multipliers if self.guarded else 0)
 
     @cached_property
@@ -70,12 +74,15 @@ class Problem:
         p = x.new_zeros((self.order, self.order))
         p.diagonal()[: self.n_0] = x[0]
         p.diagonal()[self.n_0 :] = 2 * x[1:]
-        pairs = zip(self.multipliers(x), self.weights, self.slopes, self.blocks, self.blocks[1:], strict=False)
+        pairs = zip(self.multipliers(x), self.weights, self._wide, self.blocks, self.blocks[1:], strict=False)
         for t, weight, (a, b), before, here in pairs:
+            product, total = as_rows(2 * a * b, x), as_rows(a + b, x)
             tw = t[:, None] * weight
-            if a * b:
-                p[before, before] += (2 * a * b) * (weight.T @ tw)
-            p[here, before] = -(a + b) * tw
+            if not isinstance(product, float):
+                p[before, before] += weight.T @ (product * tw)
+            elif product:
+                p[before, before] += product * (weight.T @ tw)
+            p[here, before] = -total * tw
             p[before, here] = p[here, before].T
         return p
 

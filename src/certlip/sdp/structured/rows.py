@@ -5,6 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from certlip.network.slopes import Slope, Slopes, along_channels, half_widths, middles
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,6 +20,18 @@ VANISHED = 1e-10
 """A neuron whose input is smaller than this times its layer's keeps its multiplier: the quotient is noise."""
 DENSE = 0.3
 """A layer with a larger share of nonzeros is multiplied densely."""
+
+
+def spheres(slopes: Slopes, like: Tensor, n_axes: int = 2) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
+    """m = (a + b) / 2 and h = (b - a) / 2 of each neuron, and the h of its multiplier, which is never zero."""
+    a, b = slopes
+    m, h, divisor = (as_rows(x, like, n_axes) for x in (middles(slopes), (b - a) / 2, half_widths(slopes)))
+    return m, h, divisor
+
+
+def as_rows(values: Slope, like: Tensor, n_axes: int = 2) -> float | Tensor:
+    """A number, or one a neuron as a tensor that multiplies their rows, which have so many axes."""
+    return like.new_tensor(along_channels(values, n_axes)) if isinstance(values, np.ndarray) else values
 
 
 def unit(rows: Tensor) -> Tensor:
