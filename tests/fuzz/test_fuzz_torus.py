@@ -53,6 +53,24 @@ def test_nothing_is_proved_below_what_a_random_graph_attains(seed: int, data: st
         assert not least or not Inequality(relaxation, least**2, multipliers).holds().all()
 
 
+@settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6), st.data())
+def test_the_chain_of_a_random_graph_is_the_same_function_or_refused(seed: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(lambda options: data.draw(st.sampled_from(options)), rng)
+    try:
+        chain = graph.chain
+    except UnsupportedLayer:
+        return
+    assert chain.is_chain
+    inputs = rng.standard_normal((5, *graph.input_shape))
+    values = operators.values_of(graph, inputs)
+    with np.errstate(invalid="ignore"):
+        size = max(float(np.abs(value).max(initial=0.0)) for value in values)
+        difference = np.abs(operators.forward(chain, inputs) - values[-1]).max(initial=0.0)
+    assert difference <= 1e-11 * size
+
+
 def random_graph(choose: Choose, rng: np.random.Generator) -> Network:
     """Up to seven times a sum, a concatenation of channels, or one or two layers."""
     graph = Network((), (choose((1, 2)), choose((1, 2, 3, 4)), choose((1, 2, 3, 4))))

@@ -189,6 +189,10 @@ SAME = Conv("conv", np.ones((1, 1, 3, 3)), np.zeros(1))
         (beside(Activation("act", "tanh"), Activation("other", "relu"), (2,)), "act: no activation of a chain is tanh"),
         (beside(MaxPool("pool", (3, 3), (1, 1)), SAME, (1, 4, 4)), "conv: it changes the size of a map while another"),
         (
+            Network((Sum("twice", (0.1 * ONE, 0.7 * ONE), ZERO),), (2,), ((0, 0),)),
+            "twice: its numbers cannot be added up without rounding",
+        ),
+        (
             Network((Concat("cat", 1), Flatten("flat")), (1, 2, 2), ((0, 0), (1,))),
             "cat: Concat stands beside another branch",
         ),

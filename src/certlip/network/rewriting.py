@@ -166,7 +166,10 @@ def _first_user(state: _State) -> int:
 def _why(network: Network, state: _State, put_off: set[int]) -> str:
     if put_off:
         return "it changes the size of a map while another one is carried past it"
-    return f"{type(network.layers[_first_user(state) - 1]).__name__} stands beside another branch"
+    layer = network.layers[_first_user(state) - 1]
+    if isinstance(layer, Sum):
+        return "its numbers cannot be added up without rounding"
+    return f"{type(layer).__name__} stands beside another branch"
 
 
 def _reached(state: _State, put_off: set[int]) -> dict[int, _Affine]:
