@@ -23,7 +23,7 @@ from certlip.base.record import Kind, Record
 from certlip.completeness import prove
 from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Sum, operators
 from certlip.proof import certificate as certificates
-from certlip.proof.certificate import SegmentProof, UpperCertificate
+from certlip.proof.certificate import SegmentProof, UpperCertificate, constants_proof
 from certlip.proof.merge import along
 from certlip.pytorch.export import export_network
 from certlip.pytorch.weights import save_weights
@@ -193,6 +193,15 @@ def test_a_claim_below_what_the_graph_makes_of_the_constants_is_rejected() -> No
     (segment,) = proof().segments
     lower = replace(segment, constant=segment.constant * (1 - 1e-12))
     assert "below the product" in certlip.verify(replace(proof(), segments=(lower,))).reason
+
+
+def test_branches_that_are_divided_by_different_powers_of_two_prove_nothing() -> None:
+    """8 x + 1000 x divided by 8 is not x + 1000 x."""
+    one, thousand = (Dense(f"{w:g}", np.array([[w]]), np.zeros(1)) for w in (1.0, 1000.0))
+    network = Network((one, thousand, sum_of((ONE, ONE))), (1,), ((0,), (0,), (1, 2)))
+    forged = UpperCertificate(network, (constants_proof(0, network, (8.1, 1001.0, 1.0)),), (-3, 0, 0))
+    assert forged.value < 1001
+    assert "only the layers of a chain" in certlip.verify(forged).reason
 
 
 def pair(last: Layer, sources: tuple[int, ...]) -> Network:

@@ -206,7 +206,7 @@ SAME = Conv("conv", np.ones((1, 1, 3, 3)), np.zeros(1))
     ],
 )
 def test_what_is_no_chain_is_refused_by_name_with_what_would_do(network: Network, sentence: str) -> None:
-    with pytest.raises(UnsupportedLayer, match=f"^{sentence}.*no chain of layers; methods `torus`"):
+    with pytest.raises(UnsupportedLayer, match=f"^{sentence}.*no chain of layers; methods `product`"):
         _ = network.chain
     record = certlip.bound(network, method="lipsdp")
     assert record.status == "unsupported"

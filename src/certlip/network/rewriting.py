@@ -42,8 +42,6 @@ MOST_WEIGHTS = 10**8
 _NEGATIVE_SLOPES = {"relu": 0.0, "abs": -1.0, "identity": 1.0}
 """Of activations that are a leaky ReLU."""
 
-GRAPH_METHODS = "methods `torus` and `autolip` with certified: true take it as it is"
-
 
 def as_chain(network: Network) -> Network:
     """The same function as a chain; raises UnsupportedLayer naming what cannot be written so."""
@@ -56,7 +54,8 @@ def as_chain(network: Network) -> Network:
 
 
 def _refused(layer: Layer, why: str) -> UnsupportedLayer:
-    return UnsupportedLayer(f"{layer.name}: {why}, so that the network is no chain of layers; {GRAPH_METHODS}")
+    instead = "methods `product`, `gram` and `torus` take it as it is"
+    return UnsupportedLayer(f"{layer.name}: {why}, so that the network is no chain of layers; {instead}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,20 +20,7 @@ import numpy as np
 
 from certlip.base.errors import NotCertified, UnsupportedLayer
 from certlip.base.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
-from certlip.network import (
-    Activation,
-    Array,
-    Concat,
-    Conv,
-    Dense,
-    Flatten,
-    Layer,
-    MaxPool,
-    Network,
-    Shape,
-    Sum,
-    operators,
-)
+from certlip.network import JOINS, Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, operators
 from certlip.network.chain import MAX_ENTRIES, SMALLEST
 from certlip.network.slopes import steepest
 from certlip.proof import torus
@@ -189,7 +176,7 @@ def _closed_form(layer: Layer, shape: Shape) -> float:
         case Activation():
             layer.output_shape(shape)
             return steepest(layer.slopes)
-        case Flatten() | Sum() | Concat():
+        case _ if isinstance(layer, (Flatten, *JOINS)):
             return 1.0
         case MaxPool():
             windows = layer.output_shape(shape)[1:]
