@@ -137,6 +137,17 @@ def test_what_a_method_proves_of_a_graph_is_on_the_right_side_of_the_truth(
     assert certlip.verify(tmp_path / "c.npz").value == found.value
 
 
+def test_a_partition_of_a_graph_is_never_worse_than_the_product_along_it() -> None:
+    torch.manual_seed(0)
+    convolutions = torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.Conv2d(6, 3, 3, padding=1)
+    module = Module(lambda m, x: x).double()
+    module.a, module.b = (c.double() for c in convolutions)
+    module.function = lambda m, x: torch.relu(m.b(torch.relu(m.a(x))) + x)
+    values = [certlip.bound(module, (3, 8, 8), method).value for method in ("dcp", "product")]
+    assert values[0] is not None
+    assert values[0] <= values[1]
+
+
 def test_a_graph_computes_what_its_module_does() -> None:
     inputs = np.random.default_rng(0).standard_normal((3, *SHAPE))
     network = export_network(residual(), SHAPE)

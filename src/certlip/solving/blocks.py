@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from certlip.base.limits import Limits, load_scipy
 from certlip.base.progress import bar
 from certlip.base.record import Status
 from certlip.methods import Bound, needs_calibration
+from certlip.methods.product import best_product
 from certlip.network import Network
 from certlip.network.scaling import scale_network
 from certlip.partition.calibration import Calibration
@@ -121,7 +123,13 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     details = {**_details(plan, solved), "gap": gap_of(way)}
     details["seconds"] += plan.seconds + time.perf_counter() - begin
     found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
-    return found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
+    found = found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
+    if plan.fallback and not network.is_chain:
+        # along the graph layer constants may multiply to less than along its chain
+        product = best_product(network)
+        if product.value < found.value:
+            return replace(product, reason="the product of norms along the graph is smaller", details=found.details)
+    return found
 
 
 _CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
