@@ -128,7 +128,8 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         # along the graph layer constants may multiply to less than along its chain
         product = best_product(network)
         if product.value < found.value:
-            return replace(product, reason="the product of norms along the graph is smaller", details=found.details)
+            reason = "the product of norms along the graph is smaller"
+            return replace(product, reason=reason, details={**found.details, "gap": None})
     return found
 
 
