@@ -168,6 +168,29 @@ def test_uneven_paddings_of_convolutions_beside_each_other_are_kept_apart() -> N
     assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs)), joined
 
 
+def test_a_product_that_would_underflow_stands_apart() -> None:
+    layers = (Sum("tiny", (2.0**-600 * ONE,), ZERO), dense("small", [2.0**-600]), dense("large", [2.0**1000]))
+    chain = Network((*layers, dense("largest", [2.0**200])), (1,)).chain
+    assert numbers_of(chain) == {2.0**-600, 2.0**1000, 2.0**200}
+    network = Network((*layers, dense("largest", [2.0**200])), (1,))
+    for method in ("lipsdp", "product", "liplt"):
+        record = certlip.bound(network, method=method)
+        assert record.value is not None
+        assert record.value >= 1.0
+        assert certlip.verify(record.certificate)
+
+
+@pytest.mark.parametrize("options", [{"stride": (2, 2)}, {"padding": (1, 0, 0, 0)}, {"padding": (0, 1, 0, 2)}])
+def test_a_convolution_of_ones_that_moves_or_drops_pixels_is_not_left_out(options: dict[str, tuple[int, ...]]) -> None:
+    first, second = (Conv(name, np.ones((1, 1, 1, 1)), np.zeros(1), **options) for name in ("a", "b"))
+    sources = ((0,), (1,), (0,), (2, 3))
+    layers = (Activation("relu", "relu"), first, second, Concat("both", 0))
+    network = Network(layers, (1, 4, 4), sources)
+    inputs = np.random.default_rng(0).standard_normal((3, 1, 4, 4))
+    assert network.chain.shapes[-1] == network.shapes[-1]
+    assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs))
+
+
 def test_what_needs_no_rounding_is_one_layer() -> None:
     layers = (dense("a", [0.5, 1.0]), dense("b", [0.25, 0.0]), Sum("sum", (ONE, -2 * ONE), ZERO))
     (joined,) = Network(layers, (2,), ((0,), (0,), (1, 2))).chain.layers

@@ -50,7 +50,10 @@ def as_chain(network: Network) -> Network:
     while state.values != (len(network.layers),):
         added, state = _windowed(state) or _round(state)
         layers += added
-    return Network(tuple(layers), network.input_shape)
+    chain = Network(tuple(layers), network.input_shape)
+    if chain.shapes[-1] != network.shapes[-1]:
+        raise RuntimeError(f"the chain gives {chain.shapes[-1]} where the network gives {network.shapes[-1]}")
+    return chain
 
 
 def _refused(layer: Layer, why: str) -> UnsupportedLayer:
@@ -97,13 +100,12 @@ class _Affine:
         """What values have alike that can be computed side by side."""
         return self.stride, self.shape[1:]
 
-    @property
-    def selects(self) -> bool:
-        """Whether it moves entries, and multiplies them by powers of two, at the most."""
+    def selects(self, state: _State) -> bool:
+        """Whether it moves channels of the state, and turns their sign, at the most: products with it are exact."""
         kernel = self.weight[:, :, 0, 0]
-        at_most_one = (np.count_nonzero(kernel, axis=0) <= 1).all()
-        moves = self.weight.shape[2:] == (1, 1) and self.stride == (1, 1) and self.offset == (0, 0)
-        return bool(moves and not self.bias.any() and at_most_one and _are_powers(kernel).all())
+        at_most_one = (np.count_nonzero(kernel, axis=0) <= 1).all() and np.isin(kernel, (-1.0, 0.0, 1.0)).all()
+        in_place = self.weight.shape[2:] == (1, 1) and self.offset == (0, 0)
+        return bool(in_place and self.geometry == ((1, 1), state.shape[1:]) and not self.bias.any() and at_most_one)
 
     def embedded(self, offset: Pair, kernel: Pair) -> Array:
         """The weight within a larger kernel of another offset."""
@@ -205,7 +207,7 @@ def _following(network: Network, known: dict[int, _Affine]) -> tuple[int, ...]:
 def _through(layer: Layer, sources: Sequence[_Affine], state: _State) -> _Affine | None:
     """A layer of values of the state; None where that is not linear, or would be rounded."""
     match layer:
-        case Conv() | Dense() if sources[0].selects:
+        case Conv() | Dense() if sources[0].selects(state):
             return _of_layer(layer, sources[0], state)
         case Activation(kind="identity"):
             return sources[0]
@@ -317,7 +319,8 @@ def _joined(state: _State, affines: Sequence[_Affine]) -> Layer | None:
     _expect_fits(layers[0] if layers else state.network.layers[0], n_weights)
     weight, offset = _side_by_side(affines)
     bias = np.concatenate([affine.bias for affine in affines])
-    if weight.shape[2:] == (1, 1) and not bias.any() and np.array_equal(weight[:, :, 0, 0], np.eye(state.shape[0])):
+    eye = np.eye(state.shape[0])
+    if all(affine.selects(state) for affine in affines) and np.array_equal(weight[:, :, 0, 0], eye):
         return None
     name = " + ".join(named) or "carried"
     if len(state.shape) == 1:

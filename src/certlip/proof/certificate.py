@@ -144,22 +144,22 @@ def kind(path: str | Path) -> str:
 
     Raises DataError for other files.
     """
-    found = read_npz(path)[0].get("certificate")
-    if found in _OLD:
+    return _kind(path, read_npz(path)[0])
+
+
+def _kind(path: str | Path, header: Mapping[str, Any]) -> str:
+    found = header.get("certificate")
+    if found in ("graph", "torus"):
         raise DataError(f"{path} is of an older version, for a network that is no chain; bound the network again")
     if found not in ("upper", "lower", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
 
-_OLD = ("graph", "torus")
-
-
 def load(path: str | Path) -> Certificate:
     """Read a certificate; raises DataError if the file is missing, damaged or not one."""
-    kind(path)
     header, arrays = read_npz(path)
-    if header.get("certificate") == "none":
+    if _kind(path, header) == "none":
         raise DataError(f"{path} holds no certificate: {header.get('reason')}")
     try:
         network = Network.from_arrays(header["network"], arrays)
