@@ -290,6 +290,13 @@ def test_a_larger_torus_of_a_multiple_side_is_never_tighter():
         assert solve(double, 1e-4).rho >= solve(small, 1e-4).lower * (1 - 1e-9)
 
 
+def test_a_map_that_is_flattened_beside_another_branch_is_refused_by_name():
+    layers = (_row(1.0, padding=0), Flatten("first"), Flatten("second"), Concat("both", 0))
+    record = certlip.bound(Network(layers, (1, 1, 4), ((0,), (1,), (0,), (2, 3))), method="torus")
+    assert record.status == "unsupported"
+    assert record.reason == "first: no torus for a map that is flattened beside another branch"
+
+
 def test_what_lives_on_no_torus_is_refused_by_name():
     network = Network((_row(1.0, padding=0), Flatten("flat"), Dense("dense", np.ones((1, 4)), np.zeros(1))), (1, 1, 4))
     with pytest.raises(UnsupportedLayer, match="flat: no torus for Flatten"):

@@ -20,7 +20,7 @@ from pydantic import Field
 from certlip import sdp
 from certlip.base import limits
 from certlip.base.deadline import Deadline
-from certlip.base.errors import NoBound, SolverUnavailable
+from certlip.base.errors import DataError, NoBound, SolverUnavailable, UnsupportedLayer
 from certlip.base.record import Kind
 from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.methods import Bound, MethodInfo
@@ -76,7 +76,11 @@ def bound(
     if device == "cuda" and not torch.cuda.is_available():
         raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
     cut = _first_cut(network)
-    head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))
+    try:
+        head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))
+    except DataError as error:
+        what = f"{network.layers[cut].name}: no torus for a map that is flattened beside another branch"
+        raise UnsupportedLayer(what) from error
     tails, tail_reason = _tail_proof(tail, cut, deadline) if tail.layers else ([], "")
     relaxation = Relaxation.of(head) if head.layers else None
 
