@@ -41,7 +41,8 @@ nightly: setup
 	$(BIN)/python -m pytest -m nightly
 
 FAULTS := $(addprefix tests/workflow/test_,kill.py faults.py verify.py slurm.py) \
-	$(addprefix tests/unit/test_,cache.py files.py security.py plain.py limits.py anytime.py) tests/fuzz
+	$(addprefix tests/unit/,base/test_files.py base/test_limits.py base/test_security.py pytorch/test_plain.py) \
+	$(addprefix tests/unit/solving/test_,anytime.py cache.py) tests/fuzz
 
 reliability: setup
 	$(BIN)/python -m pytest --junitxml=.reliability.xml $(FAULTS)

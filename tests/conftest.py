@@ -1,4 +1,4 @@
-"""Lets tests import `oracle` and `random_networks`, which lie beside this file."""
+"""What holds for all tests: one thread, examples that do not change from run to run."""
 
 import os
 

@@ -1,5 +1,5 @@
 """Forged certificates: whatever is changed, what verification accepts is true, and what it refuses it says in one
-sentence. The kinds of forgery are in tests/forgeries.py.
+sentence. The kinds of forgery are in tests/helpers/forgeries.py.
 
 Two networks here, twenty new ones with ``make nightly``.
 """

@@ -11,9 +11,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from test_autolip import Graph as Module
-from test_autolip import seeded
-from test_certificate import after_each_change
+from changed_files import after_each_change
+from torch_modules import Graph as Module
+from torch_modules import seeded
 
 import certlip
 from certlip import collect, zoo

@@ -151,7 +151,7 @@ def test_auto_is_ours_and_needs_nothing_under_the_gpl() -> None:
         name, adapter = solvers.choose("auto", order)
         assert (name, adapter.INFO.licence) == ("structured", "BSD-3-Clause")
     gpl = {"cvxopt", "sdpa-python"}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     needed = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
     conda = (root / "environment.yml").read_text()
     assert not {re.split("[<>=]", line)[0] for line in needed} & gpl

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import oracle
 import pytest
+from dense_networks import dense_network, random_weights
 from hypothesis import given, settings
 from random_networks import networks
-from test_eclipse import dense_network, random_weights
 
 from certlip.base.rounding import coarsen_up
 from certlip.methods import liplt

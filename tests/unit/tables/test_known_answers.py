@@ -13,7 +13,7 @@ from certlip.base.record import Kind, Record, Status
 from certlip.collect import check, collect, read, save
 from certlip.tables import _cells
 
-NETWORKS = Path(__file__).parents[2] / "config" / "networks.yaml"
+NETWORKS = Path(__file__).parents[3] / "config" / "networks.yaml"
 ABOUT = {"linear": {"experiment": "known", "x": 1, "known_constant": 2.0}}
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_folded import stages
+from joint_program import stages
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from certlip.network import Array

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_second_plan import net
+from automatic_plans import net
 
 import certlip
 from certlip.collect import collect, read, save

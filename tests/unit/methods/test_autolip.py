@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_modules import Graph, seeded
 
 import certlip
 from certlip.base.errors import UnsupportedLayer
@@ -19,32 +20,11 @@ from certlip.pytorch.export import export_network
 from certlip.verify import verify
 
 
-def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return module.double().eval()
-
-
 def product_of_true_norms(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     network = export_network(module, input_shape)
     dense = [operators.matrix(a, s).toarray() for a, s in zip(network.layers, network.shapes, strict=False)
              if isinstance(a, LINEAR)]  # fmt: skip
     return math.prod(float(np.linalg.norm(w, 2)) for w in dense)
-
-
-class Graph(nn.Module):
-    """Calls a function of the input and of two layers."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-        self.a = nn.Linear(4, 4)
-        self.b = nn.Linear(4, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(self, x)
 
 
 def estimate_of(function, seed: int = 0) -> tuple[float, float, float]:

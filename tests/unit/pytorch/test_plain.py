@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import unpicklable_module
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.overrides import TorchFunctionMode
@@ -390,9 +391,7 @@ def test_a_wrong_shape_is_the_same_sentence_for_every_method() -> None:
 
 
 def test_a_module_that_holds_itself_and_a_lock_is_copied_and_left_as_it_was() -> None:
-    from unpicklable_module import LockedChain
-
-    model = LockedChain()
+    model = unpicklable_module.LockedChain()
     object.__setattr__(model, "itself", model)
     double = plain_copy(model, (3,))
     assert double is not model
@@ -407,10 +406,8 @@ def test_modules_that_do_not_pickle_have_the_same_answer_with_and_without_limits
     """Where OMP_NUM_THREADS is not set torch starts threads, and processes are not forked."""
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     environment |= {} if threads is None else {"OMP_NUM_THREADS": threads}
-    program = Path(__file__).with_name("unpicklable_module.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", program], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-W", "ignore", unpicklable_module.__file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 6 * 3 * 2

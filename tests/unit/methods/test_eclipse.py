@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import oracle
 import pytest
+from dense_networks import SLOPES, dense_network, random_weights
 from hypothesis import given, settings
 from random_networks import networks, random_network
 
 from certlip import sdp
 from certlip.base.errors import LimitExceeded, UnsupportedLayer
 from certlip.methods import eclipse, eclipse_fast, lipsdp_layer
-from certlip.network import Activation, Conv, Dense, MaxPool, Network
+from certlip.network import Activation, Conv, MaxPool, Network
 from certlip.network.chain import Chain, relu_chain
 from certlip.proof.lmi import Lmi
-
-SLOPES = [(0.0, 1.0), (-1.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-0.5, 1.0), (0.4, 3.0)]
-
-
-def dense_network(*weights: np.ndarray, kind: str = "relu") -> Network:
-    layers = []
-    for i, weight in enumerate(weights):
-        layers += [Dense(f"dense{i}", weight, np.zeros(len(weight))), Activation(f"act{i}", kind)]
-    return Network(tuple(layers[:-1]), (weights[0].shape[1],))
-
-
-def random_weights(seed: int, *sizes: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal((n, m)) for m, n in pairwise(sizes)]
 
 
 @given(networks(max_hidden=6, scales=(1.0, 1.0, 1e-3, 1e3)))

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import oracle
 import pytest
+from dense_networks import SLOPES, dense_network, random_weights
 from hypothesis import given, settings
 from random_networks import networks
-from test_eclipse import SLOPES, dense_network, random_weights
 
 from certlip import sdp
 from certlip.base.deadline import Deadline

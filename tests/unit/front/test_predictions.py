@@ -10,7 +10,7 @@ from dataclasses import replace
 import measurements
 import pandas as pd
 import pytest
-from test_second_plan import automatic, net
+from automatic_plans import automatic, net
 
 from certlip.base.record import Status
 from certlip.methods import dcp

@@ -213,7 +213,7 @@ input()
 def test_no_process_outlives_for_long_the_one_that_it_works_for(killed: bool) -> None:
     """One of them waits for a call, one is at work."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with psutil.Popen([sys.executable, "-c", WITH_WORKERS], cwd=Path(__file__).parent, **pipes) as owner:
+    with psutil.Popen([sys.executable, "-c", WITH_WORKERS], cwd=Path(jobs.__file__).parent, **pipes) as owner:
         try:
             assert owner.stdout.readline() == b"ready\n"
             workers = [p for p in owner.children() if "resource_tracker" not in " ".join(p.cmdline())]
@@ -298,7 +298,7 @@ print(limits.call(jobs_to_limit.scipys_threads, limit=limits.Limits(1, {max_seco
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
+        cwd=Path(jobs.__file__).parent,
         env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from certlip.base.errors import ConfigError
 from certlip.base.yaml_files import read_mapping
 from certlip.config import Config, load, resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BASE = {
     "networks": ["small", "random"],
     "methods": {"product": None, "dcp-2x2": {"method": "dcp", "grid": [2, 2]}, "lower": None},
