@@ -26,7 +26,7 @@ from certlip.base.errors import CertlipError
 from certlip.base.files import read_npz, write_npz
 from certlip.base.rounding import sqrt_up
 from certlip.methods import load
-from certlip.network import Activation, Conv, Dense, Flatten, Network, operators
+from certlip.network import Activation, Conv, Dense, Flatten, Network
 from certlip.proof import certificate as certificates
 from certlip.proof import norms
 from certlip.proof.certificate import (
@@ -161,7 +161,7 @@ def least(certificate: Certificate) -> float:
     x, y = rng.standard_normal((2, 50, *graph.input_shape))
     y = x + y * 1e-3
     with np.errstate(all="ignore"):
-        moved = np.linalg.norm((operators.forward(graph, x) - operators.forward(graph, y)).reshape(50, -1), axis=1)
+        moved = np.linalg.norm((graph.forward(x) - graph.forward(y)).reshape(50, -1), axis=1)
     quotient = float(np.nanmax(moved / np.linalg.norm((x - y).reshape(50, -1), axis=1))) * (1 - 1e-9)
     f = without_copy(graph)
     return max(quotient, 0.0 if f is None else math.sqrt(1.25) * attained(f))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from random_networks import DEGENERATE, random_pool
 
 from certlip.base.errors import DataError, UnsupportedLayer
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Shape, Sum, operators
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Shape, Sum
 from certlip.proof.torus_proof import Inequality
 from certlip.proof.torus_relaxation import Relaxation
 from certlip.sdp.torus.solve import solve
@@ -64,10 +64,10 @@ def test_the_chain_of_a_random_graph_is_the_same_function_or_refused(seed: int, 
         return
     assert chain.is_chain
     inputs = rng.standard_normal((5, *graph.input_shape))
-    values = operators.values_of(graph, inputs)
+    values = graph.values_of(inputs)
     with np.errstate(invalid="ignore"):
         size = max(float(np.abs(value).max(initial=0.0)) for value in values)
-        difference = np.abs(operators.forward(chain, inputs) - values[-1]).max(initial=0.0)
+        difference = np.abs(chain.forward(inputs) - values[-1]).max(initial=0.0)
     assert difference <= 1e-11 * size
 
 
@@ -155,7 +155,7 @@ def attained(graph: Network, rng: np.random.Generator) -> float:
     n = math.prod(graph.input_shape)
 
     def values(x: Array) -> Array:
-        return operators.forward(graph, x.reshape(-1, *graph.input_shape)).reshape(len(x), -1)
+        return graph.forward(x.reshape(-1, *graph.input_shape)).reshape(len(x), -1)
 
     largest = 0.0
     for scale in (0.1, 1.0, 1.0, 10.0, 100.0):

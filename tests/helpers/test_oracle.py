@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from random_networks import networks, random_network, random_pool
 
-from certlip.network import Activation, Conv, Dense, MaxPool, Network, operators
+from certlip.network import Activation, Conv, Dense, MaxPool, Network
 
 
 @given(networks(kinds=("relu", "leaky_relu", "abs", "tanh", "sigmoid", "identity")))
@@ -18,7 +18,7 @@ from certlip.network import Activation, Conv, Dense, MaxPool, Network, operators
 def test_the_fast_forward_map_equals_the_one_by_definition(network):
     x = np.random.default_rng(0).standard_normal(network.input_shape)
     slow = oracle.forward(network, x)
-    np.testing.assert_allclose(operators.forward(network, x[None])[0], slow, rtol=1e-10, atol=1e-12 * abs(slow).max())
+    np.testing.assert_allclose(network.forward(x[None])[0], slow, rtol=1e-10, atol=1e-12 * abs(slow).max())
 
 
 @given(networks())
@@ -26,7 +26,7 @@ def test_the_fast_forward_map_equals_the_one_by_definition(network):
 def test_the_sparse_matrix_equals_the_one_by_definition(network):
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, Conv | Dense):
-            np.testing.assert_array_equal(operators.matrix(layer, shape).toarray(), oracle.dense_matrix(layer, shape))
+            np.testing.assert_array_equal(layer.matrix(shape).toarray(), oracle.dense_matrix(layer, shape))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -34,7 +34,7 @@ def test_pooling_equals_the_one_by_definition(seed):
     shape = (2, 5, 4)
     network = Network((random_pool(seed, shape),), shape)
     x = np.random.default_rng(seed).standard_normal(shape)
-    np.testing.assert_array_equal(operators.forward(network, x[None])[0], oracle.forward(network, x))
+    np.testing.assert_array_equal(network.forward(x[None])[0], oracle.forward(network, x))
 
 
 @pytest.mark.parametrize("seed", range(25))

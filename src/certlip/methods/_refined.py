@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from certlip.network import Conv, Dense, Layer, Network, Shape
+from certlip.network import LINEAR, Layer, Network, Shape
 from certlip.proof import norms
 from certlip.proof.matrix_norm import frobenius_norm
 
@@ -21,7 +21,7 @@ Constant = Callable[[Layer, Shape], float]
 
 def quick_constant(layer: Layer, shape: Shape) -> float:
     """A certified constant of a layer within the time of reading its weights; raises UnsupportedLayer by name."""
-    if not isinstance(layer, Conv | Dense):
+    if not isinstance(layer, LINEAR):
         return norms.layer_constant(layer, shape)
     n_taps = math.prod(layer.weight.shape[2:])
     return math.sqrt(n_taps) * frobenius_norm(layer.weight) * (1 + HEADROOM)
@@ -50,9 +50,9 @@ def quick_ones(names: Sequence[str]) -> str:
 
 
 def _iterates(layer: Layer) -> bool:
-    return isinstance(layer, Conv | Dense)
+    return isinstance(layer, LINEAR)
 
 
 def _work(layer: Layer, shape: Shape) -> float:
     """Orders layers by the time that their constants take."""
-    return math.prod(shape) * math.prod(layer.weight.shape) if isinstance(layer, Conv | Dense) else 0.0
+    return math.prod(shape) * math.prod(layer.weight.shape) if isinstance(layer, LINEAR) else 0.0

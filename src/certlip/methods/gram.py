@@ -16,7 +16,7 @@ from certlip.base.record import Kind
 from certlip.base.rounding import up
 from certlip.methods import Bound, MethodInfo
 from certlip.methods.product import best_product
-from certlip.network import Conv, Dense, Layer, Network, Shape
+from certlip.network import LINEAR, Conv, Layer, Linear, Network, Shape
 from certlip.proof import norms, torus
 from certlip.proof.gram_iteration import Parts, gram_norm
 
@@ -32,15 +32,15 @@ def bound(network: Network, *, n_iter: NonNegativeInt = 5) -> Bound:
     return best_product(network, partial(_constant, n_iter=n_iter))
 
 
-def layer_norm(layer: Conv | Dense, shape: Shape, n_iter: int) -> float:
-    """Certified bound on the spectral norm of a convolution on inputs of `shape`, or of a dense layer."""
-    if isinstance(layer, Dense):
+def layer_norm(layer: Linear, shape: Shape, n_iter: int) -> float:
+    """Certified bound on the spectral norm of a convolution on inputs of `shape`, or of another layer's weight."""
+    if not isinstance(layer, Conv):
         return gram_norm(Parts(layer.weight[None]), n_iter)
     largest = max(gram_norm(Parts(*chunk), n_iter) for chunk in torus.chunks(layer, torus.size(layer, shape)))
     return up(largest + torus.rounding_error(layer)) if largest else 0.0
 
 
 def _constant(layer: Layer, shape: Shape, n_iter: int) -> float:
-    if not isinstance(layer, Conv | Dense):
+    if not isinstance(layer, LINEAR):
         return norms.layer_constant(layer, shape)
     return norms.provable(layer, shape, layer_norm(layer, shape, n_iter))

@@ -143,7 +143,13 @@ def _tail_proof(tail: Network, first: int, deadline: Deadline) -> tuple[list[Seg
     best = constants_proof(first, tail, constants[0])
     limit = None if deadline.max_seconds is None else TAIL_SHARE * deadline.max_seconds
     try:
-        if sum(group[0][0].weight.size for group in linear_groups(tail)[0]) > MAX_ENTRIES:
+        if (
+            sum(
+                math.prod(group[0][1]) * math.prod(group[0][0].output_shape(group[0][1]))
+                for group in linear_groups(tail)[0]
+            )
+            > MAX_ENTRIES
+        ):
             return [best], "what follows the flattening is too large for a semidefinite program: its layer constants"
         chain = Chain.of(tail)
         solution = sdp.solve_lmi(Lmi.of(chain), rtol=TAIL_RTOL, max_seconds=limit)

@@ -24,16 +24,21 @@ from certlip.network.layers import (
     JOINS,
     LINEAR,
     MOST_ENTRIES,
+    MOVED,
     Activation,
+    Along,
     Array,
     Concat,
     Conv,
     Dense,
     Flatten,
+    Gather,
     Join,
     Layer,
+    Linear,
     MaxPool,
     Pair,
+    Reshape,
     Shape,
     Sum,
     expect,
@@ -45,17 +50,22 @@ __all__ = [
     "JOINS",
     "LINEAR",
     "MOST_ENTRIES",
+    "MOVED",
     "Activation",
+    "Along",
     "Array",
     "Concat",
     "Conv",
     "Dense",
     "Flatten",
+    "Gather",
     "Join",
     "Layer",
+    "Linear",
     "MaxPool",
     "Network",
     "Pair",
+    "Reshape",
     "Shape",
     "Sum",
 ]
@@ -77,7 +87,7 @@ class Network:
     sources: tuple[tuple[int, ...], ...] = ()
 
     _KINDS: ClassVar[dict[str, type]] = {
-        c.__name__: c for c in (Conv, Dense, Activation, MaxPool, Flatten, Sum, Concat)
+        c.__name__: c for c in (Conv, Dense, Along, Gather, Activation, MaxPool, Flatten, Reshape, Sum, Concat)
     }
 
     def __post_init__(self) -> None:
@@ -127,6 +137,17 @@ class Network:
         """Each layer with the shape of the value, or the first one, that it takes."""
         return [(layer, self.shapes[s[0]]) for layer, s in zip(self.layers, self.sources, strict=True)]
 
+    def values_of(self, inputs: Array) -> list[Array]:
+        """Inputs, and the value of each layer; inputs: (batch, *input_shape)."""
+        values = [np.asarray(inputs, dtype=np.float64)]
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            values.append(layer.apply(*(values[s] for s in sources)))
+        return values
+
+    def forward(self, inputs: Array) -> Array:
+        """Outputs of the network; inputs: (batch, *input_shape)."""
+        return self.values_of(inputs)[-1]
+
     def segment(self, first: int, last: int) -> Network:
         """Layers [first, last) as a network of their own, of the value before them.
 
@@ -149,6 +170,7 @@ class Network:
             arrays |= {f"{index}.{key}": array for key, array in found.items()}
             held = {key.partition(".")[0] for key in found}
             options = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in held}
+            options = {name: value for name, value in options.items() if value is not False and value != ()}
             described.append({"layer": type(layer).__name__, **options})
         header = {"input_shape": list(self.input_shape), "layers": described}
         if self.sources != _one_after_the_other(len(self.layers)):

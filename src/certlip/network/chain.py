@@ -5,16 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
 from certlip.base.errors import LimitExceeded, UnsupportedLayer
 from certlip.base.rounding import gamma, multiply_up
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, Shape, operators
+from certlip.network import (
+    Activation,
+    Along,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Gather,
+    Linear,
+    MaxPool,
+    Network,
+    Reshape,
+    Shape,
+    Sum,
+)
 from certlip.network.slopes import Slopes as Slopes
 from certlip.network.slopes import are_identity, compose, over_pixels, steepest
 
-LinearGroup = list[tuple[Conv | Dense, Shape]]
+LinearGroup = list[tuple[Linear | Gather, Shape]]
 """Linear layers that follow each other, each with its input shape."""
 
 MAX_ENTRIES = 10**8
@@ -42,7 +58,7 @@ class Chain:
 
     @classmethod
     def of(cls, network: Network) -> Chain:
-        """The chain of a network whose layers are convolutions, dense layers and activations.
+        """The chain of a network whose layers are linear or activations.
 
         Raises UnsupportedLayer by layer name for anything else, LimitExceeded where a dense matrix of a layer would
         exceed `MAX_ENTRIES`.
@@ -75,7 +91,7 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
     scale = 1.0
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         match layer:
-            case Flatten():
+            case Flatten() | Reshape():
                 pass
             case Activation():
                 slope = over_pixels(layer.slopes, math.prod(shape[1:]))
@@ -83,7 +99,7 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                     pending = compose(pending, slope)
                 elif not are_identity(slope):
                     pending = slope
-            case Conv() | Dense():
+            case Conv() | Dense() | Along() | Gather():
                 if pending is None and groups:
                     groups[-1].append((layer, shape))
                     continue
@@ -93,20 +109,22 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                     scale = multiply_up([scale, steepest(pending)])
                 pending = None
                 groups.append([(layer, shape)])
-            case _:
+            case MaxPool() | Sum() | Concat():
                 raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__} in a chain of matrices")
+            case _:
+                assert_never(layer)
     if pending is not None:
         scale = multiply_up([scale, steepest(pending)])
     return groups, slopes, scale
 
 
-def _dense(layer: Conv | Dense, shape: Shape) -> Array:
+def _dense(layer: Linear | Gather, shape: Shape) -> Array:
     n_in, n_out = math.prod(shape), math.prod(layer.output_shape(shape))
     if n_in * n_out > MAX_ENTRIES:
         raise LimitExceeded(
             "memory_limit", f"{layer.name}: a dense {n_out} x {n_in} matrix exceeds {MAX_ENTRIES:.0e} entries"
         )
-    return operators.matrix(layer, shape).toarray()
+    return layer.matrix(shape).toarray()
 
 
 def relu_chain(weights: Sequence[Array]) -> Chain:

@@ -22,18 +22,20 @@ from certlip.base.errors import UnsupportedLayer
 from certlip.network import (
     LINEAR,
     Activation,
+    Along,
     Array,
     Concat,
     Conv,
     Dense,
     Flatten,
+    Gather,
     Layer,
     MaxPool,
     Network,
     Pair,
+    Reshape,
     Shape,
     Sum,
-    operators,
 )
 
 MOST_WEIGHTS = 10**8
@@ -115,15 +117,17 @@ class _Affine:
 
 
 def _windowed(state: _State) -> tuple[list[Layer], _State] | None:
-    """A flattening or max pooling of the whole state, where nothing else is done with any of its values."""
-    network, after = state.network, []
+    """A flattening or max pooling of the whole state, or where that is one value any other rearrangement of it, where
+    nothing else is done with any of its values."""
+    network, after = state.network, list[int]()
+    kinds = Flatten | MaxPool if len(state.values) > 1 else Flatten | MaxPool | Reshape | Gather | Along
     for value in state.values:
         users = _users(network, value)
-        if len(users) != 1 or not isinstance(network.layers[users[0] - 1], Flatten | MaxPool):
+        if len(users) != 1 or not isinstance(network.layers[users[0] - 1], kinds):
             return None
         after.append(users[0])
     layers = [network.layers[k - 1] for k in after]
-    if len({repr(replace(layer, name="")) for layer in layers}) > 1:
+    if len(layers) > 1 and len({repr(replace(layer, name="")) for layer in layers}) > 1:
         return None
     return [layers[0]], _State(network, tuple(after), layers[0].output_shape(state.shape))
 
@@ -235,7 +239,7 @@ def _of_layer(layer: Conv | Dense, source: _Affine, state: _State) -> _Affine:
 
 def _undilated(layer: Conv) -> Array:
     """The kernel without groups, with zeros between its taps."""
-    kernel = operators.dense_kernel(layer)
+    kernel = layer.ungrouped
     spread = np.zeros((*kernel.shape[:2], *layer.kernel_extent))
     spread[:, :, :: layer.dilation[0], :: layer.dilation[1]] = kernel
     return spread
@@ -361,8 +365,10 @@ def _activation(network: Network, values: Sequence[tuple[int, bool]]) -> Activat
 
 def _alike(first: Activation, other: Activation) -> bool:
     """Whether two activations are the same function, whatever the number of channels."""
+    if first.kind != other.kind or first.parameters != other.parameters:
+        return False
     numbers = [activation.negative_slope for activation in (first, other)]
-    return first.kind == other.kind and not any(isinstance(n, np.ndarray) for n in numbers) and numbers[0] == numbers[1]
+    return not any(isinstance(n, np.ndarray) for n in numbers) and numbers[0] == numbers[1]
 
 
 def _expect_fits(layer: Layer, n_weights: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from certlip.base.errors import DataError
 from certlip.base.rounding import up
-from certlip.network import LINEAR, Conv, Dense, Layer, Network
+from certlip.network import LINEAR, Layer, Linear, Network
 
 DIGITS = 12
 """Bits of the largest weight that the estimate of a layer's norm looks at."""
@@ -56,7 +56,7 @@ def divide(network: Network, exponents: Sequence[int]) -> Network:
     return Network(layers, network.input_shape, network.sources)
 
 
-def norm_exponent(layer: Conv | Dense) -> int:
+def norm_exponent(layer: Linear) -> int:
     """An e with 2^e near the spectral norm of the layer, or the nearest below that which rounds no weight.
 
     Near: the geometric mean of a lower and an upper estimate, which for a random matrix of order n is about n^(1/4)/2
@@ -89,7 +89,7 @@ def multiply_back(value: float, exponents: Sequence[int]) -> float:
 def _divide(layer: Layer, exponent: int) -> Layer:
     if not isinstance(layer, LINEAR):
         if exponent:
-            raise DataError(f"{layer.name}: only convolutions and dense layers are divided by a power of two")
+            raise DataError(f"{layer.name}: only layers with weights are divided by a power of two")
         return layer
     with np.errstate(over="ignore", under="ignore"):
         weight = np.ldexp(layer.weight, -_in_range(exponent))

@@ -1,8 +1,7 @@
 """What a machine can solve: seconds of a semidefinite program by its size, and the largest order within the limits.
 
-How long a program takes goes by the entries of its matrices, counted as if none were zero: of 56 programs of twelve
-networks, from 4,000 to 50 million entries, nine in ten took between half and twice what the law with exponent 1 says.
-`certlip.solving.calibrate` measures; planning only reads it, so that a plan is a function of shapes and of this file.
+How long a program takes goes by the entries of its matrices, counted as if none were zero. `certlip.solving.calibrate`
+measures; planning only reads it, so that a plan is a function of shapes and of this file.
 """
 
 from __future__ import annotations

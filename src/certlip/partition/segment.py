@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from certlip.base.errors import NoBound, UnsupportedLayer
 from certlip.base.plugins import nearest
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
+from certlip.network import LINEAR, Activation, Along, Conv, Flatten, Gather, MaxPool, Network, Pair, Reshape, Shape
 from certlip.network.slopes import are_identity
 from certlip.network.window import Window, grid_windows, restrict
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
@@ -45,14 +45,15 @@ def make_segment(
 
     Equal weights and geometry suffice for ``sum`` and ``cover``. The other merges gain where patches with another cover
     of their input pixels are on their own, and a chain needs every patch on its own: either is done up to `MAX_SPLIT`.
-    A grid finer than the map is cut down to it, and a segment without a convolution is not cut. Max pooling on its own,
-    and a segment where a semidefinite program cannot gain (fewer than two linear layers), are left to their layer
-    constants; max pooling among other layers raises UnsupportedLayer.
+    A grid finer than the map is cut down to it; a segment without a convolution, or with layers that move entries among
+    its convolutions, is not cut. Max pooling on its own, and a segment where a semidefinite program cannot gain (fewer
+    than two linear layers), are left to their layer constants; max pooling among other layers raises UnsupportedLayer.
     """
     segment = network.segment(first, last)
     names = tuple(layer.name for layer in segment.layers)
     shape = segment.shapes[-1]
-    flat = len(shape) == 1 or not any(isinstance(layer, Conv) for layer in segment.layers)
+    moved = any(isinstance(layer, Along | Gather | Reshape) for layer in segment.layers)
+    flat = len(shape) != 3 or moved or not any(isinstance(layer, Conv) for layer in segment.layers)
     fitting = (1, 1) if flat else (min(grid[0], shape[1]), min(grid[1], shape[2]))
     plan = SegmentPlan(first=first, last=last, layers=names, grid=fitting)
     if not gains(segment):
@@ -139,7 +140,7 @@ def _sizes(network: Network) -> list[int]:
     """n_0, the hidden n_1..n_L of the network's matrix inequality and the outputs n_{L+1}."""
     sizes, pending = [], math.prod(network.input_shape)
     for layer, shape in zip(network.layers, network.shapes, strict=False):
-        if isinstance(layer, LINEAR):
+        if isinstance(layer, (*LINEAR, Gather)):
             if pending:
                 sizes.append(pending)
             pending = 0
@@ -152,6 +153,4 @@ def _sizes(network: Network) -> list[int]:
 
 def gains(segment: Network) -> bool:
     """Whether a semidefinite program can be sharper than layer constants."""
-    kinds = [type(layer) for layer in segment.layers if not isinstance(layer, Flatten)]
-    linear = [i for i, kind in enumerate(kinds) if kind in (Conv, Dense)]
-    return len(linear) >= 2
+    return sum(isinstance(layer, LINEAR) for layer in segment.layers) >= 2

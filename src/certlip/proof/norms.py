@@ -1,10 +1,11 @@
 """Certified Lipschitz constants of single layers (l2), and the check that a claimed one holds.
 
-Dense layers: spectral norm, verified by `certlip.proof.certify` (an inequality without hidden layers). Convolutions:
-the largest spectral norm over the frequencies of `certlip.proof.torus`, by Gram iteration, verified by Cholesky; where
-the image is small, what wraps around the torus counts, and the norm of the layer's own matrix is smaller. Max pooling:
-the square root of the largest number of windows that share a pixel. Activations: the steepest slope. A `Sum` or
-`Concat`: one, `certlip.proof.merge.along` counts what it adds.
+Dense layers and matrices along an axis: spectral norm, verified by `certlip.proof.certify` (an inequality without
+hidden layers). Convolutions: the largest spectral norm over the frequencies of `certlip.proof.torus`, by Gram
+iteration, verified by Cholesky; where the image is small, what wraps around the torus counts, and the norm of the
+layer's own matrix is smaller (`certlip.proof.banded` where that matrix is large). Max pooling: the square root of the
+largest number of windows that share a pixel. A `Gather`: the square root of the largest number of copies of an entry.
+Activations: the steepest slope. A `Sum` or `Concat`: one, `certlip.proof.merge.along` counts what it adds.
 
 A power of two is taken out of the weights before anything is squared: the constant of 2^k W is 2^k times that of W.
 """
@@ -14,22 +15,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 
-from certlip.base.errors import NotCertified, UnsupportedLayer
+from certlip.base.errors import NotCertified
 from certlip.base.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
-from certlip.network import JOINS, Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, operators
+from certlip.network import (
+    Activation,
+    Along,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Gather,
+    Join,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Reshape,
+    Shape,
+    Sum,
+)
 from certlip.network.chain import MAX_ENTRIES, SMALLEST
+from certlip.network.layers import Moved
 from certlip.network.slopes import steepest
-from certlip.proof import torus
+from certlip.proof import banded, torus
 from certlip.proof.certify import certify, is_feasible
 from certlip.proof.gram_iteration import Parts, largest_norm
 from certlip.proof.lmi import Lmi
 from certlip.proof.torus import Spectrum
 
-Linear = TypeVar("Linear", bound=Conv | Dense)
+AnyLinear = TypeVar("AnyLinear", bound=Linear)
 
 DENSE_WORK = 4e9
 """Multiplications in the Gram matrix of a convolution's own matrix up to which it is used: about a second."""
@@ -48,14 +67,18 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
     Raises UnsupportedLayer by name where none is known, NotCertified where rounding defeats the verification.
     """
     match layer:
-        case Dense() | Conv() if not layer.weight.any():
+        case Conv() | Dense() | Along() if not layer.weight.any():
             return 0.0
-        case Dense():
+        case Dense() | Along():
             return _rescaled(layer, lambda unit: certify(_lmi(unit.weight), ()).bound)
         case Conv() if _is_small(layer, shape):
             return _rescaled(layer, lambda unit: certify(_own_lmi(unit, shape), ()).bound)
         case Conv():
-            return torus_constant(layer, shape)
+            around = torus_constant(layer, shape)
+            if not banded.is_affordable(layer, shape):
+                return around
+            own = _rescaled(layer, lambda unit: banded.norm(unit, shape) or math.inf)
+            return own if own < around and holds(layer, shape, own) else around
         case _:
             return _closed_form(layer, shape)
 
@@ -81,9 +104,9 @@ def holds(layer: Layer, shape: Shape, constant: float) -> bool:
     if not (np.isfinite(constant) and constant >= 0):
         return False
     match layer:
-        case Dense() | Conv() if not layer.weight.any():
+        case Conv() | Dense() | Along() if not layer.weight.any():
             return True
-        case Dense() | Conv():
+        case Conv() | Dense() | Along():
             unit, exponent, lost = _unit(layer)
             claim = min(scale_down(constant, -exponent), MAX_CLAIM)
             return _holds(unit, shape, down(claim - lost) if lost else claim)
@@ -91,19 +114,23 @@ def holds(layer: Layer, shape: Shape, constant: float) -> bool:
             return constant >= _closed_form(layer, shape)
 
 
-def _holds(unit: Conv | Dense, shape: Shape, claim: float) -> bool:
-    if isinstance(unit, Dense):
+def _holds(unit: Linear, shape: Shape, claim: float) -> bool:
+    if not isinstance(unit, Conv):
         return _bounds(claim, _lmi(unit.weight))
-    return _bounds_torus(claim, unit, shape) or (_is_small(unit, shape) and _bounds(claim, _own_lmi(unit, shape)))
+    if _bounds_torus(claim, unit, shape):
+        return True
+    if _is_small(unit, shape):
+        return _bounds(claim, _own_lmi(unit, shape))
+    return banded.is_affordable(unit, shape) and banded.bounds(claim, unit, shape)
 
 
-def _rescaled(layer: Linear, constant: Callable[[Linear], float]) -> float:
+def _rescaled(layer: AnyLinear, constant: Callable[[AnyLinear], float]) -> float:
     """The constant of a layer from that of `_unit`."""
     unit, exponent, lost = _unit(layer)
     return scale_up(add_up([constant(unit), lost]), exponent)
 
 
-def _unit(layer: Linear) -> tuple[Linear, int, float]:
+def _unit(layer: AnyLinear) -> tuple[AnyLinear, int, float]:
     """W / 2^e with its largest weight near one, e, and a bound on the norm of what was lost: mostly nothing."""
     exponent = int(np.frexp(np.abs(layer.weight).max(initial=0.0))[1])
     weight = np.ldexp(layer.weight, -exponent)
@@ -171,19 +198,22 @@ def _margin(rho: float, gram: tuple[Spectrum, float]) -> float:
     return rounding + 64 * n**2 * SMALLEST * max(1.0, rho)
 
 
-def _closed_form(layer: Layer, shape: Shape) -> float:
+def _closed_form(layer: Gather | Activation | MaxPool | Moved | Join, shape: Shape) -> float:
     match layer:
         case Activation():
             layer.output_shape(shape)
             return steepest(layer.slopes)
-        case _ if isinstance(layer, (Flatten, *JOINS)):
+        case Flatten() | Reshape() | Sum() | Concat():
             return 1.0
+        case Gather():
+            layer.output_shape(shape)
+            return 1.0 if layer.most_copies <= 1 else sqrt_up(float(layer.most_copies))
         case MaxPool():
             windows = layer.output_shape(shape)[1:]
             shared = [min(-(-k // s), n) for k, s, n in zip(layer.kernel, layer.stride, windows, strict=True)]
             return 1.0 if shared == [1, 1] else sqrt_up(float(shared[0] * shared[1]))
         case _:
-            raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__}")
+            assert_never(layer)
 
 
 def _is_small(layer: Conv, shape: Shape) -> bool:
@@ -192,7 +222,7 @@ def _is_small(layer: Conv, shape: Shape) -> bool:
 
 
 def _own_lmi(layer: Conv, shape: Shape) -> Lmi:
-    return _lmi(operators.matrix(layer, shape).toarray())
+    return _lmi(layer.matrix(shape).toarray())
 
 
 def _lmi(matrix: Array) -> Lmi:

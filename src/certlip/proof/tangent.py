@@ -10,12 +10,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from certlip.base.rounding import UNIT, down, gamma, scale_down, up
-from certlip.network import Activation, Array, Conv, Dense, Layer, MaxPool, Network, operators
+from certlip.network import (
+    Activation,
+    Along,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Gather,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Reshape,
+    Sum,
+)
 from certlip.network.slopes import along_channels
 
 _TINY = 2.0**-1000
@@ -23,13 +38,10 @@ _TINY = 2.0**-1000
 that are no larger lose 2^-1075 each."""
 
 _LIBRARY = 64 * UNIT
-"""Relative error granted to the exponential and the hyperbolic tangent of the mathematics library."""
+"""Relative error granted to functions of the mathematics library, in units of an input times the steepest slope too."""
 
 _SLOPE_ERROR = 4 * _LIBRARY
-"""Absolute error of the computed derivative of tanh (1 - tanh^2) or of the sigmoid s (1 - s)."""
-
-_SMOOTH = ("tanh", "sigmoid")
-"""Activations that see the size of their input; of the others phi(2 x) = 2 phi(x)."""
+"""Absolute error of a computed derivative whose steepest is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +99,29 @@ def _ratio(tangents: _Enclosed, direction: _Enclosed) -> float:
 
 def _step(layer: Layer, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
     match layer:
-        case Conv() | Dense():
+        case Conv() | Dense() | Along():
             linear = replace(layer, bias=np.zeros_like(layer.bias))
             return _affine(layer, values), _affine(linear, tangents)
         case Activation():
-            if layer.kind in _SMOOTH:
+            if not layer.row.homogeneous:
                 values = replace(_moved(values, values.exponent), exponent=0)
-            return _activate(layer, values), _scale(tangents, *_slopes(layer, values))
+            ends = np.nextafter(values.value - values.error, -np.inf), np.nextafter(values.value + values.error, np.inf)
+            return _activate(layer, values), _scale(tangents, *layer.slopes_within(*ends, _SLOPE_ERROR))
         case MaxPool():
             return _pool(layer, values, tangents)
-        case _:
+        case Flatten() | Reshape() | Gather():
             return _rearrange(layer, values), _rearrange(layer, tangents)
+        case Sum() | Concat():
+            raise TypeError(f"{layer.name}: a chain has no layer of several values")
+        case _:
+            assert_never(layer)
 
 
-def _rearrange(layer: Layer, x: _Enclosed) -> _Enclosed:
-    return replace(x, value=operators.apply(layer, x.value), error=operators.apply(layer, x.error))
+def _rearrange(layer: Flatten | Reshape | Gather, x: _Enclosed) -> _Enclosed:
+    return replace(x, value=layer.apply(x.value), error=layer.apply(x.error))
 
 
-def _affine(layer: Conv | Dense, x: _Enclosed) -> _Enclosed:
+def _affine(layer: Linear, x: _Enclosed) -> _Enclosed:
     """W x + b: the error of x through |W|, and gamma_n (|W| |x| + |b|) for n = terms + 1 roundings, in any order."""
     power, exponent = _exponent(layer.weight), x.exponent + _exponent(layer.weight)
     if layer.bias.any() and _exponent(layer.bias) > exponent:
@@ -113,8 +130,8 @@ def _affine(layer: Conv | Dense, x: _Enclosed) -> _Enclosed:
     n_terms = layer.weight[0].size + 4
     rounding = gamma(n_terms)
     magnitude = replace(scaled, weight=np.abs(scaled.weight), bias=rounding * np.abs(scaled.bias))
-    error = operators.apply(magnitude, x.error + rounding * np.abs(x.value)) * (1 + 2 * gamma(n_terms + 4))
-    return _enclosed(operators.apply(scaled, x.value), error + _TINY, exponent)
+    error = magnitude.apply(x.error + rounding * np.abs(x.value)) * (1 + 2 * gamma(n_terms + 4))
+    return _enclosed(scaled.apply(x.value), error + _TINY, exponent)
 
 
 def _exponent(array: Array) -> int:
@@ -123,39 +140,16 @@ def _exponent(array: Array) -> int:
 
 
 def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
-    value = operators.apply(layer, z.value)
-    low, high = (along_channels(slope, z.value.ndim - 1) for slope in layer.slopes)
-    steepest = np.maximum(np.abs(low), np.abs(high))
-    library = {"tanh": _LIBRARY, "sigmoid": _LIBRARY, "leaky_relu": 2 * UNIT}.get(layer.kind, 0.0)
+    value = layer.apply(z.value)
+    low, high = layer.slopes
+    steep = along_channels(np.maximum(np.abs(low), np.abs(high)), z.value.ndim - 1)
+    if layer.row.exact:
+        library = 2 * UNIT * np.abs(value) if layer.kind == "leaky_relu" else 0.0
+    else:
+        library = _LIBRARY * (np.abs(value) + steep * np.abs(z.value))
     # exp of a very negative argument may round to zero or overflow: _TINY, and the relative error else
-    error = (steepest * z.error + library * np.abs(value)) * (1 + 4 * UNIT)
-    return _enclosed(value, error + _TINY if library else error, z.exponent)
-
-
-def _slopes(layer: Activation, z: _Enclosed) -> tuple[Array, Array]:
-    """Elementwise smallest and largest slope over z.value +- z.error, kinks included."""
-    n_axes = z.value.ndim - 1
-    low, high = (along_channels(slope, n_axes) for slope in layer.slopes)
-    below, above = np.nextafter(z.value - z.error, -np.inf), np.nextafter(z.value + z.error, np.inf)
-    match layer.kind:
-        case "relu" | "leaky_relu" | "abs":
-            left = {"relu": 0.0, "abs": -1.0}.get(layer.kind, along_channels(layer.negative_slope, n_axes))
-            smallest = np.where(below > 0, 1.0, np.where(above < 0, left, low))
-            largest = np.where(below > 0, 1.0, np.where(above < 0, left, high))
-        case _ if layer.kind in _SMOOTH:
-            ends = np.stack([_smooth_slope(layer.kind, below), _smooth_slope(layer.kind, above)])
-            smallest = ends.min(axis=0) - _SLOPE_ERROR
-            largest = np.where((below <= 0) & (above >= 0), high, ends.max(axis=0) + _SLOPE_ERROR)
-        case _:
-            smallest, largest = np.full_like(z.value, low), np.full_like(z.value, high)
-    return np.clip(smallest, low, high), np.clip(largest, low, high)
-
-
-def _smooth_slope(kind: str, z: Array) -> Array:
-    """Derivative of tanh or the sigmoid, which falls away from zero on both sides, off by less than `_SLOPE_ERROR`."""
-    if kind == "tanh":
-        return 1 - (t := np.tanh(z)) * t
-    return (s := 1 / (1 + np.exp(-z))) * (1 - s)
+    error = (steep * z.error + library) * (1 + 4 * UNIT)
+    return _enclosed(value, error if layer.row.exact and layer.kind != "leaky_relu" else error + _TINY, z.exponent)
 
 
 def _scale(t: _Enclosed, smallest: Array, largest: Array) -> _Enclosed:
@@ -171,21 +165,14 @@ def _scale(t: _Enclosed, smallest: Array, largest: Array) -> _Enclosed:
 def _pool(layer: MaxPool, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
     """Maxima, and tangents between those of all inputs of a window that may be its maximum."""
     below, above = (
-        _windows(layer, values.value - values.error, -np.inf),
-        _windows(layer, values.value + values.error, -np.inf),
+        layer.windows(values.value - values.error, -np.inf),
+        layer.windows(values.value + values.error, -np.inf),
     )
     candidate = np.nextafter(above, np.inf) >= np.nextafter(below, -np.inf).max(axis=(-2, -1), keepdims=True)
-    low = np.where(candidate, _windows(layer, tangents.value - tangents.error, np.inf), np.inf).min(axis=(-2, -1))
-    high = np.where(candidate, _windows(layer, tangents.value + tangents.error, -np.inf), -np.inf).max(axis=(-2, -1))
-    error = _windows(layer, values.error, 0.0).max(axis=(-2, -1))
+    low = np.where(candidate, layer.windows(tangents.value - tangents.error, np.inf), np.inf).min(axis=(-2, -1))
+    high = np.where(candidate, layer.windows(tangents.value + tangents.error, -np.inf), -np.inf).max(axis=(-2, -1))
+    error = layer.windows(values.error, 0.0).max(axis=(-2, -1))
     middle = (low + high) / 2
     radius = (high - low) / 2 * (1 + 8 * UNIT) + 4 * UNIT * np.maximum(np.abs(low), np.abs(high)) + _TINY
-    largest = operators.apply(layer, values.value)
+    largest = layer.apply(values.value)
     return _enclosed(largest, error, values.exponent), _enclosed(middle, radius, tangents.exponent)
-
-
-def _windows(layer: MaxPool, array: Array, padding: float) -> Array:
-    """(1, channels, rows, columns, k_h, k_w): the window of each output."""
-    pad = [(0, 0), (0, 0), (layer.padding[0],) * 2, (layer.padding[1],) * 2]
-    padded = np.pad(array, pad, constant_values=padding)
-    return sliding_window_view(padded, layer.kernel, axis=(2, 3))[:, :, :: layer.stride[0], :: layer.stride[1]]

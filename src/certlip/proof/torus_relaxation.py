@@ -41,7 +41,6 @@ from certlip.network import (
     Pair,
     Shape,
     Sum,
-    operators,
 )
 from certlip.network.chain import SMALLEST
 
@@ -181,11 +180,11 @@ class _Builder:
             case Dense() if value.level == POINT:
                 return _mixed(value, layer.weight)
             case Conv() if _is_pointwise(layer):
-                return _mixed(value, operators.dense_kernel(layer)[:, :, 0, 0])
+                return _mixed(value, layer.ungrouped[:, :, 0, 0])
             case Conv() | MaxPool() if value.level == POINT:
                 raise UnsupportedLayer(f"{layer.name}: no torus for windows of a point, which has no neighbours")
             case Conv() if self._is_mean(layer, value.shape):
-                return self._averaged(layer.name, value, operators.dense_kernel(layer)[:, :, 0, 0])
+                return self._averaged(layer.name, value, layer.ungrouped[:, :, 0, 0])
             case Conv():
                 return self._convolved(layer, value)
             case MaxPool():
@@ -221,7 +220,7 @@ class _Builder:
         self._need(source.level, *sides)
         level = source.level[0] * layer.stride[0], source.level[1] * layer.stride[1]
         self._need(level, *shape[1:])
-        kernel, node = operators.dense_kernel(layer), source.node or 0
+        kernel, node = layer.ungrouped, source.node or 0
         edge = Edge(node, kernel, offset=(top, left), dilation=layer.dilation, stride=layer.stride)
         return _Value((edge,), shape, level)
 

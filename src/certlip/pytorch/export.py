@@ -6,18 +6,16 @@ network is then run beside the module in float64, on random inputs, before it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from certlip.base.errors import ExportError
-from certlip.network import Array, Concat, Layer, Network, Shape, Sum, operators
+from certlip.base.errors import ExportError, UnsupportedLayer
+from certlip.network import Array, Concat, Layer, Network, Shape, Sum
+from certlip.pytorch.folding import as_linear, fold
 from certlip.pytorch.graph import Node, walk
-from certlip.pytorch.layers import as_linear, fold
 from certlip.pytorch.plain import plain_copy
 
 RTOL = 1e-10
@@ -30,7 +28,8 @@ _LEAST, _LARGEST = 1e-280, 1e280
 """Sizes of values between which neither these overflow nor what is added up to them loses digits."""
 
 _SUMS = ("add", "iadd", "sub", "isub")
-_SCALINGS = ("mul", "imul", "neg")
+_DIVISIONS = ("div", "truediv", "itruediv")
+_SCALINGS = ("mul", "imul", "neg", *_DIVISIONS)
 _CONCATS = ("cat", "concat")
 
 
@@ -53,14 +52,14 @@ def export_network(module: nn.Module, input_shape: Shape) -> Network:
     output, _ = walk(double, torch.zeros(2, *input_shape, dtype=torch.float64), draft.add)
     network = draft.network(output, input_shape)
     with torch.no_grad():
-        expect_agreement(network.input_shape, partial(operators.values_of, network), double)
+        expect_agreement(network, double)
     return network
 
 
-def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[Array]], module: nn.Module) -> None:
+def expect_agreement(network: Network, module: nn.Module) -> None:
     """Raise ExportError unless the exported network and the module give the same outputs.
 
-    values_of: the values of each layer of the network, the outputs last. Inputs are normal, seeded, of several scales,
+    Inputs are normal, seeded, of several scales,
     three at a time: the graph was read off with two. A scale at which some values are close to overflow or underflow
     says nothing; further scales are tried if there is no other.
     """
@@ -69,9 +68,9 @@ def expect_agreement(input_shape: Shape, values_of: Callable[[Array], Sequence[A
     for scale in (*_SCALES, *_FURTHER_SCALES):
         if informative and scale in _FURTHER_SCALES:
             break
-        inputs = scale * rng.standard_normal((3, *input_shape))
+        inputs = scale * rng.standard_normal((3, *network.input_shape))
         with np.errstate(all="ignore"):
-            values = values_of(inputs)
+            values = network.values_of(inputs)
         sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
         if not all(size == 0 or _LEAST < size < _LARGEST for size in sizes):
             continue
@@ -97,18 +96,29 @@ class _Draft:
     layers: list[Layer] = field(default_factory=list)
     sources: list[tuple[int, ...]] = field(default_factory=list)
     at: list[int] = field(default_factory=lambda: [0])
+    refusals: list[UnsupportedLayer] = field(default_factory=list)
 
     def add(self, node: Node) -> None:
         sources = tuple(self.at[s] for s in node.sources)
-        joint = _joint(node)
-        for layer in [joint] if joint else node.layers():
+        try:
+            joint = _joint(node)
+            layers = [joint] if joint else node.layers()
+        except UnsupportedLayer as refusal:
+            self.refusals.append(refusal)
+            layers = []
+        for layer in layers:
             self.layers.append(layer)
             self.sources.append(sources)
             sources = (len(self.layers),)
         self.at.append(sources[0])
 
     def network(self, output: int, input_shape: Shape) -> Network:
-        """What leads to the value of a node, scalings and paddings folded into the layers beside them."""
+        """What leads to the value of a node, scalings and paddings folded into the layers beside them.
+
+        Raises UnsupportedLayer naming every node that no bound covers.
+        """
+        if self.refusals:
+            raise UnsupportedLayer("; ".join(dict.fromkeys(map(str, self.refusals))))
         given = Network(tuple(self.layers[: self.at[output]]), input_shape, tuple(self.sources[: self.at[output]]))
         layers: list[Layer] = []
         sources: list[tuple[int, ...]] = []
@@ -137,7 +147,7 @@ def _joint(node: Node) -> Layer | None:
     scaling = node.operation in _SCALINGS and len(node.inputs) == 1 and not node.repeated
     if same_shape and (scaling or node.operation in _SUMS):
         return _sum(node)
-    return _concat(node) if node.operation in _CONCATS else None
+    return _concat(node) if node.operation in _CONCATS and len(node.inputs) > 1 else None
 
 
 def _sum(node: Node) -> Sum:
@@ -146,6 +156,8 @@ def _sum(node: Node) -> Sum:
     with torch.enable_grad():
         value = node.call(*zeros)
         slopes = torch.autograd.grad(value.sum(), zeros)
+    if node.operation in _DIVISIONS and not value.isfinite().all():
+        raise node.refused(" by what depends on the input")
     return Sum(node.name, tuple(map(_compact, slopes)), _compact(value))
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,8 @@ from torch import Tensor, fx, nn
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.network import Layer, Shape
-from certlip.pytorch.layers import convert, refused
+from certlip.pytorch import moving
+from certlip.pytorch.layers import WHY_NOT, convert, refused
 from certlip.pytorch.plain import plain_copy
 from certlip.pytorch.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
 
@@ -43,7 +43,7 @@ class Node:
     def layers(self) -> list[Layer]:
         """The step as layers of a `Network`; raises UnsupportedLayer where there are none."""
         if len(self.inputs) != 1:
-            raise self.refused()
+            raise self.refused(WHY_NOT.get(self.operation, ""))
         return convert(self.name, self._module(), tuple(self.inputs[0].shape[1:]), tuple(self.output.shape[1:]))
 
     def refused(self, why: str = "") -> UnsupportedLayer:
@@ -61,6 +61,8 @@ def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) ->
     interpreter = fx.Interpreter(traced)
     interpreter.args_iter = iter([example])
     positions: dict[fx.Node, int] = {}
+    parted: dict[fx.Node, fx.Node] = {}
+    n_visited = 0
     for node in traced.graph.nodes:
         sources = [n for n in node.all_input_nodes if n in positions]
         if node.op == "output":
@@ -73,10 +75,13 @@ def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) ->
             raise refused(qualified_name(node), f"{operation_of(node)} in place of what others use")
         if node.op == "placeholder" and not positions:
             positions[node] = 0
+        elif len(sources) == 1 and isinstance(value, tuple | list) and operation_of(node) in moving.OPERATIONS:
+            positions[node], parted[node] = positions[sources[0]], parted.get(sources[0], sources[0])
         elif sources and not isinstance(value, METADATA):
-            visit(_step(node, interpreter, {n: positions[n] for n in sources}))
-            positions[node] = len(positions)
-    if not sources or node.args != (sources[0],):
+            visit(_step(node, interpreter, {n: positions[n] for n in sources}, parted))
+            n_visited += 1
+            positions[node] = n_visited
+    if not sources or node.args != (sources[0],) or sources[0] in parted:
         raise refused("output", "anything but one tensor that depends on the input")
     return positions[sources[0]], interpreter.env[sources[0]]
 
@@ -116,27 +121,46 @@ def _version(value: Any) -> int:
     return value._version if isinstance(value, Tensor) else 0
 
 
-def _step(node: fx.Node, interpreter: fx.Interpreter, sources: Mapping[fx.Node, int]) -> Node:
-    values = (*(interpreter.env[n] for n in sources), interpreter.env[node])
+def _step(
+    node: fx.Node, interpreter: fx.Interpreter, sources: Mapping[fx.Node, int], parted: Mapping[fx.Node, fx.Node]
+) -> Node:
+    """sources: positions of the nodes whose values it takes; parted: of those that are several parts of one value, the
+    node that has it."""
+    whole = list(dict.fromkeys(parted.get(n, n) for n in sources))
+    values = (*(interpreter.env[n] for n in whole), interpreter.env[node])
     if not all(isinstance(v, Tensor) for v in values):
         raise refused(qualified_name(node), f"{operation_of(node)}, which is more than one tensor")
 
     def call(*inputs: Tensor) -> Tensor:
-        replaced = dict(zip(sources, (v.clone() for v in inputs), strict=True))  # a step may work in place
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: replaced.get(n, interpreter.env.get(n)))
-        result: Any = getattr(interpreter, node.op)(node.target, args, kwargs)
+        replaced = dict(zip(whole, (v.clone() for v in inputs), strict=True))  # a step may work in place
+
+        def value_of(n: fx.Node) -> Any:
+            if n not in replaced and n in parted:
+                replaced[n] = run(n)
+            return replaced.get(n, interpreter.env.get(n))
+
+        def run(of: fx.Node) -> Any:
+            args, kwargs = fx.node.map_arg((of.args, of.kwargs), value_of)
+            return getattr(interpreter, of.op)(of.target, args, kwargs)
+
+        result: Tensor = run(node)
         return result
+
+    def as_module() -> nn.Module:
+        if node.op != "call_module" and operation_of(node) in moving.OPERATIONS:
+            return moving.Moving(call, len(values[0]))
+        return module_of(node, interpreter, whole[0])
 
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
-    repeated = any(uses.count(n) > 1 for n in sources)
+    repeated = len(whole) < len(sources) or any(uses.count(n) > 1 for n in sources)
     return Node(
         qualified_name(node),
         operation_of(node),
-        tuple(sources.values()),
+        tuple(dict.fromkeys(sources.values())),
         values[:-1],
         values[-1],
         call,
         repeated,
-        partial(module_of, node, interpreter),
+        as_module,
     )

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from certlip.network import LINEAR, Activation, Array, Conv, Dense, Network
+from certlip.network import LINEAR, Activation, Array, Linear, Network
 from certlip.network.scaling import scale_network
-from certlip.pytorch.layers import Abs
-from certlip.pytorch.to_torch import chain_to_torch
+from certlip.pytorch.modules import Abs, Along
+from certlip.pytorch.to_torch import ELEMENTWISE, chain_to_torch
 
-_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Abs, nn.Tanh, nn.Sigmoid)
+_LEAKY = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Abs)
 
 _LARGEST = 2.0**500
 """Weights and biases are cut off here where values cannot be rescaled: squares of sums stay finite."""
@@ -59,12 +59,12 @@ def _feeds_smooth(network: Network, index: int) -> bool:
     for layer in network.layers[index + 1 :]:
         if isinstance(layer, LINEAR):
             return False
-        if isinstance(layer, Activation) and layer.kind in ("tanh", "sigmoid"):
+        if isinstance(layer, Activation) and not layer.row.homogeneous:
             return True
     return False
 
 
-def _divided(layer: Conv | Dense, of_weight: int, of_bias: int) -> Conv | Dense:
+def _divided(layer: Linear, of_weight: int, of_bias: int) -> Linear:
     def divided(array: Array, exponent: int) -> Array:
         with np.errstate(over="ignore", under="ignore"):
             return np.clip(np.ldexp(array, -exponent), -_LARGEST, _LARGEST)
@@ -140,23 +140,31 @@ def _derivative(module: nn.Module, points: Tensor, temperature: float) -> Callab
             )
         case nn.Linear():
             return lambda v: F.linear(v, module.weight)
+        case Along():
+            return module.linear
         case nn.MaxPool2d():
             indices = F.max_pool2d(
-                points.detach(), module.kernel_size, module.stride, module.padding, return_indices=True
+                points.detach(),
+                module.kernel_size,
+                module.stride,
+                module.padding,
+                ceil_mode=module.ceil_mode,
+                return_indices=True,
             )[1]
             return lambda v: v.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
-        case _ if isinstance(module, _ELEMENTWISE):
+        case _ if isinstance(module, ELEMENTWISE):
             slopes = _slopes(module, points, temperature)
             return lambda v: slopes * v
-        case _:  # flatten, zero padding, identity: linear
+        case _:  # moves entries: linear
             return module
 
 
 def _slopes(module: nn.Module, z: Tensor, temperature: float) -> Tensor:
-    if isinstance(module, nn.Tanh):
-        return 1 - torch.tanh(z) ** 2
-    if isinstance(module, nn.Sigmoid):
-        return torch.sigmoid(z) * (1 - torch.sigmoid(z))
+    if not isinstance(module, _LEAKY):
+        with torch.enable_grad():
+            points = z if z.requires_grad else z.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(module(points).sum(), points, create_graph=z.requires_grad)
+        return slopes
     left = _left_slope(module, z)
     if temperature == 0:
         return torch.where(z > 0, 1.0, left).to(z.dtype)

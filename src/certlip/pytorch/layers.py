@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from certlip.base.errors import UnsupportedLayer
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, MaxPool, Pair, Shape, Sum
+from certlip.network import ACTIVATIONS, Activation, Layer, MaxPool, Reshape, Shape
+from certlip.pytorch import linear
+from certlip.pytorch.linear import Reduced, numbers, pair, refused
+from certlip.pytorch.modules import Abs
+from certlip.pytorch.moving import Moving, moved
 
 DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-RESHAPES = ("flatten", "view", "reshape", "squeeze", "contiguous")
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d)
 
 TENSORS = (torch.Tensor, nn.Parameter)
 """Classes of tensors whose arithmetic is torch's own."""
 
-
-class Abs(nn.Module):
-    """Elementwise absolute value."""
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs.abs()
+_BY_ITS_SPREAD = " (it divides by the spread of its input, which no constant bounds; BatchNorm in eval mode does not)"
+_PRODUCT = " (a product of values that both depend on the input has no constant)"
+WHY_NOT = {
+    **dict.fromkeys(("LayerNorm", "layer_norm", "GroupNorm", "group_norm", "normalize"), _BY_ITS_SPREAD),
+    **dict.fromkeys(("MultiheadAttention", "scaled_dot_product_attention", "matmul", "bmm", "Bilinear"), _PRODUCT),
+    **dict.fromkeys(
+        ("Softmax", "softmax", "LogSoftmax", "log_softmax", "Softmax2d"), " (leave it out and bound the logits)"
+    ),
+}
+"""Kind of layer -> why it has none, and what would do, where that is known."""
 
 
 def convert(name: str, module: nn.Module, shape: Shape, output_shape: Shape) -> list[Layer]:
@@ -36,48 +41,17 @@ def convert(name: str, module: nn.Module, shape: Shape, output_shape: Shape) -> 
     shape, output_shape: of one example, as torch computes them. Raises UnsupportedLayer where there is no such layer:
     of a subclass nothing is known.
     """
+    kind = type(module).__name__
     converter = _CONVERTERS.get(type(module))
     if converter is None:
-        raise refused(name, type(module).__name__)
+        raise refused(name, kind + WHY_NOT.get(kind, ""))
     layers = converter(name, module, shape, output_shape)
-    if layers and layers[-1].output_shape(shape) != output_shape:
-        raise refused(name, f"{type(module).__name__} of {shape} to {output_shape}")
+    reached = shape
+    for layer in layers:
+        reached = layer.output_shape(reached)
+    if reached != output_shape:
+        raise refused(name, f"{kind} of {shape} to {output_shape}")
     return layers
-
-
-def refused(name: str, what: str) -> UnsupportedLayer:
-    """The one sentence about a layer that no bound covers."""
-    return UnsupportedLayer(f"{name}: no bound for {what}")
-
-
-def fold(before: Layer, after: Layer, shape: Shape) -> Layer | None:
-    """One layer for a Conv or Dense and the scaling behind it, or for a ZeroPad2d and the Conv behind it; None for any
-    others. shape: between the two."""
-    if isinstance(after, Sum) and len(after.factors) == 1 and isinstance(before, Conv | Dense):
-        numbers = after.per_channel(shape)
-        if numbers is None:
-            return None
-        (scale,), offset = numbers
-        weight = before.weight * scale.reshape(-1, *[1] * (before.weight.ndim - 1))
-        return replace(before, weight=weight, bias=before.bias * scale + offset)
-    if not (isinstance(before, Conv) and isinstance(after, Conv)):
-        return None
-    one_to_one = before.weight.shape == (before.groups, 1, 1, 1) and before.stride == (1, 1)
-    if not (one_to_one and (before.weight == 1).all() and not before.bias.any()):
-        return None
-    top, bottom, left, right = (p + q for p, q in zip(before.padding, after.padding, strict=True))
-    return replace(after, padding=(top, bottom, left, right))
-
-
-def as_linear(layer: Layer, shape: Shape) -> Layer:
-    """A scaling of a value of this shape as a depthwise convolution or a diagonal matrix; any other layer as it is."""
-    numbers = layer.per_channel(shape) if isinstance(layer, Sum) and len(layer.factors) == 1 else None
-    if numbers is None:
-        return layer
-    (scale,), offset = numbers
-    if len(shape) == 1:
-        return Dense(layer.name, np.diag(scale), offset)
-    return Conv(layer.name, scale[:, None, None, None], offset, groups=len(scale)) if len(shape) == 3 else layer
 
 
 def as_module(function: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
@@ -94,17 +68,48 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Module
     return _with_weights(module, weight, bias)
 
 
-def _conv2d(
+def _matmul(weight: Any) -> nn.Module | None:
+    return _linear(weight.T) if isinstance(weight, torch.Tensor) and weight.dim() == 2 else None
+
+
+def _convolution(kind: type[nn.Module]) -> Callable[..., nn.Module]:
+    def make(
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> nn.Module:
+        c_out, c_in, *kernel = weight.shape
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "device": "meta"}
+        module = kind(c_in * groups, c_out, tuple(kernel), bias=bias is not None, **options)
+        return _with_weights(module, weight, bias)
+
+    return make
+
+
+def _transposed(
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
-    dilation: Any = 1,
+    output_padding: Any = 0,
     groups: int = 1,
+    dilation: Any = 1,
 ) -> nn.Module:
-    c_out, c_in, *kernel = weight.shape
-    module = nn.Conv2d(
-        c_in * groups, c_out, (kernel[0], kernel[1]), stride, padding, dilation, groups, bias is not None, device="meta"
+    c_in, c_out, *kernel = weight.shape
+    module = nn.ConvTranspose2d(
+        c_in,
+        c_out * groups,
+        (kernel[0], kernel[1]),
+        stride,
+        padding,
+        output_padding,
+        groups,
+        bias is not None,
+        dilation,
+        device="meta",
     )
     return _with_weights(module, weight, bias)
 
@@ -116,170 +121,177 @@ def _with_weights(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | 
     return module
 
 
+def _batch_norm(
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> nn.Module | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    module: Any = nn.BatchNorm2d(len(running_mean), eps, affine=False)
+    module.running_mean, module.running_var = running_mean, running_var
+    module.weight = None if weight is None else nn.Parameter(weight)
+    module.bias = None if bias is None else nn.Parameter(bias)
+    return module
+
+
 def _parametric_relu(weight: torch.Tensor) -> nn.Module:
     return _with_weights(nn.PReLU(weight.numel(), device="meta"), weight, None)
 
 
-def _max_pool2d(
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> nn.Module:
-    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+def _max_pool(kind: type[nn.Module]) -> Callable[..., nn.Module]:
+    def make(
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> nn.Module:
+        return kind(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+    return make
 
 
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module | None:
     return None if training else nn.Identity()
 
 
-def _without_options(kind: type[nn.Module]) -> Callable[..., nn.Module]:
-    return lambda inplace=False: kind()
+def _clamp(min: Any = None, max: Any = None) -> nn.Module | None:
+    largest = sys.float_info.max
+    low, high = (-largest if min is None else min), (largest if max is None else max)
+    fits = all(isinstance(end, int | float) for end in (low, high)) and low < high
+    return nn.Hardtanh(float(low), float(high)) if fits else None
 
 
-def _numbers(tensor: torch.Tensor) -> Array:
-    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+def _interpolate(*args: Any, antialias: bool = False, **kwargs: Any) -> nn.Module | None:
+    return None if antialias else nn.Upsample(*args, **kwargs)
 
 
-def _pair(value: Any) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    if pair(module.dilation) != (1, 1):
+        raise refused(name, f"{type(module).__name__} with dilation")
+    stride = module.stride or module.kernel_size
+    if isinstance(module, nn.MaxPool1d):
+        kernel, stride, padding = ((1, *_single(v)) for v in (module.kernel_size, stride, module.padding))
+        layer = MaxPool(name, kernel, stride, (0, padding[1]), module.ceil_mode)
+        return [*linear.as_row(name, shape, layer), Reshape(f"{name} row", output_shape)]
+    return [MaxPool(name, pair(module.kernel_size), pair(stride), pair(module.padding), module.ceil_mode)]
 
 
-def _conv(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if module.padding_mode != "zeros":
-        raise refused(name, f"Conv2d with {module.padding_mode} padding")
-    if len(shape) != 3:
-        raise refused(name, f"Conv2d of an input of shape {shape}")
-    weight = _numbers(module.weight)
-    bias = np.zeros(len(weight)) if module.bias is None else _numbers(module.bias)
-    dilation = _pair(module.dilation)
-    padding: list[int] = []
-    for axis in (0, 1):
-        if module.padding == "same":  # torch puts the odd pixel at the end
-            total = dilation[axis] * (weight.shape[2 + axis] - 1)
-            padding += [total // 2, total - total // 2]
-        else:
-            padding += [0 if module.padding == "valid" else _pair(module.padding)[axis]] * 2
-    top, bottom, left, right = padding
-    return [Conv(name, weight, bias, _pair(module.stride), (top, bottom, left, right), dilation, module.groups)]
+def _single(value: Any) -> tuple[int]:
+    return (value,) if isinstance(value, int) else (value[0],)
 
 
-def _dense(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if len(shape) != 1:
-        raise refused(name, f"Linear along the last axis of an input of shape {shape}")
-    weight = _numbers(module.weight)
-    return [Dense(name, weight, np.zeros(len(weight)) if module.bias is None else _numbers(module.bias))]
+def _adaptive_max_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    if shape[1] % output_shape[1] or shape[2] % output_shape[2]:
+        raise refused(name, f"AdaptiveMaxPool2d of {shape[1:]} to {output_shape[1:]}: it does not divide evenly")
+    kernel = (shape[1] // output_shape[1], shape[2] // output_shape[2])
+    return [MaxPool(name, kernel, kernel)]
 
 
-def _batch_norm(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if module.running_mean is None:
-        raise refused(name, f"{type(module).__name__} without running statistics")
-    if len(shape) != (3 if isinstance(module, nn.BatchNorm2d) else 1):
-        raise refused(name, f"{type(module).__name__} of an input of shape {shape}")
-    scale = 1.0 / np.sqrt(_numbers(module.running_var) + module.eps)
-    if module.weight is not None:
-        scale = scale * _numbers(module.weight)
-    shift = -_numbers(module.running_mean) * scale
-    if module.bias is not None:
-        shift = shift + _numbers(module.bias)
-    a_channel = (-1, *[1] * (len(shape) - 1))
-    return [Sum(name, (scale.reshape(a_channel),), shift.reshape(a_channel))]
-
-
-def _average_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    padding = _pair(module.padding)
-    if max(padding) > 0 and not module.count_include_pad and module.divisor_override is None:
-        raise refused(name, "AvgPool2d that leaves its padding out of the count")
-    kernel = _pair(module.kernel_size)
-    stride = _pair(module.stride or kernel)
-    weight = np.full((shape[0], 1, *kernel), 1.0 / (module.divisor_override or kernel[0] * kernel[1]))
-    sides = (padding[0], padding[0], padding[1], padding[1])
-    return [Conv(name, weight, np.zeros(shape[0]), stride, sides, groups=shape[0])]
-
-
-def _adaptive_average_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    channels, rows, columns = shape
-    if rows % output_shape[1] or columns % output_shape[2]:
-        raise refused(name, f"AdaptiveAvgPool2d of {(rows, columns)} to {output_shape[1:]}: it does not divide evenly")
-    kernel = (rows // output_shape[1], columns // output_shape[2])
-    weight = np.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]))
-    return [Conv(name, weight, np.zeros(channels), stride=kernel, groups=channels)]
-
-
-def _max_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if _pair(module.dilation) != (1, 1):
-        raise refused(name, "MaxPool2d with dilation")
-    kernel = _pair(module.kernel_size)
-    return [MaxPool(name, kernel, _pair(module.stride or kernel), _pair(module.padding))]
-
-
-def _reshape(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    """A row-major reshape of each example is nothing or a flattening."""
-    if output_shape == shape:
-        return []
-    if len(output_shape) != 1:
-        raise refused(name, f"a reshape of {shape} to {output_shape}")
-    return [Flatten(name)]
-
-
-def _zero_pad(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    """A padded convolution that copies each pixel."""
-    if len(shape) != 3 or min(module.padding) < 0:
-        raise refused(name, f"ZeroPad2d by {module.padding} of an input of shape {shape}")
-    left, right, top, bottom = module.padding
-    sides = (top, bottom, left, right)
-    return [Conv(name, np.ones((shape[0], 1, 1, 1)), np.zeros(shape[0]), padding=sides, groups=shape[0])]
+def _moved(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    layers = moved(name, module, shape, output_shape, getattr(module, "n_examples", 2))
+    if layers is None:
+        raise refused(name, f"{type(module).__name__} of {shape} to {output_shape}")
+    return layers
 
 
 def _elementwise(kind: str) -> Callable[[str, Any, Shape, Shape], list[Layer]]:
-    return lambda name, module, shape, output_shape: [Activation(name, kind)]
+    def converter(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+        parameters = tuple(float(getattr(module, parameter)) for parameter in ACTIVATIONS[kind].parameters)
+        return [Activation(name, kind, parameters=parameters)]
+
+    return converter
+
+
+def _gelu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    return [Activation(name, "gelu" if module.approximate == "none" else "gelu_tanh")]
 
 
 def _leaky_relu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
     return [Activation(name, "leaky_relu", float(module.negative_slope))]
 
 
+def _randomized_relu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    return [Activation(name, "leaky_relu", (module.lower + module.upper) / 2)]
+
+
 def _prelu(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    slopes = _numbers(module.weight)
+    slopes = numbers(module.weight)
     return [Activation(name, "leaky_relu", float(slopes[0]) if slopes.size == 1 else slopes)]
 
 
+def _threshold(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    if module.threshold != module.value:
+        raise refused(name, f"Threshold that jumps from {module.value} to {module.threshold}")
+    return [Activation(name, "hardtanh", parameters=(float(module.threshold), sys.float_info.max))]
+
+
+_CLASSES: dict[str, type[nn.Module]] = {
+    kind: getattr(nn, row.torch) for kind, row in ACTIVATIONS.items() if row.torch and kind != "identity"
+} | {"abs": Abs}
+
 _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer]]] = {
     **dict.fromkeys(DROPPED, lambda name, module, shape, output_shape: []),
-    nn.Conv2d: _conv,
-    nn.Linear: _dense,
-    **dict.fromkeys(BATCH_NORMS, _batch_norm),
-    nn.AvgPool2d: _average_pool,
-    nn.AdaptiveAvgPool2d: _adaptive_average_pool,
-    nn.MaxPool2d: _max_pool,
-    nn.ZeroPad2d: _zero_pad,
-    nn.Flatten: _reshape,
-    nn.ReLU: _elementwise("relu"),
+    nn.Conv1d: linear.conv1d,
+    nn.Conv2d: linear.conv2d,
+    nn.ConvTranspose2d: linear.conv_transpose2d,
+    nn.Linear: linear.dense,
+    **dict.fromkeys(BATCH_NORMS, linear.batch_norm),
+    nn.AvgPool2d: linear.average_pool,
+    nn.AdaptiveAvgPool2d: linear.adaptive_average_pool,
+    **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), linear.separable),
+    Reduced: linear.reduced,
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d), _pool),
+    nn.AdaptiveMaxPool2d: _adaptive_max_pool,
+    **dict.fromkeys((Moving, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), _moved),
+    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d), _moved),
+    **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d), _moved),
+    **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d), _moved),
+    **{kind: _elementwise(name) for name, kind in _CLASSES.items()},
+    nn.ReLU6: _elementwise("hardtanh"),
+    nn.GELU: _gelu,
     nn.LeakyReLU: _leaky_relu,
     nn.PReLU: _prelu,
-    nn.Tanh: _elementwise("tanh"),
-    nn.Sigmoid: _elementwise("sigmoid"),
-    Abs: _elementwise("abs"),
+    nn.RReLU: _randomized_relu,
+    nn.Threshold: _threshold,
 }
 
 _FUNCTIONS: dict[object, Callable[..., nn.Module | None]] = {
+    **{
+        getattr(home, function): _CLASSES[kind]
+        for kind in _CLASSES
+        for function in ACTIVATIONS[kind].functions
+        for home in (torch, F)
+        if hasattr(home, function)
+    },
+    operator.abs: Abs,
+    F.relu6: nn.ReLU6,
+    F.prelu: _parametric_relu,
+    F.threshold: nn.Threshold,
+    torch.clamp: _clamp,
+    torch.clip: _clamp,
     F.linear: _linear,
-    F.conv2d: _conv2d,
-    F.max_pool2d: _max_pool2d,
+    torch.matmul: _matmul,
+    operator.matmul: _matmul,
+    F.conv1d: _convolution(nn.Conv1d),
+    F.conv2d: _convolution(nn.Conv2d),
+    F.conv_transpose2d: _transposed,
+    F.batch_norm: _batch_norm,
+    F.max_pool1d: _max_pool(nn.MaxPool1d),
+    F.max_pool2d: _max_pool(nn.MaxPool2d),
+    torch.max_pool2d: _max_pool(nn.MaxPool2d),
+    F.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
-    F.leaky_relu: nn.LeakyReLU,
-    F.prelu: _parametric_relu,
-    F.relu: _without_options(nn.ReLU),
-    torch.relu: _without_options(nn.ReLU),
-    F.tanh: _without_options(nn.Tanh),
-    torch.tanh: _without_options(nn.Tanh),
-    F.sigmoid: _without_options(nn.Sigmoid),
-    torch.sigmoid: _without_options(nn.Sigmoid),
-    torch.abs: _without_options(Abs),
-    operator.abs: _without_options(Abs),
+    F.interpolate: _interpolate,
+    torch.mean: lambda dim=None, keepdim=False: Reduced(True, dim, keepdim),
+    torch.sum: lambda dim=None, keepdim=False: Reduced(False, dim, keepdim),
     F.dropout: _dropout,
     F.dropout2d: _dropout,
 }

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 import torch
 from torch import nn
 
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Join, Layer, MaxPool, Network, Sum
-from certlip.pytorch.layers import Abs
+from certlip.network import (
+    ACTIVATIONS,
+    Activation,
+    Along,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Gather,
+    Layer,
+    MaxPool,
+    Network,
+    Reshape,
+    Sum,
+)
+from certlip.pytorch import modules as own
+
+ELEMENTWISE = (
+    own.Abs,
+    nn.PReLU,
+    *(getattr(nn, row.torch) for kind, row in ACTIVATIONS.items() if row.torch and kind != "identity"),
+)
+"""Modules of activations that are more than the identity."""
 
 
 def to_torch(network: Network) -> nn.Module:
@@ -36,24 +60,6 @@ class _Graph(nn.Module):
         return values[-1]
 
 
-class _Joined(nn.Module):
-    def __init__(self, layer: Join) -> None:
-        super().__init__()
-        self.axis = layer.axis if isinstance(layer, Concat) else None
-        if isinstance(layer, Sum):
-            self.register_buffer("offset", torch.tensor(layer.offset))
-            for i, factor in enumerate(layer.factors):
-                self.register_buffer(f"factor{i}", torch.tensor(factor))
-
-    def forward(self, *values: torch.Tensor) -> torch.Tensor:
-        if self.axis is not None:
-            return torch.cat(values, self.axis + 1)
-        total = self.get_buffer("offset").expand(values[0].shape[1:])
-        for i, value in enumerate(values):
-            total = total + self.get_buffer(f"factor{i}") * value
-        return total
-
-
 def _modules(layer: Layer) -> list[nn.Module]:
     match layer:
         case Conv():
@@ -61,14 +67,22 @@ def _modules(layer: Layer) -> list[nn.Module]:
         case Dense():
             n_out, n_in = layer.weight.shape
             return [_filled(nn.Linear(n_in, n_out, device="meta"), layer.weight, layer.bias)]
+        case Along():
+            return [own.Along(layer)]
+        case Gather():
+            return [own.Gather(layer)]
         case Activation():
             return [_activation(layer)]
         case MaxPool():
-            return [nn.MaxPool2d(layer.kernel, layer.stride, layer.padding)]
+            return [nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)]
         case Flatten():
             return [nn.Flatten()]
+        case Reshape():
+            return [own.Reshape(layer)]
         case Sum() | Concat():
-            return [_Joined(layer)]
+            return [own.Joined(layer)]
+        case _:
+            assert_never(layer)
 
 
 def _convolution(layer: Conv) -> list[nn.Module]:
@@ -99,18 +113,15 @@ def _parameter(array: Array) -> nn.Parameter:
 
 def _activation(layer: Activation) -> nn.Module:
     match layer.kind:
-        case "relu":
-            return nn.ReLU()
         case "leaky_relu":
             return _leaky(layer.negative_slope)
-        case "tanh":
-            return nn.Tanh()
-        case "sigmoid":
-            return nn.Sigmoid()
         case "abs":
-            return Abs()
+            return own.Abs()
+        case "gelu_tanh":
+            return nn.GELU(approximate="tanh")
         case _:
-            return nn.Identity()
+            module: nn.Module = getattr(nn, layer.row.torch)(*layer.parameters)
+            return module
 
 
 def _leaky(negative_slope: float | Array) -> nn.Module:

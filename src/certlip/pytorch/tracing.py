@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.base.limits import is_out_of_memory
-from certlip.pytorch.layers import RESHAPES, TENSORS, as_module, refused
+from certlip.pytorch.layers import TENSORS, WHY_NOT, as_module, refused
 
 METADATA = (int, torch.Size, torch.dtype, torch.device)
 """What forward may read off a tensor without depending on its values."""
@@ -48,6 +48,7 @@ def trace(module: nn.Module) -> fx.GraphModule:
     if isinstance(module, Traced):
         return module
     try:
+        module = nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
         graph = _Tracer().trace(module)
     except UnsupportedLayer:
         raise
@@ -71,19 +72,21 @@ def run_node(interpreter: fx.Interpreter, node: fx.Node) -> Any:
     return value
 
 
-def module_of(node: fx.Node, interpreter: fx.Interpreter) -> nn.Module:
-    """The layer that a node calls, or the one that does what its function or method does."""
-    traced = interpreter.module
-    operation = operation_of(node)
+def module_of(node: fx.Node, interpreter: fx.Interpreter, source: fx.Node) -> nn.Module:
+    """The layer that a node calls, or the one that does what its function or method does to the value of a source."""
     if node.op == "call_module":
-        return traced.get_submodule(str(node.target))
-    if operation in RESHAPES:
-        return nn.Flatten()
+        return interpreter.module.get_submodule(str(node.target))
+    operation, module = operation_of(node), None
     function = getattr(torch, operation, None) if node.op == "call_method" else node.target
-    args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), lambda n: interpreter.env[n])
-    module = as_module(function, args, {k: v for k, v in kwargs.items() if k != "input"})
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n if n is source else interpreter.env[n])
+    first = args[0] if args else kwargs.pop("input", None)
+    if first is source and source not in (*args[1:], *kwargs.values()):
+        try:
+            module = as_module(function, args[1:], kwargs)
+        except (TypeError, ValueError, AssertionError) as error:  # an option that the module does not have
+            raise refused(qualified_name(node), f"{operation} ({first_line(error)})") from error
     if module is None:
-        raise refused(qualified_name(node), operation)
+        raise refused(qualified_name(node), operation + WHY_NOT.get(operation, ""))
     return module
 
 

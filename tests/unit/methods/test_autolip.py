@@ -15,14 +15,14 @@ import certlip
 from certlip.base.errors import UnsupportedLayer
 from certlip.base.record import Kind
 from certlip.methods import autolip
-from certlip.network import LINEAR, Conv, Network, operators
+from certlip.network import LINEAR, Conv, Network
 from certlip.pytorch.export import export_network
 from certlip.verify import verify
 
 
 def product_of_true_norms(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     network = export_network(module, input_shape)
-    dense = [operators.matrix(a, s).toarray() for a, s in zip(network.layers, network.shapes, strict=False)
+    dense = [a.matrix(s).toarray() for a, s in zip(network.layers, network.shapes, strict=False)
              if isinstance(a, LINEAR)]  # fmt: skip
     return math.prod(float(np.linalg.norm(w, 2)) for w in dense)
 
@@ -120,7 +120,7 @@ def test_uneven_padding_survives_the_way_through_torch(certified: bool) -> None:
     weight = np.random.default_rng(2).standard_normal((2, 1, 3, 3))
     network = Network((Conv("c", weight, np.zeros(2), padding=(0, 2, 1, 0)),), (1, 5, 4))
     record = certlip.bound(network, method="autolip", certified=certified, n_iter=400)
-    true = float(np.linalg.norm(operators.matrix(network.layers[0], (1, 5, 4)).toarray(), 2))
+    true = float(np.linalg.norm(network.layers[0].matrix((1, 5, 4)).toarray(), 2))
     assert record.value is not None
     if certified:
         assert true <= record.value <= true * (1 + 1e-9)

@@ -10,7 +10,7 @@ import pytest
 
 from certlip.base.errors import ConfigError, UnsupportedLayer
 from certlip.methods import check_options, gram, product
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, operators
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network
 from certlip.proof import norms, torus
 from certlip.proof.gram_iteration import Parts, gram_norm, largest_norm
 from certlip.verify import verify
@@ -50,7 +50,7 @@ HARD_CONVS = {
 
 
 def true_norm(layer: Conv | Dense, shape: tuple[int, ...]) -> float:
-    return float(np.linalg.norm(operators.matrix(layer, shape).toarray(), 2))
+    return float(np.linalg.norm(layer.matrix(shape).toarray(), 2))
 
 
 @pytest.mark.parametrize("n_iter", [0, 1, 5, 12, 60])

@@ -16,7 +16,7 @@ from random_networks import PIECEWISE_LINEAR, networks, random_network, random_p
 
 from certlip.base.errors import DataError, UnsupportedLayer
 from certlip.base.files import read_npz, write_npz, write_refusal
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, operators
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 
 CONV = Conv("c", np.arange(1.0, 19.0).reshape(2, 1, 3, 3), np.zeros(2))
 DENSE = Dense("d", np.arange(1.0, 7.0).reshape(2, 3), np.zeros(2))
@@ -86,10 +86,10 @@ def test_weights_of_other_types_become_float64_without_a_rounding(dtype: type) -
 def test_outputs_and_matrices_agree_with_the_definition(network: Network) -> None:
     x = np.random.default_rng(0).standard_normal((2, *network.input_shape))
     expected = np.array([oracle.forward(network, one) for one in x])
-    np.testing.assert_allclose(operators.forward(network, x), expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
+    np.testing.assert_allclose(network.forward(x), expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
     for layer, shape in zip(network.layers, network.shapes, strict=False):
         if isinstance(layer, LINEAR):
-            assert (operators.matrix(layer, shape).toarray() == oracle.dense_matrix(layer, shape)).all()
+            assert (layer.matrix(shape).toarray() == oracle.dense_matrix(layer, shape)).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -97,7 +97,7 @@ def test_max_pooling_agrees_with_the_definition(seed: int) -> None:
     shape = (2, 5, 4)
     network = Network((random_pool(seed, shape),), shape)
     x = np.random.default_rng(seed).standard_normal(shape)
-    assert (operators.forward(network, x[None])[0] == oracle.forward(network, x)).all()
+    assert (network.forward(x[None])[0] == oracle.forward(network, x)).all()
 
 
 @limit(max_examples=30)

@@ -12,7 +12,7 @@ from torch import nn
 
 import certlip
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Sum, operators
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Sum
 from certlip.pytorch.export import export_network
 
 ONE, ZERO = np.array(1.0), np.array(0.0)
@@ -116,7 +116,7 @@ def test_a_network_with_branches_and_its_chain_are_the_same_function(name: str) 
     inputs = np.random.default_rng(0).integers(-5, 6, (20, *network.input_shape)).astype(float)
     assert not network.is_chain
     assert network.chain.is_chain
-    assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs))
+    assert np.array_equal(network.chain.forward(inputs), network.forward(inputs))
 
 
 def test_a_chain_is_its_own_chain() -> None:
@@ -165,7 +165,7 @@ def test_uneven_paddings_of_convolutions_beside_each_other_are_kept_apart() -> N
     network = Network((uneven, wide, Sum("sum", (ONE, ONE), ZERO)), (1, 4, 5), ((0,), (0,), (1, 2)))
     inputs = rng.integers(-5, 6, (5, 1, 4, 5)).astype(float)
     (joined,) = network.chain.layers
-    assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs)), joined
+    assert np.array_equal(network.chain.forward(inputs), network.forward(inputs)), joined
 
 
 def test_a_product_that_would_underflow_stands_apart() -> None:
@@ -188,7 +188,7 @@ def test_a_convolution_of_ones_that_moves_or_drops_pixels_is_not_left_out(option
     network = Network(layers, (1, 4, 4), sources)
     inputs = np.random.default_rng(0).standard_normal((3, 1, 4, 4))
     assert network.chain.shapes[-1] == network.shapes[-1]
-    assert np.array_equal(operators.forward(network.chain, inputs), operators.forward(network, inputs))
+    assert np.array_equal(network.chain.forward(inputs), network.forward(inputs))
 
 
 def test_what_needs_no_rounding_is_one_layer() -> None:

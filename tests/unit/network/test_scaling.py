@@ -18,7 +18,7 @@ from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.base.record import Kind, Status
 from certlip.methods import Bound, MethodInfo, load
-from certlip.network import LINEAR, Activation, Conv, Dense, Network, operators
+from certlip.network import LINEAR, Activation, Conv, Dense, Network
 from certlip.network.scaling import divide, multiply_back, norm_exponent, scale_network
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import UpperCertificate
@@ -72,7 +72,7 @@ def test_a_scaled_layer_has_a_norm_near_one(name: str) -> None:
     layer = LAYERS[name]
     shape = (30,) if name == "dense" else (50,) if name == "orthogonal" else (1,) if name == "one" else ()
     shape = shape or (layer.weight.shape[1] * layer.groups, 9, 9)  # type: ignore[union-attr]
-    norm = np.linalg.norm(operators.matrix(layer, shape).toarray(), 2)
+    norm = np.linalg.norm(layer.matrix(shape).toarray(), 2)
     assert 1 / 4 < norm / 2.0 ** norm_exponent(layer) < 2
 
 

@@ -19,7 +19,7 @@ from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.methods import eclipse_fast
 from certlip.methods.seqlip import search
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, operators
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
 from certlip.network.chain import Chain, linear_groups, scale
 from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
 from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_rho, start
@@ -147,7 +147,7 @@ def test_neurons_with_slope_one_carry_a_value_and_lipsdp_is_near_its_dual(width:
     expected = np.maximum(inputs @ first.T, 0.0)
     for w, v in blocks:
         expected = np.maximum(np.maximum(expected @ w.T, 0.0) @ v.T + expected, 0.0)
-    np.testing.assert_allclose(operators.forward(network, inputs), expected @ last.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(network.forward(inputs), expected @ last.T, rtol=1e-12, atol=1e-12)
     record = certlip.bound(network, method="lipsdp")
     assert record.gap is not None
     assert record.gap < 1e-3

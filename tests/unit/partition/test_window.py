@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from certlip.base.errors import DataError, NoBound, UnsupportedLayer
 from certlip.methods import dcp
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape, operators
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
 from certlip.network.chain import Chain
 from certlip.network.window import Window, grid_windows, restrict, tiles
 from certlip.partition.plan import Plan
@@ -65,7 +65,7 @@ def segments_with_grid(draw: st.DrawFn) -> tuple[Network, Pair]:
 def test_sub_networks_of_a_grid_rebuild_the_whole_map(drawn: tuple[Network, Pair]) -> None:
     network, grid = drawn
     x = np.random.default_rng(0).standard_normal((1, *network.input_shape))
-    expected = operators.forward(network, x)
+    expected = network.forward(x)
     rebuilt = np.full_like(expected, np.nan)
     for window in grid_windows(*network.shapes[-1][1:], grid):
         try:
@@ -73,7 +73,7 @@ def test_sub_networks_of_a_grid_rebuild_the_whole_map(drawn: tuple[Network, Pair
         except UnsupportedLayer:
             return
         assert field is not None
-        rebuilt[:, :, *window.slices] = operators.forward(patch, x[:, :, *field.slices])
+        rebuilt[:, :, *window.slices] = patch.forward(x[:, :, *field.slices])
     np.testing.assert_allclose(rebuilt, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -82,7 +82,7 @@ def test_sub_networks_of_a_grid_rebuild_the_whole_map(drawn: tuple[Network, Pair
 def test_a_patch_does_not_depend_on_pixels_outside_its_field(drawn: tuple[Network, Pair]) -> None:
     network, grid = drawn
     x = np.random.default_rng(0).standard_normal((1, *network.input_shape))
-    expected = operators.forward(network, x)
+    expected = network.forward(x)
     for window in grid_windows(*network.shapes[-1][1:], grid):
         try:
             _, field = restrict(network, window)
@@ -91,7 +91,7 @@ def test_a_patch_does_not_depend_on_pixels_outside_its_field(drawn: tuple[Networ
         assert field is not None
         other = np.full_like(x, 1e3)
         other[:, :, *field.slices] = x[:, :, *field.slices]
-        changed = operators.forward(network, other)
+        changed = network.forward(other)
         assert (changed[:, :, *window.slices] == expected[:, :, *window.slices]).all()
 
 

@@ -21,7 +21,7 @@ from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.base.record import Kind, Record
 from certlip.completeness import prove
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Sum, operators
+from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Sum
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import SegmentProof, UpperCertificate, constants_proof
 from certlip.proof.merge import along
@@ -152,7 +152,7 @@ def test_a_graph_computes_what_its_module_does() -> None:
     inputs = np.random.default_rng(0).standard_normal((3, *SHAPE))
     network = export_network(residual(), SHAPE)
     expected = residual()(torch.tensor(inputs)).detach().numpy()
-    np.testing.assert_allclose(operators.forward(network, inputs), expected, rtol=1e-12)
+    np.testing.assert_allclose(network.forward(inputs), expected, rtol=1e-12)
     assert {type(layer) for layer in network.layers} == {Conv, Activation, Sum, Concat, Flatten, Dense}
     assert not network.is_chain
     assert network.shapes[-1] == (2,)
@@ -171,7 +171,7 @@ def test_a_certificate_of_a_graph_holds_in_memory_and_from_its_file(tmp_path: Pa
     loaded = certificates.load(path)
     assert loaded.network.sha256 == record().weights_sha256
     inputs = np.random.default_rng(1).standard_normal((2, *SHAPE))
-    assert np.array_equal(*(operators.forward(found.network, inputs) for found in (loaded, proof())))
+    assert np.array_equal(*(found.network.forward(inputs) for found in (loaded, proof())))
     for subject in (proof(), loaded, path):
         verification = certlip.verify(subject)
         assert verification.ok, verification.reason

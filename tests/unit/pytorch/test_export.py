@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from certlip.base.errors import DataError, ExportError, UnsupportedLayer
-from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Sum, operators
+from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, Sum
 from certlip.pytorch.export import export_network
 from certlip.pytorch.to_torch import to_torch
 
@@ -25,7 +25,7 @@ def exported(module, shape=IMAGE):
     network = export_network(module, shape)
     inputs = np.random.default_rng(7).uniform(-3, 3, (5, *shape))
     expected = outputs_of(module, inputs)
-    actual = operators.forward(network, inputs)
+    actual = network.forward(inputs)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     return network
@@ -457,7 +457,7 @@ def test_network_back_to_torch_computes_the_same_function():
     inputs = rng.normal(size=(6, 2, 7, 5))
     module = to_torch(network)
     outputs = module(torch.from_numpy(inputs)).detach().numpy()
-    np.testing.assert_allclose(outputs, operators.forward(network, inputs), rtol=1e-12)
+    np.testing.assert_allclose(outputs, network.forward(inputs), rtol=1e-12)
     assert not module.training
 
 
@@ -501,8 +501,8 @@ def test_branches_that_are_joined_are_a_graph_and_the_same_function_as_a_chain(j
     assert not network.is_chain
     assert network.chain.is_chain
     inputs = np.random.default_rng(8).standard_normal((4, *IMAGE))
-    expected = operators.forward(network, inputs)
-    np.testing.assert_allclose(operators.forward(network.chain, inputs), expected, atol=1e-13 * np.abs(expected).max())
+    expected = network.forward(inputs)
+    np.testing.assert_allclose(network.chain.forward(inputs), expected, atol=1e-13 * np.abs(expected).max())
 
 
 class Normalised(nn.Module):

@@ -17,7 +17,6 @@ from certlip.base.deadline import Deadline
 from certlip.base.errors import LimitExceeded, SolverUnavailable
 from certlip.base.limits import Limits
 from certlip.network import Array, Conv
-from certlip.network.operators import matrix
 from certlip.proof.lmi import Lmi
 from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
@@ -43,7 +42,7 @@ def conv_block(channels: int, side: int = 10, seed: int = 0) -> list[Array]:
     for c_in in (1, channels):
         kernel = rng.standard_normal((channels, c_in, 3, 3)) * np.sqrt(2 / 9 / c_in)
         layer = Conv("conv", kernel, np.zeros(channels))
-        weights.append(matrix(layer, shape).toarray())
+        weights.append(layer.matrix(shape).toarray())
         shape = layer.output_shape(shape)
     return weights
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from certlip.network import Array, Conv, Dense, Shape
+from certlip.network import Array, Conv, Dense, Gather, Linear, Shape
 from certlip.network.chain import LinearGroup
 
 
@@ -20,8 +20,10 @@ def compose(group: LinearGroup) -> Array | scipy.sparse.linalg.LinearOperator:
     return reduce(lambda before, after: after @ before, (_operator(layer, shape) for layer, shape in group))
 
 
-def _operator(layer: Conv | Dense, shape: Shape) -> scipy.sparse.linalg.LinearOperator:
-    return scipy.sparse.linalg.aslinearoperator(layer.weight) if isinstance(layer, Dense) else convolution(layer, shape)
+def _operator(layer: Linear | Gather, shape: Shape) -> scipy.sparse.linalg.LinearOperator:
+    if isinstance(layer, Conv):
+        return convolution(layer, shape)
+    return scipy.sparse.linalg.aslinearoperator(layer.weight if isinstance(layer, Dense) else layer.matrix(shape))
 
 
 def convolution(layer: Conv, shape: Shape) -> scipy.sparse.linalg.LinearOperator:
