@@ -143,13 +143,8 @@ def _tail_proof(tail: Network, first: int, deadline: Deadline) -> tuple[list[Seg
     best = constants_proof(first, tail, constants[0])
     limit = None if deadline.max_seconds is None else TAIL_SHARE * deadline.max_seconds
     try:
-        if (
-            sum(
-                math.prod(group[0][1]) * math.prod(group[0][0].output_shape(group[0][1]))
-                for group in linear_groups(tail)[0]
-            )
-            > MAX_ENTRIES
-        ):
+        first_ones = [group[0] for group in linear_groups(tail)[0]]
+        if sum(math.prod(shape) * math.prod(layer.output_shape(shape)) for layer, shape in first_ones) > MAX_ENTRIES:
             return [best], "what follows the flattening is too large for a semidefinite program: its layer constants"
         chain = Chain.of(tail)
         solution = sdp.solve_lmi(Lmi.of(chain), rtol=TAIL_RTOL, max_seconds=limit)

@@ -170,7 +170,7 @@ class Network:
             arrays |= {f"{index}.{key}": array for key, array in found.items()}
             held = {key.partition(".")[0] for key in found}
             options = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in held}
-            options = {name: value for name, value in options.items() if value is not False and value != ()}
+            options = {name: v for name, v in options.items() if name not in _ADDED or v != _ADDED[name]}
             described.append({"layer": type(layer).__name__, **options})
         header = {"input_shape": list(self.input_shape), "layers": described}
         if self.sources != _one_after_the_other(len(self.layers)):
@@ -212,6 +212,10 @@ class Network:
         if network.sha256 != header.get("sha256"):
             raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
         return network
+
+
+_ADDED: dict[str, Any] = {"parameters": (), "ceil": False}
+"""Fields that files of before lack, left out where they say what those mean: their hashes stay."""
 
 
 def _one_after_the_other(n_layers: int) -> tuple[tuple[int, ...], ...]:

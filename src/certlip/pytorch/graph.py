@@ -148,7 +148,7 @@ def _step(
 
     def as_module() -> nn.Module:
         if node.op != "call_module" and operation_of(node) in moving.OPERATIONS:
-            return moving.Moving(call, len(values[0]))
+            return moving.Moving(operation_of(node), call, len(values[0]))
         return module_of(node, interpreter, whole[0])
 
     uses: list[fx.Node] = []

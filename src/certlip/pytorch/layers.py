@@ -197,7 +197,8 @@ def _adaptive_max_pool(name: str, module: Any, shape: Shape, output_shape: Shape
 def _moved(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
     layers = moved(name, module, shape, output_shape, getattr(module, "n_examples", 2))
     if layers is None:
-        raise refused(name, f"{type(module).__name__} of {shape} to {output_shape}")
+        kind = getattr(module, "operation", type(module).__name__)
+        raise refused(name, f"{kind} of {shape} to {output_shape}")
     return layers
 
 

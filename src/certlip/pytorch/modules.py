@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from certlip import network
@@ -44,9 +45,8 @@ class Gather(nn.Module):
         self.n_read = int(layer.positions.max()) + 1
 
     def forward(self, inputs: Tensor) -> Tensor:
-        read = inputs.flatten(1)[:, : self.n_read]
-        with_zero = torch.cat([read, read.new_zeros(len(read), 1)], dim=1)
-        return with_zero[:, self.get_buffer("positions")].reshape(len(read), *self.shape)
+        with_zero = F.pad(inputs.flatten(1)[:, : self.n_read], (0, 1))
+        return with_zero[:, self.get_buffer("positions")].reshape(-1, *self.shape)
 
 
 class Reshape(nn.Module):
@@ -57,7 +57,7 @@ class Reshape(nn.Module):
         self.shape = layer.shape
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.reshape(len(inputs), *self.shape)
+        return inputs.reshape(-1, *self.shape)
 
 
 class Joined(nn.Module):

@@ -24,9 +24,9 @@ OPERATIONS = frozenset(_NAMES.split())
 class Moving(nn.Module):
     """A call of a function of `OPERATIONS`, on batches of so many examples."""
 
-    def __init__(self, call: Callable[[Tensor], Tensor], n_examples: int) -> None:
+    def __init__(self, operation: str, call: Callable[[Tensor], Tensor], n_examples: int) -> None:
         super().__init__()
-        self.call, self.n_examples = call, n_examples
+        self.operation, self.call, self.n_examples = operation, call, n_examples
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.call(inputs)

@@ -191,7 +191,7 @@ def test_a_file_without_exponents_is_about_the_layers_as_they_are(tmp_path: Path
     ("change", "words"),
     [
         (lambda e: (e[0] - 1, *e[1:]), "not proved"),
-        (lambda e: (e[0], e[1] - 1, *e[2:]), "only convolutions and dense layers"),
+        (lambda e: (e[0], e[1] - 1, *e[2:]), "only layers with weights"),
         (lambda e: e[:-1], "4 exponents for 5 layers"),
         (lambda e: (e[0] - 10**6, *e[1:]), "are no doubles"),
         (lambda e: (e[0] + 10**6, *e[1:]), "are no doubles"),
