@@ -26,7 +26,8 @@ from certlip.base.record import Kind
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.calibration import Calibration
-from certlip.partition.plan import Merge, Plan, SegmentPlan
+from certlip.partition.merges import RULES, Merge
+from certlip.partition.plan import Plan, SegmentPlan
 from certlip.partition.predict import predict
 from certlip.partition.search import Budget, Search, spans_between
 from certlip.partition.segment import find_cuts, make_segment
@@ -80,8 +81,9 @@ def plan(
 def check(options: Mapping[str, Any]) -> None:
     """Refuse options that cannot go together."""
     merge = options["merge"]
-    if options["chain"] and merge != "folded":
-        raise ConfigError(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
+    if options["chain"] and not RULES[merge].joint:
+        able = " or ".join(repr(name) for name, rule in RULES.items() if rule.joint)
+        raise ConfigError(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge {able}")
     if isinstance(options["grid"], list) and options["cuts"] == "auto":
         raise ConfigError("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from certlip.network import Pair
 from certlip.network.window import Window
+from certlip.partition.merges import RULES, Merge, MergeRule
 from certlip.partition.model import FileModel, Model
-
-Merge = Literal["sum", "cover", "weighted", "folded"]
 
 Place = tuple[int, int]
 """(segment, block) of a plan."""
@@ -142,6 +141,10 @@ class Plan(FileModel):
     prediction: Prediction | None = None
 
     @property
+    def rule(self) -> MergeRule:
+        return RULES[self.merge]
+
+    @property
     def blocks(self) -> list[Place]:
         """Place of each distinct semidefinite program, the largest first."""
         pairs = [(s, b) for s, segment in enumerate(self.segments) for b in range(len(segment.blocks))]
@@ -150,7 +153,7 @@ class Plan(FileModel):
     @property
     def jobs(self) -> list[Job]:
         """What is solved on its own, the largest first."""
-        together = [s for s in range(len(self.segments)) if self.merge == "folded" and self.merges_metrics(s)]
+        together = [s for s in range(len(self.segments)) if self.rule.joint and self.merges_metrics(s)]
         jobs = [Job(tuple(place for place in self.blocks if place[0] == s), joint=True) for s in together]
         chained = [Job(tuple(place for place in self.blocks if place[0] in run), joint=True) for run in self.chains]
         return chained + jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
@@ -179,4 +182,4 @@ class Plan(FileModel):
     def merges_metrics(self, segment: int) -> bool:
         """Whether the segment is solved in patches that have input metrics; the whole map needs none."""
         planned = self.segments[segment]
-        return self.merge in ("weighted", "folded") and planned.grid != (1, 1) and bool(planned.blocks)
+        return self.rule.has_metrics and planned.grid != (1, 1) and bool(planned.blocks)

@@ -27,7 +27,7 @@ from certlip.proof.certificate import (
 )
 from certlip.proof.certify import is_feasible
 from certlip.proof.lmi import Lmi
-from certlip.proof.merge import along, hand_on, merge_blocks, on_window
+from certlip.proof.merge import TOTALS, along, hand_on, merge_blocks, on_window
 from certlip.proof.torus_proof import Inequality
 from certlip.proof.torus_relaxation import Relaxation
 
@@ -79,7 +79,7 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
             return _constants_flaw(network, segment)
         case "recomputed":
             return _recomputed_flaw(network, segment)
-        case "sum" | "cover":
+        case rule if rule in TOTALS:
             return _blocks_flaw(network, segment)
         case "metric":
             return metric_flaw(network, segment)

@@ -23,7 +23,8 @@ from certlip.base.provenance import provenance
 from certlip.base.record import Status
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
-from certlip.partition.plan import Merge, Plan
+from certlip.partition.merges import FOLDED, SUM
+from certlip.partition.plan import Plan
 from certlip.partition.segment import make_segment
 from certlip.sdp import Lmi, solvers
 from certlip.solving.blocks import solve_blocks
@@ -135,7 +136,7 @@ def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tup
     points, starts = [], []
     for case in cases:
         network = _network(case)
-        merge: Merge = "sum" if case.patches == 1 else "folded"
+        merge = (SUM if case.patches == 1 else FOLDED).name
         segment = make_segment(network, 0, len(network.layers), (case.patches, case.patches), merge)
         plan = Plan(segments=(segment,), merge=merge, fallback=False, solver=solver)
         seconds, spent, over = math.inf, 0.0, False

@@ -25,11 +25,9 @@ def merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedB
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
     side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.merge, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.rule.total, rhos, windows, side)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
-    return SegmentProof(
-        segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs
-    )
+    return SegmentProof(segment.first, segment.last, plan.rule.total, constant, blocks=proofs)
 
 
 def metric_proof(network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]) -> SegmentProof:
@@ -73,7 +71,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
             windows = [window for block in segment.blocks for window in block.windows]
             if segment.blocks and (flaw := tiling_flaw(part, windows) or _patches_flaw(part, segment)):
                 return f"segment {number}: {flaw}"
-            if windows not in ([], [None]) and segment.grid == (1, 1) and plan.merge in ("weighted", "folded"):
+            if windows not in ([], [None]) and segment.grid == (1, 1) and plan.rule.has_metrics:
                 return f"segment {number}: it has patches but no grid"
     except CertlipError as error:
         return str(error)
