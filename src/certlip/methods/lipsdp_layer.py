@@ -34,6 +34,7 @@ from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
 from certlip.proof.certify import smallest_rho
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.sdp.dense import dense_matrix
 
 INFO = MethodInfo("LipSDP-Layer", Kind.CERTIFIED, "Fazlyab et al. 2019, arXiv 1906.04893")
 
@@ -85,7 +86,7 @@ class _Barrier:
         return tuple(tau * profile for tau, profile in zip(taus, self.profiles, strict=True))
 
     def matrix(self, point: Array) -> Array:
-        return self.lmi.matrix(point[0], self.spread(point[1:]))
+        return dense_matrix(self.lmi, point[0], self.spread(point[1:]))
 
     def value(self, point: Array) -> float:
         """-log det P - sum log tau, infinite outside."""

@@ -27,6 +27,7 @@ from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, st
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers
 from certlip.proof.tridiagonal import factorises
+from certlip.sdp.dense import dense_matrix
 
 certify_module = importlib.import_module("certlip.proof.certify")  # the package has a function of that name
 CARRIED = ((1.0, 1.0), (1.0, 1.0))
@@ -373,7 +374,7 @@ def test_an_indefinite_optimum_of_a_solver_is_caught() -> None:
     boundary = smallest_rho(lmi, multipliers)
     assert boundary is not None
     claimed = boundary * (1 - 1e-6)
-    assert linalg.eigvalsh(lmi.matrix(claimed, multipliers))[0] < 0
+    assert linalg.eigvalsh(dense_matrix(lmi, claimed, multipliers))[0] < 0
     assert not is_feasible(lmi, claimed, multipliers)
     assert certify(lmi, multipliers).rho > claimed
 

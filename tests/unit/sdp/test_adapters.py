@@ -17,6 +17,7 @@ from certlip.network import Activation, Array, Dense, Network
 from certlip.proof.certify import certify, is_feasible, start
 from certlip.proof.lmi import Lmi
 from certlip.sdp import reduce, solve_lmi, solvers
+from certlip.sdp.dense import dense_matrix
 from certlip.sdp.solvers import Proposal, _conic
 
 AVAILABLE = [name for name in solvers.names() if solvers.load(name).unavailable() is None]
@@ -98,7 +99,7 @@ def test_general_solvers_are_given_the_matrix_that_is_certified() -> None:
         x = RNG.random(1 + lmi.n_multipliers)
         vector = _conic.constant_part(lmi).ravel() + _conic.coefficients(lmi) @ x
         np.testing.assert_allclose(
-            vector.reshape(lmi.order, lmi.order), lmi.matrix(x[0], lmi.split(x[1:])), rtol=1e-13, atol=1e-13
+            vector.reshape(lmi.order, lmi.order), dense_matrix(lmi, x[0], lmi.split(x[1:])), rtol=1e-13, atol=1e-13
         )
 
 

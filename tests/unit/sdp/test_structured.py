@@ -19,6 +19,7 @@ from certlip.base.limits import Limits
 from certlip.network import Array, Conv
 from certlip.network.operators import matrix
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import dense_matrix
 from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds
@@ -121,7 +122,9 @@ def test_matrix_inequality_is_that_of_the_certificate() -> None:
     lmi = Lmi(tuple(weights), (STEEP, ABS))
     problem = Problem(lmi.weights, lmi.slopes)
     t = np.random.default_rng(0).uniform(1, 2, 9)
-    difference = problem.matrix(torch.tensor([3.0, *t], dtype=torch.float64)).numpy() - lmi.matrix(3.0, lmi.split(t))
+    difference = problem.matrix(torch.tensor([3.0, *t], dtype=torch.float64)).numpy() - dense_matrix(
+        lmi, 3.0, lmi.split(t)
+    )
     assert np.abs(difference).max() <= 1e-13
 
 

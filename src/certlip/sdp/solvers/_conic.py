@@ -16,12 +16,13 @@ from certlip.base.limits import is_out_of_memory
 from certlip.network import Array
 from certlip.network.slopes import widened
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import dense_matrix
 from certlip.sdp.solvers import Proposal
 
 
 def constant_part(lmi: Lmi) -> Array:
     """P(0, 0), the part without variables: minus W_L' W_L in its last block."""
-    return lmi.matrix(0.0, tuple(np.zeros(n) for n in lmi.sizes[1:]))
+    return dense_matrix(lmi, 0.0, tuple(np.zeros(n) for n in lmi.sizes[1:]))
 
 
 def coefficients(lmi: Lmi) -> sparse.csc_array:
