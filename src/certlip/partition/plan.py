@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
+from certlip.base.errors import Refusal
 from certlip.network import Pair
 from certlip.network.window import Window
 from certlip.partition.merges import RULES, Merge, MergeRule
@@ -121,17 +122,17 @@ class Plan(FileModel):
 
     segments: of the first plan from the first layer to the last, then of the second where there is one, less those that
     both have. All are solved, and the merge takes the best way through the layers, from one plan to the other where
-    both have a cut. refusal: status and reason of a method that cannot plan this network, which then has no segments;
-    seconds: of planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its
-    product of layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also
-    bound neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
+    both have a cut. refusal: of a method that cannot plan this network, which then has no segments; seconds: of
+    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
+    layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also bound
+    neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
     prediction: of an automatic plan.
     """
 
     noun: ClassVar = "plan"
 
     segments: tuple[SegmentPlan, ...]
-    refusal: tuple[str, str] | None = None
+    refusal: Refusal | None = None
     merge: Merge = "sum"
     chain: bool = False
     fallback: bool = True

@@ -138,7 +138,8 @@ Certificate = UpperCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`) or ``none``.
+    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`),
+    or ``none`` (`certlip.solving.evaluate.save_none`).
 
     Raises DataError for other files.
     """
@@ -171,11 +172,6 @@ def load(path: str | Path) -> Certificate:
         return UpperCertificate(network, segments, exponents, header.get("rewritten", False) is True)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
-
-
-def save_none(path: str | Path, reason: str) -> None:
-    """Write a file that says why there is no certificate; `load` raises the reason."""
-    write_npz(path, {"certificate": "none", "reason": reason}, {})
 
 
 def constants_proof(first: int, network: Network, constants: Sequence[float]) -> SegmentProof:

@@ -152,11 +152,10 @@ def blocks_of(job: Job, outcome: Measured | NoBound) -> list[SolvedBlock]:
     return [replace(block, peak_mb=outcome.peak_mb) for block in outcome.value]
 
 
-def refused(job: Job, refusal: NoBound) -> list[SolvedBlock]:
+def refused(job: Job, error: NoBound) -> list[SolvedBlock]:
     """Why there is no outcome, for each block of a job."""
-    common: dict[str, Any] = {"status": refusal.status, "reason": str(refusal), "chained": job.chained}
-    if isinstance(refusal, LimitExceeded):
-        common["seconds"] = refusal.seconds / len(job.places)
+    seconds = error.seconds / len(job.places) if isinstance(error, LimitExceeded) else 0.0
+    common: dict[str, Any] = {**vars(error.refusal), "chained": job.chained, "seconds": seconds}
     return [SolvedBlock(*place, **common) for place in job.places]
 
 

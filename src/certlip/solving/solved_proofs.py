@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from certlip.base.errors import CertlipError
-from certlip.base.record import Status
+from certlip.base.errors import REFUSALS, CertlipError
 from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.network import Network
 from certlip.network.chain import linear_groups
@@ -60,7 +59,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
     read what the plan says, and those that are one program must be the same.
     """
     if plan.refusal:
-        return "" if plan.refusal[0] in {*Status} - {Status.OK} else f"it is refused as {plan.refusal[0]!r}"
+        return "" if plan.refusal.status in REFUSALS else f"it is refused as {plan.refusal.status!r}"
     try:
         network = network.chain
         for number, segment in enumerate(plan.segments, start=1):
