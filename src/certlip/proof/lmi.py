@@ -74,10 +74,6 @@ class Lmi:
     def n_multipliers(self) -> int:
         return self.order - self.sizes[0]
 
-    def split(self, multipliers: Array) -> Multipliers:
-        """A vector of all multipliers cut into T_1..T_L."""
-        return tuple(np.split(multipliers, np.cumsum(self.sizes[1:])[:-1])) if self.n_multipliers else ()
-
     def blocks(self, rho: float, multipliers: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """The blocks of P(rho, T) on its diagonal and below.
 

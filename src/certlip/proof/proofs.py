@@ -135,10 +135,9 @@ def _blocks_flaw(network: Network, segment: SegmentProof) -> str:
         return f"rule {segment.rule!r} takes no metrics"
     if flaw := _patches_flaw(network, segment.blocks):
         return flaw
-    side = network.input_shape[1:] if len(network.input_shape) == 3 else None
     rhos = [block.rho for block in segment.blocks for _ in block.windows]
     fields, scale = _fields_and_scale(network, segment.blocks)
-    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, (side[0], side[1]) if side else None)])
+    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, network.input_shape)])
     return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
 
 

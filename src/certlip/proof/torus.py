@@ -47,7 +47,7 @@ def chunks(layer: Conv, torus: Pair) -> Iterator[tuple[Array, Array]]:
     s_h, s_w = layer.stride
     n_aliases, group_out = s_h * s_w, c_out // layer.groups
     taps = np.ascontiguousarray(layer.weight.reshape(c_out * group_in, k_h * k_w).T)
-    rows, columns = _frequencies((torus[0] // s_h, torus[1] // s_w))
+    rows, columns = frequencies((torus[0] // s_h, torus[1] // s_w))
     step = max(1, CHUNK // (taps.shape[1] * n_aliases))
     for first in range(0, len(rows), step):
         row_frequencies = rows[first : first + step, None] + torus[0] // s_h * np.arange(s_h)
@@ -74,7 +74,7 @@ def rounding_error(layer: Conv) -> float:
     return rounding + 4 * layer.weight.size * math.prod(layer.stride) * SMALLEST
 
 
-def _frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of one of each pair of conjugate frequencies (r, c) and (-r, -c) of a torus."""
     rows, columns = (i.ravel() for i in np.indices((side[0], side[1] // 2 + 1)))
     own_mirror = (columns == 0) | (2 * columns == side[1])

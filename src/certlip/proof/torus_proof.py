@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from certlip.base.rounding import UNIT, gamma
 from certlip.network import Array, Pair
+from certlip.proof.torus import frequencies
 from certlip.proof.torus_relaxation import POINT, Edge, Node, Relaxation
 
 Complex = NDArray[np.complex128]
@@ -243,10 +244,7 @@ class Inequality:
 
 def cosets_of(sides: Pair) -> Cosets:
     """Frequencies (n, 2) of a torus, one of each conjugate pair, 0 first."""
-    rows, columns = (i.ravel() for i in np.indices((sides[0], sides[1] // 2 + 1)))
-    own_mirror = (columns == 0) | (2 * columns == sides[1])
-    wanted = ~own_mirror | (2 * rows <= sides[0])
-    return np.stack([rows[wanted], columns[wanted]], axis=1)
+    return np.stack(frequencies(sides), axis=1)
 
 
 def factorise(columns: Complex, n: int) -> Complex:

@@ -1,4 +1,4 @@
-"""The matrix inequality written out."""
+"""The matrix inequality written out, and its multipliers in one vector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from certlip.network import Array
-from certlip.proof.lmi import Lmi
+from certlip.proof.lmi import Lmi, Multipliers
 
 
 def dense_matrix(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> Array:
@@ -22,3 +22,8 @@ def dense_matrix(lmi: Lmi, rho: float, multipliers: Sequence[Array]) -> Array:
         p[part, before] = block
         p[before, part] = block.T
     return p
+
+
+def split(lmi: Lmi, multipliers: Array) -> Multipliers:
+    """A vector of all multipliers cut into T_1..T_L."""
+    return tuple(np.split(multipliers, np.cumsum(lmi.sizes[1:])[:-1])) if lmi.n_multipliers else ()

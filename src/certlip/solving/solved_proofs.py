@@ -23,8 +23,7 @@ def merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedB
     planned = list(zip(segment.blocks, blocks, strict=True))
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
-    side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.rule.total, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.rule.total, rhos, windows, part.input_shape)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
     return SegmentProof(segment.first, segment.last, plan.rule.total, constant, blocks=proofs)
 

@@ -22,9 +22,10 @@ from certlip.methods.seqlip import search
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network, operators
 from certlip.network.chain import Chain, linear_groups, scale
 from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
-from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import REACH, certify, is_feasible, margin
 from certlip.proof.elimination import cheapest
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import smallest_rho, start
 from certlip.proof.tangent import lower_at
 from certlip.sdp.dense import dense_matrix
 from certlip.sdp.solvers._conic import coefficients, constant_part

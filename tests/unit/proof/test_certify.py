@@ -23,9 +23,10 @@ from certlip.network import Activation, Array, Dense, Network
 from certlip.network.chain import Chain
 from certlip.network.slopes import slopes_of
 from certlip.proof import elimination
-from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import certify, is_feasible, margin
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import smallest_rho, start
 from certlip.proof.tridiagonal import factorises
 from certlip.sdp.dense import dense_matrix
 

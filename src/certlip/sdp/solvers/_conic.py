@@ -16,7 +16,7 @@ from certlip.base.limits import is_out_of_memory
 from certlip.network import Array
 from certlip.network.slopes import widened
 from certlip.proof.lmi import Lmi
-from certlip.sdp.dense import dense_matrix
+from certlip.sdp.dense import dense_matrix, split
 from certlip.sdp.solvers import Proposal
 
 
@@ -82,7 +82,7 @@ def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any], max_seconds: 
     late = max_seconds is not None and time.perf_counter() - begin >= max_seconds
     iterations = problem.solver_stats.num_iters
     return Proposal(
-        multipliers=lmi.split(np.asarray(x.value[1:])),
+        multipliers=split(lmi, np.asarray(x.value[1:])),
         iterations=None if iterations is None else int(iterations),
         message=problem.status,
         status="time_limit" if late else "ok",
