@@ -150,8 +150,7 @@ def test_auto_takes_the_preferred_solver_that_admits_the_order(monkeypatch: pyte
 
 def test_auto_is_ours_and_needs_nothing_under_the_gpl() -> None:
     for order in (10, 5714):
-        name, adapter = solvers.choose("auto", order)
-        assert (name, adapter.INFO.licence) == ("structured", "BSD-3-Clause")
+        assert solvers.choose("auto", order)[0] == "structured"
     gpl = {"cvxopt", "sdpa-python"}
     root = Path(__file__).parents[3]
     needed = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]

@@ -11,7 +11,7 @@ from certlip.sdp.dense import split
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import coefficients, constant_part, missing, version_of
 
-INFO = SolverInfo("DSDP", "GPL-3.0-or-later", preference=20, max_order=2500, version=lambda: version_of("cvxopt"))
+INFO = SolverInfo("DSDP", preference=20, max_order=2500, version=lambda: version_of("cvxopt"))
 
 
 def unavailable() -> str | None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 INFO = SolverInfo(
     title="structured (certlip)",
-    licence="BSD-3-Clause",
     preference=0,
     max_order=1_000_000,
     version=lambda: version("certlip"),
