@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from certlip.base.errors import NotCertified
-from certlip.base.rounding import UNIT, gamma, sqrt_up
+from certlip.base.rounding import UNIT, sqrt_up
 from certlip.network import Array
+from certlip.proof.cholesky import backward_error, factorises
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers, add_diagonal, cut
-from certlip.proof.tridiagonal import factorises
 
 REACH = 2
 """Blocks on either side that a block of the factorisation touches."""
@@ -95,9 +95,8 @@ def _shifts(sizes: Sequence[int], entries: Array, error: float, reach: int) -> l
     shifts = []
     for i in range(len(sizes)):
         first, last = ends[max(i - reach, 0)], ends[min(i + reach + 1, len(sizes))]
-        factor = gamma(int(last - first) + 2)
-        trace = float(entries[first:last].sum())
-        shifts.append(1.01 * (error + factor / (1 - factor) * trace + len(entries) * UNIT * 4))
+        backward = backward_error(int(last - first) + 2, float(entries[first:last].sum()))
+        shifts.append(1.01 * (error + backward + len(entries) * UNIT * 4))
     return shifts
 
 

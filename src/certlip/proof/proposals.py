@@ -14,8 +14,8 @@ from certlip.base.rounding import UNIT
 from certlip.network import Array
 from certlip.network.slopes import half_widths, middles, steepest, steepest_each
 from certlip.proof.certify import margin
+from certlip.proof.cholesky import cholesky, less_square, solve_lower
 from certlip.proof.lmi import Lmi, Multipliers
-from certlip.proof.tridiagonal import cholesky, less_square, solve_lower
 
 SLACKS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
 """How far a proposal that does not verify is moved towards `start` until it does; one that never does is no proof."""

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from certlip.base.rounding import UNIT, gamma
 from certlip.network import Array, Pair
+from certlip.proof.cholesky import backward_error
 from certlip.proof.torus import frequencies
 from certlip.proof.torus_relaxation import POINT, Edge, Node, Relaxation
 
@@ -91,9 +92,8 @@ class Inequality:
             float((d * s * s).sum()) * self.n_aliases(b.level)
             for d, s, b in zip(diagonals, self.scaling, self.blocks, strict=True)
         )
-        factor = gamma(4 * order + 16)
         forming = self._forming_error() + 8 * UNIT * 4
-        return 1.01 * (forming + factor / (1 - factor) * trace + order * UNIT * 8)
+        return 1.01 * (forming + backward_error(4 * order + 16, trace) + order * UNIT * 8)
 
     def _subtracted(self, node: Node, t: Array) -> Array:
         """(h^2 - m^2) t: the diagonal of the block that takes this much of |y|^2 away, rounded up."""

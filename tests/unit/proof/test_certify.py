@@ -24,10 +24,10 @@ from certlip.network.chain import Chain
 from certlip.network.slopes import slopes_of
 from certlip.proof import elimination
 from certlip.proof.certify import certify, is_feasible, margin
+from certlip.proof.cholesky import factorises
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers
 from certlip.proof.proposals import smallest_rho, start
-from certlip.proof.tridiagonal import factorises
 from certlip.sdp.dense import dense_matrix
 
 certify_module = importlib.import_module("certlip.proof.certify")  # the package has a function of that name
