@@ -70,8 +70,10 @@ def plan(
     if grid != "auto" and ends is not None:
         return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
     assert not isinstance(grid, list)  # then the cuts are given
-    if calibration is None or calibration.failure:
-        raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
+    if calibration is None:
+        raise SolverUnavailable("an automatic plan needs a calibration")
+    if calibration.refusal is not None:
+        raise calibration.refusal.error()
     spans, given = spans_between(network, ends), None if grid == "auto" else grid
     search = Search(network, spans, given, calibration, merge, chain)
     found = Plan(segments=search.plans(Budget(budget, cores)), **common)

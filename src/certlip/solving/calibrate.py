@@ -81,7 +81,7 @@ def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
             "n_max": largest_order(solver, law, limit),
         }
     except NoBound as error:
-        measured = {"failure": str(error)}
+        measured = {"refusal": error.refusal}
     return Calibration(**known, **measured, seconds=time.perf_counter() - begin)
 
 
@@ -144,8 +144,8 @@ def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tup
             begin = time.perf_counter()
             solved = solve_blocks(network, plan, plan.jobs * n_lanes, limit=limit, n_jobs=n_lanes)
             wall = time.perf_counter() - begin
-            if solved[0].status == Status.SOLVER_FAILED:
-                raise NoBound(solved[0].reason)
+            if (refusal := solved[0].refusal) and refusal.status == Status.SOLVER_FAILED:
+                raise refusal.error()
             over = any(block.status != Status.OK for block in solved)
             took = wall if over else math.fsum(block.seconds for block in solved) / n_lanes
             starts.append(max(wall - took, 0.0))
