@@ -11,6 +11,7 @@ from certlip.base.errors import REFUSALS, DataError, LimitExceeded, NoBound, NoD
 from certlip.base.files import read_npz, write_npz, write_refusal
 from certlip.base.record import Kind, Record, Status
 from certlip.exported import save_exported
+from certlip.methods import dcp
 from certlip.network import Network
 from certlip.partition.plan import Job, Plan
 from certlip.pytorch.weights import load_weights, save_refusal
@@ -61,9 +62,7 @@ def test_a_network_that_is_refused_is_a_plan_that_says_so_and_no_bound(error: No
     def missing() -> Network:
         raise error
 
-    import certlip.methods.dcp as method
-
-    plan = make_plan(missing, method, {})
+    plan = make_plan(missing, dcp, {})
     assert plan.refusal == error.refusal
     with pytest.raises(NoBound) as raised:
         merge_plan(Network((), (1,)), plan, [])
