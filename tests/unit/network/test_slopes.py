@@ -215,7 +215,7 @@ def test_general_solvers_are_given_the_inequality_with_slopes_that_are_wide_enou
     wide = replace(lmi, slopes=tuple(map(widened, lmi.slopes)))
     multipliers = start(lmi)
     given = coefficients(lmi) @ np.concatenate([[7.0], *multipliers]) + constant_part(lmi).ravel()
-    np.testing.assert_allclose(given.reshape(lmi.order, -1), wide.matrix(7.0, multipliers), rtol=1e-12)
+    np.testing.assert_allclose(given.reshape(lmi.order, -1), dense_matrix(wide, 7.0, multipliers), rtol=1e-12)
 
 
 def test_a_search_over_gates_of_which_all_are_fixed_ends() -> None:

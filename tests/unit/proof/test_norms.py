@@ -352,7 +352,7 @@ def check_spectrum(layer: Conv, shape: Shape) -> None:
 
 
 def frequencies(layer: Conv, side: tuple[int, int]) -> list[tuple[int, int]]:
-    rows, columns = torus._frequencies((side[0] // layer.stride[0], side[1] // layer.stride[1]))
+    rows, columns = torus.frequencies((side[0] // layer.stride[0], side[1] // layer.stride[1]))
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
