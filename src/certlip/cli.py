@@ -77,7 +77,7 @@ def plan(
         limit = Limits(max_seconds=max_seconds, max_memory_mb=max_memory_mb)
         planned, prediction = plan_network(network, method, dict(map(_parse, option or [])), limit)
     if planned.refusal:
-        raise CertlipError(f"{method} has no plan of {source.stem}: {planned.refusal[1]}")
+        raise CertlipError(f"{method} has no plan of {source.stem}: {planned.refusal.reason}")
     Console().print(show_plan.render(planned, prediction, solved))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.base.errors import DataError, NoBound
+from certlip.base.errors import DataError, NoBound, Refusal
 from certlip.base.files import write_refusal
 from certlip.network import Network
 from certlip.pytorch.export import export_network
@@ -34,7 +34,7 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     weights, file = folder / f"{name}.pt", folder / f"{name}.npz"
     if not weights.exists():
         raise DataError(f"{weights} is missing, and without it nothing shows what {file} was exported from; add it")
-    exported: Network | NoBound
+    exported: Network | Refusal
     module = None
     try:
         module, shape = load_module(entry, weights)
@@ -44,11 +44,11 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     if module is not None and entry.get("architecture") and not (entry.get("train") or entry.get("weights")):
         _expect_weights_of_seed(module, entry, weights)
     try:
-        found: Network | NoBound = Network.load(file)
-    except NoBound as refusal:
-        found = refusal
+        found: Network | Refusal = Network.load(file)
+    except NoBound as error:
+        found = error.refusal
     if _identity(found) != _identity(exported):
-        why = f" ({exported})" if isinstance(exported, NoBound) else ""
+        why = f" ({exported.reason})" if isinstance(exported, Refusal) else ""
         raise DataError(f"{file} is not what {weights} exports to{why}; export and bound it again")
     return exported.sha256 if isinstance(exported, Network) else None
 
@@ -61,8 +61,6 @@ def _expect_weights_of_seed(module: nn.Module, entry: Mapping[str, Any], path: P
             raise DataError(f"{path} does not hold the weights of the network's seed: its {key} differs")
 
 
-def _identity(exported: Network | NoBound) -> str:
+def _identity(exported: Network | Refusal) -> str | Refusal | None:
     """Equal for what is the same network, or refused for the same reason."""
-    if isinstance(exported, Network):
-        return exported.sha256
-    return " ".join(f"{exported.status}: {exported}".split())
+    return exported.sha256 if isinstance(exported, Network) else Refusal.from_header(exported.to_header())

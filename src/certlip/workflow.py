@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certlip.base import attempts
-from certlip.base.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, NoData, UnsupportedLayer
+from certlip.base.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, Refusal
 from certlip.base.limits import Limits
 from certlip.base.timing import save_timing
 from certlip.config import ConfigFile, Network, settings
@@ -62,11 +62,11 @@ BROKEN = (ConfigError, DataError, ExportError, NoBound)
 """What is wrong with one network only: its rows say so, and the run goes on."""
 
 
-def refusal_of(error: CertlipError) -> NoBound:
-    """One of `BROKEN` as the status and reason that the rows of its network get."""
+def refusal_of(error: CertlipError) -> Refusal:
+    """One of `BROKEN` as the rows of its network say it."""
     if isinstance(error, NoBound):
-        return error
-    return UnsupportedLayer(str(error)) if isinstance(error, ExportError) else NoData(str(error))
+        return error.refusal
+    return Refusal("unsupported" if isinstance(error, ExportError) else "no_data", str(error))
 
 
 def settings_of(snakemake: Any) -> ConfigFile:

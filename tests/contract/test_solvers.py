@@ -61,7 +61,6 @@ def test_info_is_complete(name):
     found = solvers.load(name)
     assert isinstance(found.INFO, SolverInfo)
     assert found.INFO.title
-    assert found.INFO.licence
     assert found.INFO.max_order > 0
     assert found.__doc__
     assert found.unavailable() is None or found.unavailable().strip()
@@ -127,7 +126,7 @@ LIES = {
 LIAR = '''"""Calls what it returns optimal."""
 from certlip.sdp.solvers import Proposal, SolverInfo, load
 
-INFO = SolverInfo("liar", "none", 999, 10**6, lambda: "1")
+INFO = SolverInfo("liar", 999, 10**6, lambda: "1")
 
 
 def unavailable():

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from certlip.base.errors import NotCertified
 from certlip.network import Array
 from certlip.network.slopes import Slopes, slopes_of
-from certlip.proof.certify import margin, start
+from certlip.proof.certify import margin
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import start
 
 N_POINTS, N_NIGHTLY = 20_000, 500_000
 N_SHARES = 8

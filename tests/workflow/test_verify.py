@@ -16,7 +16,7 @@ from workspace import BOUND, HERE, NETWORKS, PLANNED, Workspace
 
 import certlip
 from certlip import collect
-from certlip.base.errors import DataError, UnsupportedLayer
+from certlip.base.errors import DataError, Refusal
 from certlip.base.files import read_npz, write_npz, write_refusal
 from certlip.base.record import Record
 from certlip.completeness import prove
@@ -50,7 +50,7 @@ def edit_weights(results: Path) -> None:
 
 
 def refuse(results: Path) -> None:
-    write_refusal(results / "networks/block.npz", UnsupportedLayer("conv0: no bound for Conv2d"))
+    write_refusal(results / "networks/block.npz", Refusal("unsupported", "conv0: no bound for Conv2d"))
 
 
 def prove_without_layers(results: Path) -> None:

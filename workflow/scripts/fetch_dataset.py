@@ -12,5 +12,5 @@ with job(snakemake):
         datasets.fetch(entry["dataset"], settings_of(snakemake).data_folder, **entry["options"]).save(output.arrays)
     except BROKEN as error:
         missing = error if isinstance(error, NoData) else NoData(str(error))
-        write_refusal(output.arrays, missing)
+        write_refusal(output.arrays, missing.refusal)
     save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)

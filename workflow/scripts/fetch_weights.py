@@ -18,7 +18,7 @@ with job(snakemake):
         load_into(module, load_weights(file, entry.weights.key))
     except BROKEN as error:
         missing = error if isinstance(error, NoData) else NoData(str(error), [str(file)])
-        save_refusal(output.weights, missing)
+        save_refusal(output.weights, missing.refusal)
     else:
         save_weights(output.weights, module.state_dict())
     save_attempt(snakemake.params.attempts, snakemake.params.attempt, missing)

@@ -1,6 +1,9 @@
 """The errors that are a user's to read: one sentence each, naming the thing and the remedy."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -24,6 +27,10 @@ class NoBound(CertlipError):
     """A method gives no bound of a network: a row with a status and this reason, not a failed run."""
 
     status = "unsupported"
+
+    @property
+    def refusal(self) -> Refusal:
+        return Refusal(self.status, str(self))
 
 
 class UnsupportedLayer(NoBound):
@@ -78,3 +85,31 @@ class LimitExceeded(NoBound):
 
 class ExportError(CertlipError):
     """A torch module and the network exported from it do not compute the same function."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why there is none: no bound, plan, network, weights or data; status: one of `REFUSALS`; reason: a sentence."""
+
+    status: str
+    reason: str
+
+    def error(self) -> NoBound:
+        error = NoBound(self.reason)
+        error.status = self.status
+        return error
+
+    def to_header(self) -> dict[str, str]:
+        """What a file holds in place of what there is none of."""
+        return {"refused": self.reason, "status": self.status}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> Refusal | None:
+        """What `to_header` gave; None for anything else."""
+        status, reason = header.get("status"), header.get("refused")
+        known = isinstance(status, str) and status in REFUSALS and isinstance(reason, str)
+        return cls(str(status), " ".join(str(reason).split())) if known else None
+
+
+REFUSALS = ("unsupported", "time_limit", "memory_limit", "not_certified", "solver_failed", "no_data")
+"""Every status of a `Record` but ``ok``."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from certlip.base.errors import DataError, NoBound, NoData, UnsupportedLayer
+from certlip.base.errors import DataError, Refusal
 
 
 @contextmanager
@@ -77,17 +77,16 @@ def write_npz(path: str | Path, header: dict[str, Any], arrays: Mapping[str, NDA
             np.savez(handle, **members)
 
 
-def write_refusal(path: str | Path, refusal: NoBound) -> None:
+def write_refusal(path: str | Path, refusal: Refusal) -> None:
     """Write, in place of a file of `write_npz`, why there is none: `read_npz` raises it."""
-    write_npz(path, {"refused": str(refusal), "status": refusal.status}, {})
+    write_npz(path, refusal.to_header(), {})
 
 
 def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read a file of `write_npz`, whoever wrote it: only the arrays that its header names, none larger than the header
     says, and none that a small file unpacks to something huge.
 
-    Raises DataError if it is missing, damaged or of another kind. A file of `write_refusal` raises what it says: NoData
-    or UnsupportedLayer.
+    Raises DataError if it is missing, damaged or of another kind. A file of `write_refusal` raises what it says.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,17 +95,15 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]
             # files of before version 0.1 name no arrays: all are read, within the size of the whole
             shapes = header.pop(_ARRAYS, dict.fromkeys(members.keys() - {"header"}))
             arrays = {key: _array(archive, members[key], shape) for key, shape in shapes.items()}
-        if "refused" in header:
-            refusal = NoData if header["status"] == NoData.status else UnsupportedLayer
-            said = " ".join(str(header["refused"]).split())
+        refusal = Refusal.from_header(header)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except MemoryError as error:
         raise DataError(f"{path} does not fit into the memory of this machine; read it on a larger one") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib, json and NumPy
         raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error
-    if "refused" in header:
-        raise refusal(said)
+    if refusal is not None:
+        raise refusal.error()
     return header, arrays
 
 

@@ -17,7 +17,8 @@ from certlip.base.errors import UnsupportedLayer
 from certlip.base.limits import Limits
 from certlip.methods import Bound
 from certlip.network import Activation, Array, Conv, Network
-from certlip.partition.plan import Merge, Plan
+from certlip.partition.merges import RULES, SUM
+from certlip.partition.plan import Plan
 from certlip.partition.predict import LOSSES, Losses, looseness
 from certlip.partition.segment import find_cuts, make_segment
 from certlip.solving.blocks import merge_plan, solve_blocks
@@ -25,7 +26,7 @@ from certlip.solving.blocks import merge_plan, solve_blocks
 if TYPE_CHECKING:
     import pandas as pd
 
-MERGES: tuple[Merge, ...] = ("sum", "cover", "weighted", "folded")
+MERGES = tuple(RULES)
 COLUMNS = ["network", "merge", "grid", "n_segments", "chain", "value", "seconds", "actual", "predicted", "refitted"]
 COLUMNS += [f"{name}_{merge}" for name in ("grid", "doubling") for merge in MERGES] + ["cut", "chained_cut"]
 
@@ -54,7 +55,7 @@ def run(
     loaded = loaded or {f"block-{depth}": _block(depth, seed) for depth in depths}
     rows, plans = [], []
     for name, network in loaded.items():
-        whole = _bound(network, _plan(network, 1, "sum", 0, alone=True), limit)
+        whole = _bound(network, _plan(network, 1, SUM.name, 0, alone=True), limit)
         for plan in dict.fromkeys(_plans(network, sides, merges, n_convolutions)):
             if (bound := _bound(network, plan, limit)) is None:
                 continue
@@ -93,20 +94,21 @@ def _to_array(losses: Losses) -> Array:
 
 def _from_array(x: Array) -> Losses:
     cut, chained_cut, *by_merge = map(float, x)
-    grid, doubling = (dict(zip(MERGES, half, strict=True)) for half in (by_merge[:4], by_merge[4:]))
+    n = len(MERGES)
+    grid, doubling = (dict(zip(MERGES, half, strict=True)) for half in (by_merge[:n], by_merge[n:]))
     return Losses(cut, chained_cut, grid, doubling)
 
 
 def _plans(
     network: Network, sides: Sequence[int], merges: Sequence[str], n_convolutions: Sequence[int]
 ) -> Iterator[Plan]:
-    yield _plan(network, 1, "sum", 0, alone=True)
-    product = _plan(network, 1, "sum", 0)
+    yield _plan(network, 1, SUM.name, 0, alone=True)
+    product = _plan(network, 1, SUM.name, 0)
     yield product.model_copy(update={"segments": tuple(s.model_copy(update={"blocks": ()}) for s in product.segments)})
     for n in n_convolutions:
         for side in sides:
             for merge in merges:
-                for chain in [False, True] if merge == "folded" else [False]:
+                for chain in [False, True] if RULES[merge].joint else [False]:
                     try:
                         plan = _plan(network, side, merge, n, chain=chain)
                     except UnsupportedLayer:
@@ -116,7 +118,7 @@ def _plans(
 
 
 def _plan(
-    network: Network, side: int, merge: Any, n_convolutions: int, chain: bool = False, alone: bool = False
+    network: Network, side: int, merge: str, n_convolutions: int, chain: bool = False, alone: bool = False
 ) -> Plan:
     """Every convolutional segment cut by the grid; alone: one program for the whole network."""
     convolutions = [i for i, layer in enumerate(network.layers) if isinstance(layer, Conv)]

@@ -17,6 +17,7 @@ from certlip.benchmarks._problems import family, make_problem
 from certlip.proof.lmi import Lmi
 from certlip.sdp import Certified, certify_proposal, reduce, restore
 from certlip.sdp import solvers as adapters
+from certlip.sdp.dense import dense_matrix
 from certlip.sdp.solvers import Proposal
 from certlip.sdp.threads import by_size
 
@@ -94,7 +95,7 @@ def _measure(lmi: Lmi, solver: str, rtol: float, limit: Limits) -> dict[str, Any
     proposal, certified, solve_seconds, certify_seconds = measured.value
     eigenvalue = None
     if proposal.rho is not None and lmi.order <= LARGEST_DENSE:
-        eigenvalue = float(np.linalg.eigvalsh(reduce(lmi)[0].matrix(proposal.rho, proposal.multipliers))[0])
+        eigenvalue = float(np.linalg.eigvalsh(dense_matrix(reduce(lmi)[0], proposal.rho, proposal.multipliers))[0])
     return {
         "status": str(proposal.status),
         "message": proposal.message or None,

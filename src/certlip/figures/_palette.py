@@ -45,7 +45,6 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1)),
     (0, (1, 3)),
 )
-_MERGES = {"sum": 1, "cover": 2, "weighted": 3, "folded": 4}
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def _base_styles(unknown: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _preferred_slot(variant: str) -> int:
-    merges = [slot for word, slot in _MERGES.items() if variant.endswith(word)]
-    return merges[0] if merges else crc32(variant.encode())
+    """By the last word, so that variants with the same one look alike in all figures."""
+    return crc32(re.split("[-_.]", variant)[-1].encode())
 
 
 def _place(preferred: dict[str, int], taken: set[int], n_slots: int) -> dict[str, int]:

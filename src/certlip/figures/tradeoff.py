@@ -29,7 +29,7 @@ def draw(bounds: pd.DataFrame) -> Figure:
     cut, others = partitioned(bounds), unpartitioned(bounds)
     if not (cut["value"] > 0).any():
         return style.message("No network of this configuration belongs to the trade-off, or none has a bound.")
-    looks = styles([*(f"dcp-{merge}" for merge in cut["merge"]), *bounds["method"]])
+    looks = styles([*(f"dcp-{merge}" for merge in cut["merge"]), *others["method"]])
     found = {f"merge {merge}": looks[f"dcp-{merge}"] for merge in cut["merge"]} | looks
     rows = pd.concat([others[others["value"] > 0], cut.assign(method="merge " + cut["merge"])])
     rows = rows.assign(

@@ -26,7 +26,8 @@ from certlip.base.record import Kind
 from certlip.methods import MethodInfo
 from certlip.network import Conv, Network
 from certlip.partition.calibration import Calibration
-from certlip.partition.plan import Merge, Plan, SegmentPlan
+from certlip.partition.merges import RULES, Merge
+from certlip.partition.plan import Plan, SegmentPlan
 from certlip.partition.predict import predict
 from certlip.partition.search import Budget, Search, spans_between
 from certlip.partition.segment import find_cuts, make_segment
@@ -69,8 +70,10 @@ def plan(
     if grid != "auto" and ends is not None:
         return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
     assert not isinstance(grid, list)  # then the cuts are given
-    if calibration is None or calibration.failure:
-        raise SolverUnavailable(calibration.failure if calibration else "an automatic plan needs a calibration")
+    if calibration is None:
+        raise SolverUnavailable("an automatic plan needs a calibration")
+    if calibration.refusal is not None:
+        raise calibration.refusal.error()
     spans, given = spans_between(network, ends), None if grid == "auto" else grid
     search = Search(network, spans, given, calibration, merge, chain)
     found = Plan(segments=search.plans(Budget(budget, cores)), **common)
@@ -80,8 +83,9 @@ def plan(
 def check(options: Mapping[str, Any]) -> None:
     """Refuse options that cannot go together."""
     merge = options["merge"]
-    if options["chain"] and merge != "folded":
-        raise ConfigError(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge 'folded'")
+    if options["chain"] and not RULES[merge].joint:
+        able = " or ".join(repr(name) for name, rule in RULES.items() if rule.joint)
+        raise ConfigError(f"chain: merge {merge!r} has no metric to hand from segment to segment; use merge {able}")
     if isinstance(options["grid"], list) and options["cuts"] == "auto":
         raise ConfigError("grid: a list with one grid a segment needs cuts that are given; use one grid, or 'auto'")
 

@@ -30,8 +30,8 @@ from certlip.methods import Bound, MethodInfo
 from certlip.methods._whole_chain import WholeChain
 from certlip.methods.eclipse_fast import complete, schur_complement
 from certlip.network import Array, Network
-from certlip.proof.certify import smallest_rho
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import smallest_rho
 from certlip.sdp.solvers import SolverName
 
 INFO = MethodInfo("ECLipsE", Kind.CERTIFIED, "Xu & Sivaranjani 2024, arXiv 2404.04375", imports=("torch",))

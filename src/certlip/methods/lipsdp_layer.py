@@ -4,7 +4,7 @@
 
 Why it is a bound: its points are points of LipSDP-Neuron. It lies between that and the product of the dense spectral
 norms, which is one of its points. Where the neurons of a layer have different slopes, one multiplier for all would be
-worse than that product: T_i is then tau_i times the multipliers that prove the product (`certlip.proof.certify.start`).
+worse than that product: T_i is then tau_i times what proves the product (`certlip.proof.proposals.start`).
 
 With as few variables as layers no conic solver is needed: a barrier method, minimising
 
@@ -32,8 +32,9 @@ from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo, eclipse_fast
 from certlip.methods._whole_chain import WholeChain
 from certlip.network import Array, Network
-from certlip.proof.certify import smallest_rho
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import smallest_rho
+from certlip.sdp.dense import dense_matrix
 
 INFO = MethodInfo("LipSDP-Layer", Kind.CERTIFIED, "Fazlyab et al. 2019, arXiv 1906.04893")
 
@@ -85,7 +86,7 @@ class _Barrier:
         return tuple(tau * profile for tau, profile in zip(taus, self.profiles, strict=True))
 
     def matrix(self, point: Array) -> Array:
-        return self.lmi.matrix(point[0], self.spread(point[1:]))
+        return dense_matrix(self.lmi, point[0], self.spread(point[1:]))
 
     def value(self, point: Array) -> float:
         """-log det P - sum log tau, infinite outside."""

@@ -92,7 +92,7 @@ def bound(
         best = min(proofs, key=lambda proof: proof.constant) if proofs else None
         certificate = UpperCertificate(network, (*([best] if best else []), *tails))
         reasons = [_reason(found, quick if best and best.rule == "constants" else []), tail_reason]
-        details = _details(relaxation, None if tails else found) if relaxation else {}
+        details = {"device": device, **_details(relaxation, None if tails else found)} if relaxation else {}
         return Bound(certificate.value, certificate, None, "; ".join(filter(None, reasons)), details)
 
     if relaxation is None:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from certlip.base.errors import Refusal
 from certlip.partition.model import FileModel, Model
 from certlip.partition.plan import BlockPlan, Job, Plan
 from certlip.sdp import Lmi, folded, solvers
@@ -36,7 +37,7 @@ class Calibration(FileModel):
     """One solver on one machine, under the limits of one program.
 
     alone: a program of its own; joint: each block of a joint program; start_seconds: until a process is ready to solve;
-    n_max: the largest order of a program within time and memory; seconds: what measuring took; failure: why nothing was
+    n_max: the largest order of a program within time and memory; seconds: what measuring took; refusal: why nothing was
     measured.
     """
 
@@ -51,7 +52,7 @@ class Calibration(FileModel):
     start_seconds: float = 0.0
     n_max: int = 0
     seconds: float = 0.0
-    failure: str = ""
+    refusal: Refusal | None = None
     cpu: str = ""
     host: str = ""
     code: str = ""

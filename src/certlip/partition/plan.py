@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
+from certlip.base.errors import Refusal
 from certlip.network import Pair
 from certlip.network.window import Window
+from certlip.partition.merges import RULES, Merge, MergeRule
 from certlip.partition.model import FileModel, Model
-
-Merge = Literal["sum", "cover", "weighted", "folded"]
 
 Place = tuple[int, int]
 """(segment, block) of a plan."""
@@ -122,17 +122,17 @@ class Plan(FileModel):
 
     segments: of the first plan from the first layer to the last, then of the second where there is one, less those that
     both have. All are solved, and the merge takes the best way through the layers, from one plan to the other where
-    both have a cut. refusal: status and reason of a method that cannot plan this network, which then has no segments;
-    seconds: of planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its
-    product of layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also
-    bound neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
+    both have a cut. refusal: of a method that cannot plan this network, which then has no segments; seconds: of
+    planning; fallback: where semidefinite programs give no better bound of a segment (or none), take its product of
+    layer constants; otherwise a segment with a block that failed, but for a limit, has no bound; chain: also bound
+    neighbouring segments in one go, each taking the metric of the next as output metric, and keep what is better;
     prediction: of an automatic plan.
     """
 
     noun: ClassVar = "plan"
 
     segments: tuple[SegmentPlan, ...]
-    refusal: tuple[str, str] | None = None
+    refusal: Refusal | None = None
     merge: Merge = "sum"
     chain: bool = False
     fallback: bool = True
@@ -140,6 +140,10 @@ class Plan(FileModel):
     rtol: float = 1e-4
     seconds: float = 0.0
     prediction: Prediction | None = None
+
+    @property
+    def rule(self) -> MergeRule:
+        return RULES[self.merge]
 
     @property
     def blocks(self) -> list[Place]:
@@ -150,7 +154,7 @@ class Plan(FileModel):
     @property
     def jobs(self) -> list[Job]:
         """What is solved on its own, the largest first."""
-        together = [s for s in range(len(self.segments)) if self.merge == "folded" and self.merges_metrics(s)]
+        together = [s for s in range(len(self.segments)) if self.rule.joint and self.merges_metrics(s)]
         jobs = [Job(tuple(place for place in self.blocks if place[0] == s), joint=True) for s in together]
         chained = [Job(tuple(place for place in self.blocks if place[0] in run), joint=True) for run in self.chains]
         return chained + jobs + [Job((place,)) for place in self.blocks if place[0] not in together]
@@ -179,4 +183,4 @@ class Plan(FileModel):
     def merges_metrics(self, segment: int) -> bool:
         """Whether the segment is solved in patches that have input metrics; the whole map needs none."""
         planned = self.segments[segment]
-        return self.merge in ("weighted", "folded") and planned.grid != (1, 1) and bool(planned.blocks)
+        return self.rule.has_metrics and planned.grid != (1, 1) and bool(planned.blocks)

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from certlip.network import LINEAR, Network
 from certlip.partition.calibration import Calibration, job_memory_mb
-from certlip.partition.plan import JobPrediction, Merge, Plan, Prediction, SegmentPlan
+from certlip.partition.merges import RULES, Merge
+from certlip.partition.plan import JobPrediction, Plan, Prediction, SegmentPlan
 
 
 class Losses(NamedTuple):
@@ -34,8 +35,8 @@ class Losses(NamedTuple):
 LOSSES = Losses(
     cut=0.6,
     chained_cut=0.4,
-    grid={"sum": 0.2, "cover": 0.45, "weighted": 0.3, "folded": 0.0},
-    doubling={"sum": 0.2, "cover": 0.065, "weighted": 0.06, "folded": 0.04},
+    grid={name: rule.grid_loss for name, rule in RULES.items()},
+    doubling={name: rule.doubling_loss for name, rule in RULES.items()},
 )
 """Measured on trained networks, CNN1 and a smaller one on digits: a cut lost 0.2 to 0.7, a chained one 0.4; n = 4, 16
 and 64 patches of CNN1's convolutions lost 0.59, 1.02, 1.28 by ``sum``, 0.59, 0.73, 0.84 by ``cover``, 0.37, 0.65, 0.64

@@ -14,7 +14,8 @@ from certlip.base.plugins import nearest
 from certlip.network import LINEAR, Activation, Along, Conv, Flatten, Gather, MaxPool, Network, Pair, Reshape, Shape
 from certlip.network.slopes import are_identity
 from certlip.network.window import Window, grid_windows, restrict
-from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
+from certlip.partition.merges import RULES, Merge
+from certlip.partition.plan import BlockPlan, SegmentPlan
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
@@ -43,8 +44,8 @@ def make_segment(
 ) -> SegmentPlan:
     """Layers [first, last) with the grid on its output map, patches with the same semidefinite program collected.
 
-    Equal weights and geometry suffice for ``sum`` and ``cover``. The other merges gain where patches with another cover
-    of their input pixels are on their own, and a chain needs every patch on its own: either is done up to `MAX_SPLIT`.
+    Equal weights and geometry suffice where patches have no metrics. Metrics gain where patches with another cover of
+    their input pixels are on their own, and a chain needs every patch on its own: either is done up to `MAX_SPLIT`.
     A grid finer than the map is cut down to it; a segment without a convolution, or with layers that move entries among
     its convolutions, is not cut. Max pooling on its own, and a segment where a semidefinite program cannot gain (fewer
     than two linear layers), are left to their layer constants; max pooling among other layers raises UnsupportedLayer.
@@ -84,7 +85,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     orders = {key: orders_of(block) for key, block in kinds.items()}
     per_patch = [orders[key] for key in keys]
     finer: list[list[tuple]] = []
-    if merge in ("weighted", "folded"):
+    if RULES[merge].has_metrics:
         counts = cover(fields, segment.input_shape)
         finer.append([(*key, counts[field.slices].tobytes()) for key, field in zip(keys, fields, strict=True)])
     if chain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from certlip.base.errors import DataError
 from certlip.base.files import floats, number, read_npz, text, whole, write_npz
@@ -15,8 +15,6 @@ from certlip.network.scaling import multiply_back
 from certlip.network.window import Window
 from certlip.proof.certify import Certified
 from certlip.proof.merge import along
-
-Rule = Literal["constants", "sum", "cover", "metric", "recomputed", "torus"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class SegmentProof:
     """Why layers [first, last) have the Lipschitz constant `constant`.
 
     rule ``constants``: each layer has its entry of `constants`, which `certlip.proof.merge.along` joins;
-    ``sum``, ``cover``: the merge of `blocks`;
+    one of `certlip.proof.merge.TOTALS`: the merge of `blocks`;
     ``metric``: the merge of the metrics of `blocks`, rho = 1; between `cuts`, layer indices, lie stages, and each takes
     the merged metric of the stage after it as output metric;
     ``torus``: `blocks` is one, its multipliers one a channel of each node of the stretch's `Relaxation`;
@@ -47,7 +45,7 @@ class SegmentProof:
 
     first: int
     last: int
-    rule: Rule
+    rule: str
     constant: float
     constants: tuple[float, ...] = ()
     blocks: tuple[BlockProof, ...] = ()
@@ -140,7 +138,8 @@ Certificate = UpperCertificate | LowerCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`) or ``none``.
+    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`),
+    or ``none`` (`certlip.solving.evaluate.save_none`).
 
     Raises DataError for other files.
     """
@@ -175,11 +174,6 @@ def load(path: str | Path) -> Certificate:
         raise DataError(f"{path} is not a certlip certificate ({error!r}); make it again") from error
 
 
-def save_none(path: str | Path, reason: str) -> None:
-    """Write a file that says why there is no certificate; `load` raises the reason."""
-    write_npz(path, {"certificate": "none", "reason": reason}, {})
-
-
 def constants_proof(first: int, network: Network, constants: Sequence[float]) -> SegmentProof:
     """The proof of a stretch of layers that begins at `first`, by one constant a layer."""
     values = tuple(float(c) for c in constants)
@@ -199,7 +193,7 @@ def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> Se
     return SegmentProof(
         first=whole(entry["first"]),
         last=whole(entry["last"]),
-        rule=text(entry["rule"]),  # type: ignore[arg-type]
+        rule=text(entry["rule"]),
         constant=number(entry["constant"]),
         constants=tuple(map(number, entry["constants"])),
         blocks=tuple(blocks),

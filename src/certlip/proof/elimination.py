@@ -6,9 +6,10 @@ Eliminating every other block takes products of sparse matrices only, and leaves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,31 +43,64 @@ def eliminate(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> tuple
     for i in sorted(set(range(len(left))) - set(kept)):
         if not (diagonal[i] > 0).all():
             return None
-        root = np.sqrt(diagonal[i])
-        # row i of the factor: its blocks beside this one, those of the block after transposed
-        factor = {}
-        if i > 0:
-            factor[i - 1] = replace(couplings[i - 1], rows=couplings[i - 1].rows / root)
-        if i < len(couplings):
-            factor[i + 1] = replace(couplings[i], columns=couplings[i].columns / root)
-        for j in factor:
-            left[j] = np.diag(left[j]) if left[j].ndim == 1 else left[j]
-        if len(factor) == 2:
-            below[i + 1] = np.zeros((len(left[i + 1]), len(left[i - 1])))
-        is_sparse = any(masks[min(i, j)] is not None for j in factor)
-        for slab in _slabs(orders[i], len(root), is_sparse):
-            parts = []
-            for j, coupling in factor.items():
-                mask = masks[min(i, j)]
-                window = ALL if mask is None else _window(mask if j < i else mask.T, slab, orders[j])
-                places = _cut(orders[j], window)
-                part = coupling.entries(slab, places) if j < i else coupling.entries(places, slab).T
-                left[j][window, window] -= part.T @ part
-                parts.append((window, part))
-            if len(parts) == 2:
-                (before, first), (after, second) = parts
-                below[i + 1][after, before] -= second.T @ first
+        row = _row_of_factor(i, np.sqrt(diagonal[i]), couplings, masks, orders)
+        is_sparse = any(block.mask is not None for block in row.values())
+        _subtract_square(row, _slabs(orders[i], len(diagonal[i]), is_sparse), left, below)
     return [left[i] for i in kept], [below[j] for j in kept[1:]]
+
+
+def _subtract_square(
+    row: dict[int, _FactorBlock], slabs: Iterable[Places], left: list[Array], below: dict[int, Array]
+) -> None:
+    """Take R'R off what is left, R a row of the factor, a slab of its neurons at a time."""
+    for j in row:
+        left[j] = np.diag(left[j]) if left[j].ndim == 1 else left[j]
+    if len(row) == 2:
+        before, after = row
+        below[after] = np.zeros((len(left[after]), len(left[before])))
+    for slab in slabs:
+        parts = {j: block.part(slab) for j, block in row.items()}
+        for j, (window, part) in parts.items():
+            left[j][window, window] -= part.T @ part
+        if len(parts) == 2:
+            (columns, first), (rows, second) = parts.values()
+            below[after][rows, columns] -= second.T @ first
+
+
+class _FactorBlock(NamedTuple):
+    """A block in a row of the factor: of neurons that are eliminated, and those of a layer beside theirs.
+
+    mask: where it is not zero, None if it is dense; order: of the layer beside; is_after: whether that comes after, so
+    that the coupling is of its neurons and the eliminated ones, not of the eliminated ones and its neurons.
+    """
+
+    coupling: Coupling
+    mask: Mask | None
+    order: Order
+    is_after: bool
+
+    def part(self, slab: Places) -> tuple[slice, Array]:
+        """Of a slab of eliminated neurons: the range outside of which there are zeros, and the entries in it."""
+        window = ALL if self.mask is None else _window(self.mask, slab, self.order)
+        places = _cut(self.order, window)
+        if self.is_after:
+            return window, self.coupling.entries(places, slab).T
+        return window, self.coupling.entries(slab, places)
+
+
+def _row_of_factor(
+    i: int, root: Array, couplings: Sequence[Coupling], masks: Sequence[Mask | None], orders: Sequence[Order]
+) -> dict[int, _FactorBlock]:
+    """Row i of the factor, whose diagonal block is `root`, by the layers before and after it."""
+    found = {}
+    if i > 0:
+        coupling = couplings[i - 1]
+        found[i - 1] = _FactorBlock(replace(coupling, rows=coupling.rows / root), masks[i - 1], orders[i - 1], False)
+    if i < len(couplings):
+        coupling, mask = couplings[i], masks[i]
+        scaled = replace(coupling, columns=coupling.columns / root)
+        found[i + 1] = _FactorBlock(scaled, None if mask is None else mask.T, orders[i + 1], True)
+    return found
 
 
 def cheapest(sizes: Sequence[int], vectors: Sequence[bool]) -> tuple[float, list[int]]:

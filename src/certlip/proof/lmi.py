@@ -74,10 +74,6 @@ class Lmi:
     def n_multipliers(self) -> int:
         return self.order - self.sizes[0]
 
-    def split(self, multipliers: Array) -> Multipliers:
-        """A vector of all multipliers cut into T_1..T_L."""
-        return tuple(np.split(multipliers, np.cumsum(self.sizes[1:])[:-1])) if self.n_multipliers else ()
-
     def blocks(self, rho: float, multipliers: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """The blocks of P(rho, T) on its diagonal and below.
 
@@ -118,17 +114,6 @@ class Lmi:
         """Which diagonal blocks of `extended` are diagonal matrices, that of the outputs included."""
         layers = zip(self.weights, self.slopes, strict=False)
         return [*(_is_diagonal(w, slopes) for w, slopes in layers), True, True]
-
-    def matrix(self, rho: float, multipliers: Sequence[Array]) -> Array:
-        """P(rho, T) as a dense symmetric (order, order) matrix."""
-        p = np.zeros((self.order, self.order))
-        diagonal, below = self.blocks(rho, multipliers)
-        for i, block in enumerate(diagonal):
-            self._block(p, i, i)[...] = block if block.ndim == 2 else np.diag(block)
-        for i, block in enumerate(below, start=1):
-            self._block(p, i, i - 1)[...] = block
-            self._block(p, i - 1, i)[...] = block.T
-        return p
 
     @np.errstate(over="ignore", invalid="ignore")
     def positive_diagonal(self, rho: float, multipliers: Sequence[Array]) -> Array:
@@ -198,9 +183,6 @@ class Lmi:
             weights[-1], q, radius = weights[-1][heard], q[heard], radii[-1]
             radii[-1] = None if radius is None else radius[heard]
         return list(zip([*multipliers, q / 2], [*self.slopes, (0.0, 2.0)], weights, radii, strict=True))
-
-    def _block(self, p: Array, i: int, j: int) -> Array:
-        return p[self.starts[i] : self.starts[i + 1], self.starts[j] : self.starts[j + 1]]
 
 
 def _products(t: Array, slopes: Slopes, w: Array) -> Array | None:

@@ -18,14 +18,14 @@ And from constants of layers to that of a network, along its graph (`along`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certlip.base.rounding import add_up, gamma, multiply_up, sqrt_up, up
-from certlip.network import Array, Network, Pair, Shape, Sum
+from certlip.network import Array, Network, Shape, Sum
 from certlip.network.window import Window
 
 
@@ -44,22 +44,30 @@ def along(network: Network, constants: Sequence[float]) -> float:
     return reached[-1]
 
 
-def merge_blocks(merge: str, rhos: Sequence[float], fields: Sequence[Window | None], side: Pair | None) -> float:
+def merge_blocks(total: str, rhos: Sequence[float], fields: Sequence[Window | None], shape: Shape) -> float:
     """Certified constant of a segment, rounded up.
 
-    rhos: verified squared constant of each patch; fields: input window of each patch, None for the whole input;
-    side: rows and columns of the segment's input map, None for a flat one.
+    total: one of `TOTALS`; rhos: verified squared constant of each patch; fields: input window of each patch, None for
+    the whole input; shape: of the segment's input.
     """
-    total = add_up(rhos)
-    if merge == "sum" or side is None or None in fields:
-        return sqrt_up(total)
-    if merge == "cover":
-        load = np.zeros(side)
-        for rho, field in zip(rhos, fields, strict=True):
-            if field is not None:
-                load[field.slices] += rho
-        return sqrt_up(min(total, up(float(load.max()) * (1 + gamma(len(rhos) + 1)))))
-    raise ValueError(f"unknown merge {merge!r}")
+    windows = [field for field in fields if field is not None]
+    if len(shape) < 3 or len(windows) < len(fields):
+        return sqrt_up(add_up(rhos))
+    return sqrt_up(min(add_up(rhos), TOTALS[total](rhos, windows, shape)))
+
+
+def _over_cover(rhos: Sequence[float], windows: Sequence[Window], shape: Shape) -> float:
+    load = np.zeros(shape[1:])
+    for rho, window in zip(rhos, windows, strict=True):
+        load[window.slices] += rho
+    return up(float(load.max()) * (1 + gamma(len(rhos) + 1)))
+
+
+TOTALS: dict[str, Callable[[Sequence[float], Sequence[Window], Shape], float]] = {
+    "sum": lambda rhos, windows, shape: add_up(rhos),
+    "cover": _over_cover,
+}
+"""Rule of a `SegmentProof` -> its squared constant, rounded up, by those of the patches and the windows they read."""
 
 
 def hand_on(metrics: Sequence[Array], fields: Sequence[Window | None], scale: float, shape: Shape) -> Array:

@@ -27,7 +27,7 @@ from certlip.proof.certificate import (
 )
 from certlip.proof.certify import is_feasible
 from certlip.proof.lmi import Lmi
-from certlip.proof.merge import along, hand_on, merge_blocks, on_window
+from certlip.proof.merge import TOTALS, along, hand_on, merge_blocks, on_window
 from certlip.proof.torus_proof import Inequality
 from certlip.proof.torus_relaxation import Relaxation
 
@@ -79,7 +79,7 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
             return _constants_flaw(network, segment)
         case "recomputed":
             return _recomputed_flaw(network, segment)
-        case "sum" | "cover":
+        case rule if rule in TOTALS:
             return _blocks_flaw(network, segment)
         case "metric":
             return metric_flaw(network, segment)
@@ -135,10 +135,9 @@ def _blocks_flaw(network: Network, segment: SegmentProof) -> str:
         return f"rule {segment.rule!r} takes no metrics"
     if flaw := _patches_flaw(network, segment.blocks):
         return flaw
-    side = network.input_shape[1:] if len(network.input_shape) == 3 else None
     rhos = [block.rho for block in segment.blocks for _ in block.windows]
     fields, scale = _fields_and_scale(network, segment.blocks)
-    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, (side[0], side[1]) if side else None)])
+    merged = multiply_up([scale, merge_blocks(segment.rule, rhos, fields, network.input_shape)])
     return "" if segment.constant >= merged else f"the merge gives {merged:.6g}"
 
 

@@ -37,24 +37,17 @@ def size(layer: Conv, shape: Shape) -> Pair:
     return sides[0], sides[1]
 
 
-def frequency_matrices(layer: Conv, torus: Pair) -> tuple[Spectrum, float]:
-    """Matrices (n_frequencies * groups, c_out / groups, strides * c_in / groups) of the layer on a torus.
-
-    One of each pair of conjugate frequencies: the other has the same norm. The second value bounds the spectral norm
-    of the rounding error of each matrix.
-    """
-    parts = list(chunks(layer, torus))
-    real, imaginary = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return real + 1j * imaginary, rounding_error(layer)
-
-
 def chunks(layer: Conv, torus: Pair) -> Iterator[tuple[Array, Array]]:
-    """Real and imaginary parts of `frequency_matrices`, about `CHUNK` entries at a time."""
+    """Real and imaginary parts of the layer's matrices on a torus, about `CHUNK` entries at a time.
+
+    (n_frequencies * groups, c_out / groups, strides * c_in / groups), of one of each pair of conjugate frequencies: the
+    other has the same norm.
+    """
     c_out, group_in, k_h, k_w = layer.weight.shape
     s_h, s_w = layer.stride
     n_aliases, group_out = s_h * s_w, c_out // layer.groups
     taps = np.ascontiguousarray(layer.weight.reshape(c_out * group_in, k_h * k_w).T)
-    rows, columns = _frequencies((torus[0] // s_h, torus[1] // s_w))
+    rows, columns = frequencies((torus[0] // s_h, torus[1] // s_w))
     step = max(1, CHUNK // (taps.shape[1] * n_aliases))
     for first in range(0, len(rows), step):
         row_frequencies = rows[first : first + step, None] + torus[0] // s_h * np.arange(s_h)
@@ -70,7 +63,7 @@ def chunks(layer: Conv, torus: Pair) -> Iterator[tuple[Array, Array]]:
 
 
 def rounding_error(layer: Conv) -> float:
-    """A bound on the spectral norm of the error of each matrix of `frequency_matrices`."""
+    """A bound on the spectral norm of the error of each matrix of `chunks`."""
     c_out, group_in, k_h, k_w = layer.weight.shape
     total = np.abs(layer.weight).sum(axis=(2, 3)).reshape(layer.groups, c_out // layer.groups, group_in)
     # each phase is off by at most 32 u, a product of two by 80 u with its scaling; real and imaginary sums are real
@@ -81,7 +74,7 @@ def rounding_error(layer: Conv) -> float:
     return rounding + 4 * layer.weight.size * math.prod(layer.stride) * SMALLEST
 
 
-def _frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def frequencies(side: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of one of each pair of conjugate frequencies (r, c) and (-r, -c) of a torus."""
     rows, columns = (i.ravel() for i in np.indices((side[0], side[1] // 2 + 1)))
     own_mirror = (columns == 0) | (2 * columns == side[1])

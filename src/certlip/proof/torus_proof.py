@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 
 from certlip.base.rounding import UNIT, gamma
 from certlip.network import Array, Pair
+from certlip.proof.cholesky import backward_error
+from certlip.proof.torus import frequencies
 from certlip.proof.torus_relaxation import POINT, Edge, Node, Relaxation
 
 Complex = NDArray[np.complex128]
@@ -90,9 +92,8 @@ class Inequality:
             float((d * s * s).sum()) * self.n_aliases(b.level)
             for d, s, b in zip(diagonals, self.scaling, self.blocks, strict=True)
         )
-        factor = gamma(4 * order + 16)
         forming = self._forming_error() + 8 * UNIT * 4
-        return 1.01 * (forming + factor / (1 - factor) * trace + order * UNIT * 8)
+        return 1.01 * (forming + backward_error(4 * order + 16, trace) + order * UNIT * 8)
 
     def _subtracted(self, node: Node, t: Array) -> Array:
         """(h^2 - m^2) t: the diagonal of the block that takes this much of |y|^2 away, rounded up."""
@@ -243,10 +244,7 @@ class Inequality:
 
 def cosets_of(sides: Pair) -> Cosets:
     """Frequencies (n, 2) of a torus, one of each conjugate pair, 0 first."""
-    rows, columns = (i.ravel() for i in np.indices((sides[0], sides[1] // 2 + 1)))
-    own_mirror = (columns == 0) | (2 * columns == sides[1])
-    wanted = ~own_mirror | (2 * rows <= sides[0])
-    return np.stack([rows[wanted], columns[wanted]], axis=1)
+    return np.stack(frequencies(sides), axis=1)
 
 
 def factorise(columns: Complex, n: int) -> Complex:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.base.errors import ConfigError, DataError, NoBound, NoData
+from certlip.base.errors import ConfigError, DataError, NoData, Refusal
 from certlip.base.files import write_atomically
 
 StateDict = dict[str, torch.Tensor]
@@ -31,13 +31,10 @@ def save_weights(path: str | Path, state_dict: Mapping[str, torch.Tensor]) -> No
         handle.write(buffer.getbuffer())
 
 
-def save_refusal(path: str | Path, refusal: NoBound) -> None:
+def save_refusal(path: str | Path, refusal: Refusal) -> None:
     """Write, in place of weights, why there are none; `load_weights` raises it."""
     with write_atomically(path) as handle:
-        torch.save({_REFUSED: str(refusal)}, handle)
-
-
-_REFUSED = "certlip_refused"
+        torch.save(refusal.to_header(), handle)
 
 
 def load_weights(path: str | Path, key: str | None = None) -> StateDict:
@@ -46,11 +43,11 @@ def load_weights(path: str | Path, key: str | None = None) -> StateDict:
     key: the entry that holds it, through mappings and lists ``models.0``; by default ``state_dict`` if there is such an
     entry, else the file is the state_dict.
     Raises DataError if the file is missing, damaged, holds more than tensors and plain values, or has no such entry;
-    NoData if `save_refusal` wrote it.
+    what it says if `save_refusal` wrote it.
     """
     content = _read(path)
-    if _REFUSED in content:
-        raise NoData(content[_REFUSED])
+    if refusal := Refusal.from_header(content):
+        raise refusal.error()
     weights = content.get("state_dict", content) if key is None else _entry(content, key, str(path))
     if not isinstance(weights, Mapping) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise DataError(

@@ -17,8 +17,9 @@ from certlip.base.errors import DataError, LimitExceeded, NotCertified
 from certlip.base.progress import bar
 from certlip.network import Array
 from certlip.network.chain import relu_chain
-from certlip.proof.certify import Certified, certify, is_feasible, start
+from certlip.proof.certify import Certified, certify, is_feasible
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import start
 from certlip.sdp import solvers
 from certlip.sdp.looks import Looks
 from certlip.sdp.threads import by_size

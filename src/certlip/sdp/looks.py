@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import scipy
@@ -58,6 +59,21 @@ class Looks:
         begin = time.monotonic()
         yield
         self.seconds = CAUTION * (time.monotonic() - begin)
+
+
+class Ascent(Protocol):
+    """What goes up sweep by sweep."""
+
+    def sweep(self) -> None: ...
+
+
+def sweep(ascent: Ascent, n_sweeps: int, deadline: Deadline, reserve: float) -> bool:
+    """Sweep so often, as long as more than `reserve` seconds are left; whether they were not."""
+    for _ in range(n_sweeps):
+        ascent.sweep()
+        if not deadline.allows(reserve):
+            return True
+    return False
 
 
 def _multiplications(lmi: Lmi) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import joblib
 
-from certlip.base.errors import DataError, LimitExceeded, NoBound
+from certlip.base.errors import DataError, NoBound, Refusal
 from certlip.base.limits import Limits, load_scipy
 from certlip.base.progress import bar
 from certlip.base.record import Status
@@ -49,7 +49,7 @@ def make_plan(
         begin = time.perf_counter()
         plan: Plan = method.plan(loaded, **filled, **options)
     except NoBound as error:
-        return Plan(segments=(), refusal=(error.status, str(error)))
+        return Plan(segments=(), refusal=error.refusal)
     return plan.model_copy(update={"seconds": time.perf_counter() - begin})
 
 
@@ -91,46 +91,71 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     fallback or not. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
     """
     if plan.refusal is not None:
-        raise LimitExceeded(*plan.refusal)
+        raise plan.refusal.error()
     load_scipy()
     begin = time.perf_counter()
-    apart = {(s.segment, s.block): s for s in solved if not s.chained}
-    chained = {(s.segment, s.block): s for s in solved if s.chained}
-    planned = places_of(plan)
-    if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
-        raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
-    failed = [s for s in solved if s.rho is None]
-    if refusing := [s for s in failed if s.status == Status.SOLVER_FAILED]:
-        raise LimitExceeded(refusing[0].status, refusing[0].reason)
+    failed = _failures(plan, solved)
     scaled = scale_network(network.chain)
-    steps = [step for index in range(len(plan.segments)) for step in _segment_steps(scaled.network, plan, index, apart)]
-    steps += [step for run in plan.chains for step in _chain_steps(scaled.network, plan, run, chained)]
-    way = tightest(steps, len(scaled.network.layers))
+    way = tightest(list(_steps(scaled.network, plan, solved)), len(scaled.network.layers))
     if way is None and failed:
-        raise LimitExceeded(failed[0].status, failed[0].reason)
+        raise failed[0][1].error()
     if way is None:
         raise DataError("the plan's segments do not reach the last layer; plan again")
     certificate = UpperCertificate(scaled.network, tuple(step.proof for step in way))
-    notes = [f"{segment.named}: {segment.note}" for segment in plan.segments if segment.note]
-    notes += [step.note for step in way if step.note]
-    taken = {step.proof.first: step.proof.last for step in way if step.proof.rule == "constants"}
-    for s in failed:
-        segment = plan.segments[s.segment]
-        if s.chained:
-            notes.append(f"{segment.named} are not chained: {s.reason}")
-        elif taken.get(segment.first) != segment.last:
-            notes.append(f"{segment.named} are bounded another way: {s.reason}")
     details = {**_details(plan, solved), "gap": gap_of(way)}
     details["seconds"] += plan.seconds + time.perf_counter() - begin
-    found = Bound(certificate.value, certificate, reason="; ".join(dict.fromkeys(notes)), details=details)
+    found = Bound(certificate.value, certificate, reason=_reason(plan, way, failed), details=details)
     found = found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
-    if plan.fallback and not network.is_chain:
-        # along the graph layer constants may multiply to less than along its chain
-        product = best_product(network)
-        if product.value < found.value:
-            reason = "the product of norms along the graph is smaller"
-            return replace(product, reason=reason, details={**found.details, "gap": None})
-    return found
+    return _or_product(network, found) if plan.fallback and not network.is_chain else found
+
+
+Failure = tuple[SolvedBlock, Refusal]
+
+
+def _failures(plan: Plan, solved: Sequence[SolvedBlock]) -> list[Failure]:
+    """The programs without a value; raises DataError where some are not solved, NoBound where the solver does not
+    work."""
+    planned = places_of(plan)
+    if missing := planned - {((s.segment, s.block), s.chained) for s in solved}:
+        raise DataError(f"{len(missing)} of {len(planned)} blocks are not solved; run solve_blocks again")
+    failed = [(s, refusal) for s in solved if (refusal := s.refusal) is not None]
+    for _, refusal in failed:
+        if refusal.status == Status.SOLVER_FAILED:
+            raise refusal.error()
+    return failed
+
+
+def _reason(plan: Plan, way: Sequence[Step], failed: Sequence[Failure]) -> str:
+    """What there is to say of the plan, of the way that is taken, and of programs that failed beside it."""
+    notes = [f"{segment.named}: {segment.note}" for segment in plan.segments if segment.note]
+    notes += [step.note for step in way if step.note]
+    by_constants = {(step.proof.first, step.proof.last) for step in way if step.proof.rule == "constants"}
+    for s, refusal in failed:
+        segment = plan.segments[s.segment]
+        if s.chained:
+            notes.append(f"{segment.named} are not chained: {refusal.reason}")
+        elif (segment.first, segment.last) not in by_constants:
+            notes.append(f"{segment.named} are bounded another way: {refusal.reason}")
+    return "; ".join(dict.fromkeys(notes))
+
+
+def _or_product(network: Network, found: Bound) -> Bound:
+    """The bound, or the product of layer constants along the graph, which may be smaller than along its chain."""
+    product = best_product(network)
+    if product.value >= found.value:
+        return found
+    reason = "the product of norms along the graph is smaller"
+    return replace(product, reason=reason, details={**found.details, "gap": None})
+
+
+def _steps(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Iterator[Step]:
+    """All that is proved of the plan's segments, on their own and chained."""
+    alone = {(s.segment, s.block): s for s in solved if not s.chained}
+    chained = {(s.segment, s.block): s for s in solved if s.chained}
+    for index in range(len(plan.segments)):
+        yield from _segment_steps(network, plan, index, alone)
+    for run in plan.chains:
+        yield from _chain_steps(network, plan, run, chained)
 
 
 _CUT_SHORT = (Status.OK, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
@@ -149,8 +174,9 @@ def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Pla
         note = f"{segment.named} use the product of norms: {why}" if blocks else ""
         yield Step(constants_proof(segment.first, part, norms.layer_constants(part)), note=note)
     if blocks and not failed:
-        merged = metric_proof(network, plan, [index], solved) if plan.merges_metrics(index) else None
-        yield Step.of(merged or merged_proof(part, plan, index, blocks), blocks)
+        has_metrics = plan.merges_metrics(index)
+        proof = metric_proof(network, plan, [index], solved) if has_metrics else merged_proof(part, plan, index, blocks)
+        yield Step.of(proof, blocks)
 
 
 def _chain_steps(

@@ -23,7 +23,8 @@ from certlip.base.provenance import provenance
 from certlip.base.record import Status
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
-from certlip.partition.plan import Merge, Plan
+from certlip.partition.merges import FOLDED, SUM
+from certlip.partition.plan import Plan
 from certlip.partition.segment import make_segment
 from certlip.sdp import Lmi, solvers
 from certlip.solving.blocks import solve_blocks
@@ -83,7 +84,7 @@ def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
             "n_max": largest_order(solver, law, limit),
         }
     except NoBound as error:
-        measured = {"failure": str(error)}
+        measured = {"refusal": error.refusal}
     return Calibration(**known, **measured, seconds=time.perf_counter() - begin)
 
 
@@ -138,7 +139,7 @@ def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tup
     points, starts = [], []
     for case in cases:
         network = _network(case)
-        merge: Merge = "sum" if case.patches == 1 else "folded"
+        merge = (SUM if case.patches == 1 else FOLDED).name
         segment = make_segment(network, 0, len(network.layers), (case.patches, case.patches), merge)
         plan = Plan(segments=(segment,), merge=merge, fallback=False, solver=solver)
         seconds, spent, over = math.inf, 0.0, False
@@ -146,8 +147,8 @@ def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tup
             begin = time.perf_counter()
             solved = solve_blocks(network, plan, plan.jobs * n_lanes, limit=limit, n_jobs=n_lanes)
             wall = time.perf_counter() - begin
-            if solved[0].status == Status.SOLVER_FAILED:
-                raise NoBound(solved[0].reason)
+            if (refusal := solved[0].refusal) and refusal.status == Status.SOLVER_FAILED:
+                raise refusal.error()
             over = any(block.status != Status.OK for block in solved)
             took = wall if over else math.fsum(block.seconds for block in solved) / n_lanes
             starts.append(max(wall - took, 0.0))

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from certlip.base import limits
 from certlip.base.deadline import Deadline
 from certlip.base.errors import LimitExceeded, NoBound
+from certlip.base.files import write_npz
 from certlip.base.limits import Limits
 from certlip.base.provenance import provenance
-from certlip.base.record import Kind, Record, Status
+from certlip.base.record import Kind, Record
 from certlip.methods import Bound
 from certlip.methods.product import best_product
 from certlip.network import Array, Network, Shape
 from certlip.network.scaling import scale_network
-from certlip.proof.certificate import save_none
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,8 +80,8 @@ def record_of(
     try:
         result = outcome()
     except NoBound as error:
-        status, seconds = Status(error.status), time.perf_counter() - begin
-        return Record(kind=plugin.INFO.kind, status=status, reason=str(error), seconds=seconds, **common)
+        refused = vars(error.refusal)
+        return Record(kind=plugin.INFO.kind, **refused, seconds=time.perf_counter() - begin, **common)
     kind = result.kind or plugin.INFO.kind
     if kind is not Kind.ESTIMATE and result.certificate is None:
         raise TypeError(f"method {method!r} calls its result {kind} but brings no certificate")
@@ -104,6 +104,11 @@ _COSTS = {
     *("n_sdps", "n_distinct_sdps", "max_order", "solver", "solver_version"),
 }
 """Fields of a `Record` that a method may fill in by its details."""
+
+
+def save_none(path: str | Path, reason: str) -> None:
+    """Write a file that says why there is no certificate; `certlip.proof.certificate.load` raises the reason."""
+    write_npz(path, {"certificate": "none", "reason": reason}, {})
 
 
 def save_result(record: Record, bound: str | Path, certificate: str | Path) -> None:

@@ -26,6 +26,7 @@ from certlip.base.record import Status
 from certlip.network import Array, Network, Shape
 from certlip.network.chain import Chain, linear_groups
 from certlip.network.window import Window, restrict
+from certlip.partition.merges import Shares
 from certlip.partition.plan import Job, Plan, SegmentPlan
 from certlip.partition.segment import cover
 from certlip.proof.merge import on_window
@@ -37,7 +38,7 @@ from certlip.solving.solved import SolvedBlock
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """One semidefinite program: of a patch's network, and for merge ``weighted`` its input metric."""
+    """One semidefinite program: of a patch's network, and where the merge gives it one its input metric."""
 
     patch: Network
     metric: Array | None
@@ -81,7 +82,8 @@ def problem_of(network: Network, plan: Plan, job: Job) -> Problem:
     segment = plan.segments[index]
     part = network.segment(segment.first, segment.last)
     patch, _ = restrict(part, segment.blocks[block].windows[0])
-    return Program(patch, equal_shares(part, segment, block) if plan.merges_metrics(index) else None)
+    shares = plan.rule.shares if plan.merges_metrics(index) else None
+    return Program(patch, None if shares is None else input_metric(part, segment, block, shares))
 
 
 def content_of(problem: Problem) -> Any:
@@ -150,11 +152,10 @@ def blocks_of(job: Job, outcome: Measured | NoBound) -> list[SolvedBlock]:
     return [replace(block, peak_mb=outcome.peak_mb) for block in outcome.value]
 
 
-def refused(job: Job, refusal: NoBound) -> list[SolvedBlock]:
+def refused(job: Job, error: NoBound) -> list[SolvedBlock]:
     """Why there is no outcome, for each block of a job."""
-    common: dict[str, Any] = {"status": refusal.status, "reason": str(refusal), "chained": job.chained}
-    if isinstance(refusal, LimitExceeded):
-        common["seconds"] = refusal.seconds / len(job.places)
+    seconds = error.seconds / len(job.places) if isinstance(error, LimitExceeded) else 0.0
+    common: dict[str, Any] = {**vars(error.refusal), "chained": job.chained, "seconds": seconds}
     return [SolvedBlock(*place, **common) for place in job.places]
 
 
@@ -197,15 +198,12 @@ def code_of(plan: Plan) -> str:
     return fingerprint(__name__, *sdp.solvers.modules(plan.solver))
 
 
-def equal_shares(part: Network, segment: SegmentPlan, block: int) -> Array:
-    """The input metric of merge ``weighted``: each pixel shared equally between the patches that read it.
-
-    Patches that are one program take what suits all of them.
-    """
+def input_metric(part: Network, segment: SegmentPlan, block: int, shares: Shares) -> Array:
+    """The input metric that a merge gives a block: patches that are one program take what suits all of them."""
     counts = _counts(tuple(field for b in segment.blocks for field in b.fields), part.input_shape)
     fields = segment.blocks[block].fields
     largest = np.max([counts[field.slices] if field else counts for field in fields], axis=0)
-    return np.tile(1.0 / largest.ravel(), part.input_shape[0])
+    return np.tile(shares(largest).ravel(), part.input_shape[0])
 
 
 @lru_cache(1)

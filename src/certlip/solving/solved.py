@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from certlip.base.errors import Refusal
 from certlip.base.files import floats
 from certlip.base.record import Status
 from certlip.network import Array
@@ -40,6 +41,11 @@ class SolvedBlock:
     metric: Array | None = None
     chained: bool = False
     gap: float | None = None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why it has no rho, None where it has one."""
+        return Refusal(self.status, self.reason) if self.rho is None else None
 
 
 def blocks_of(job: Job, solved: Sequence[SolvedBlock]) -> list[SolvedBlock]:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from certlip.base.errors import CertlipError
-from certlip.base.record import Status
+from certlip.base.errors import REFUSALS, CertlipError
 from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.network import Network
 from certlip.network.chain import linear_groups
@@ -24,12 +23,9 @@ def merged_proof(part: Network, plan: Plan, index: int, blocks: Sequence[SolvedB
     planned = list(zip(segment.blocks, blocks, strict=True))
     rhos = [solved.rho or 0.0 for block, solved in planned for _ in block.windows]
     windows = [field for block, _ in planned for field in block.fields]
-    side = (part.input_shape[1], part.input_shape[2]) if len(part.input_shape) == 3 else None
-    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.merge, rhos, windows, side)])
+    constant = multiply_up([linear_groups(part)[2], merge_blocks(plan.rule.total, rhos, windows, part.input_shape)])
     proofs = tuple(BlockProof(b.windows, solved.rho or 0.0, solved.multipliers, solved.metric) for b, solved in planned)
-    return SegmentProof(
-        segment.first, segment.last, "cover" if plan.merge == "cover" else "sum", constant, blocks=proofs
-    )
+    return SegmentProof(segment.first, segment.last, plan.rule.total, constant, blocks=proofs)
 
 
 def metric_proof(network: Network, plan: Plan, run: Sequence[int], solved: Mapping[Place, SolvedBlock]) -> SegmentProof:
@@ -62,7 +58,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
     read what the plan says, and those that are one program must be the same.
     """
     if plan.refusal:
-        return "" if plan.refusal[0] in {*Status} - {Status.OK} else f"it is refused as {plan.refusal[0]!r}"
+        return "" if plan.refusal.status in REFUSALS else f"it is refused as {plan.refusal.status!r}"
     try:
         network = network.chain
         for number, segment in enumerate(plan.segments, start=1):
@@ -73,7 +69,7 @@ def plan_flaw(network: Network, plan: Plan) -> str:
             windows = [window for block in segment.blocks for window in block.windows]
             if segment.blocks and (flaw := tiling_flaw(part, windows) or _patches_flaw(part, segment)):
                 return f"segment {number}: {flaw}"
-            if windows not in ([], [None]) and segment.grid == (1, 1) and plan.merge in ("weighted", "folded"):
+            if windows not in ([], [None]) and segment.grid == (1, 1) and plan.rule.has_metrics:
                 return f"segment {number}: it has patches but no grid"
     except CertlipError as error:
         return str(error)

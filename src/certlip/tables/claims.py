@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 INFO = TableInfo(
     title="Claims",
-    caption="What the paper claims of its method (DCP with merge sum, here dcp-2x2-sum), and what we claim, "
+    caption="What the paper claims of its method (DCP with merge sum, here of 2x2 patches), and what we claim, "
     "each beside the measurement of this run. Times are seconds of one core, programs counted one after the other.",
 )
 
-NAIVE, WHOLE, SUM, COVER, FOLDED = "product", "lipsdp", "dcp-2x2-sum", "dcp-2x2-cover", "dcp-2x2-folded"
+NAIVE, WHOLE, SUM, COVER, FOLDED = "product", "lipsdp", "sum", "cover", "folded"
+"""Column ``role`` of the rows compared: two methods, and DCP of 2x2 patches by its merge, whatever it is called."""
 CNN1, CNN2 = "mnist-cnn1-c5", ("cifar10-cnn2", "cifar10-jpeg-cnn2")
 Finding = tuple[str, str]
 """Measured, Holds."""
@@ -31,11 +32,18 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     """Columns By, Claim, Measured, Holds."""
     if bounds.empty:
         return _cells.frame([], columns=_COLUMNS)
-    cells = [[by, claim, *finding(bounds)] for by, claim, finding in CLAIMS]
+    rows = bounds.assign(role=list(map(_role, bounds["method"], bounds["options"])))
+    cells = [[by, claim, *finding(rows)] for by, claim, finding in CLAIMS]
     return _cells.frame(cells, columns=_COLUMNS)
 
 
 _COLUMNS = ["By", "Claim", "Measured", "Holds"]
+
+
+def _role(method: str, options: str) -> str:
+    given = json.loads(options)
+    plain = {"grid": [2, 2], "cuts": None, "chain": False, "fallback": True}
+    return given["merge"] if "merge" in given and plain.items() <= given.items() else method
 
 
 def _between(bounds: Frame, experiment: str) -> Finding:
@@ -63,7 +71,7 @@ def _cnn1(bounds: Frame) -> Finding:
 
 
 def _cnn1_time(bounds: Frame) -> Finding:
-    rows = bounds[(bounds["network"] == CNN1) & (bounds["method"] == SUM)]
+    rows = bounds[(bounds["network"] == CNN1) & (bounds["role"] == SUM)]
     if not (rows["status"] == Status.OK).any():
         return _unmeasured(rows)
     return (
@@ -114,7 +122,7 @@ def _refines(fine: str, coarse: str) -> bool:
 
 def _growth(bounds: Frame, experiment: str) -> Finding:
     rows = bounds[(bounds["experiment"] == experiment) & (bounds["status"] == Status.OK)]
-    times = rows.assign(time=_seconds(rows)).pivot_table(index="x", columns="method", values="time")
+    times = rows.assign(time=_seconds(rows)).pivot_table(index="x", columns="role", values="time", aggfunc="first")
     both = times.reindex(columns=[WHOLE, SUM]).dropna()
     if len(both) < 2:
         return _unmeasured(bounds[bounds["experiment"] == experiment])
@@ -131,15 +139,15 @@ def _growth(bounds: Frame, experiment: str) -> Finding:
 def _cnn2(bounds: Frame) -> Finding:
     rows = bounds[bounds["network"].isin(CNN2)]
     found = [
-        (network, part.set_index("method"))
+        (network, part.drop_duplicates("role").set_index("role"))
         for network, part in rows.groupby("network", sort=False)
-        if not (part["status"] == Status.NO_DATA).all() and {WHOLE, SUM, NAIVE} <= set(part["method"])
+        if not (part["status"] == Status.NO_DATA).all() and {WHOLE, SUM, NAIVE} <= set(part["role"])
     ]
     if not found:
         return _unmeasured(rows)
     measured, holds = [], []
     for network, part in found:
-        whole, dcp, naive = (part.loc[method] for method in (WHOLE, SUM, NAIVE))
+        whole, dcp, naive = (part.loc[role] for role in (WHOLE, SUM, NAIVE))
         measured.append(
             f"{network}: LipSDP {_cells.bound(whole)}, DCP {_cells.bound(dcp)}, naive {_cells.bound(naive)}"
         )
@@ -190,7 +198,7 @@ def _dynamic(bounds: Frame) -> Finding:
 
 
 def _fits(bounds: Frame) -> Finding:
-    rows = bounds[bounds["method"] == WHOLE]
+    rows = bounds[bounds["role"] == WHOLE]
     solved = rows[rows["status"] == Status.OK]
     if solved.empty:
         return _unmeasured(rows)
@@ -231,10 +239,11 @@ CLAIMS: list[tuple[str, str, Callable[[Frame], Finding]]] = [
 ]
 
 
-def _values(rows: Frame, methods: list[str]) -> Frame:
-    """A row a network with the values of these methods, all of them there."""
-    solved = rows[rows["method"].isin(methods) & (rows["status"] == Status.OK)]
-    return solved.pivot_table(index="network", columns="method", values="value").reindex(columns=methods).dropna()
+def _values(rows: Frame, roles: list[str]) -> Frame:
+    """A row a network with the values of these roles, all of them there."""
+    solved = rows[rows["role"].isin(roles) & (rows["status"] == Status.OK)]
+    values = solved.pivot_table(index="network", columns="role", values="value", aggfunc="first")
+    return values.reindex(columns=roles).dropna()
 
 
 def _seconds(rows: Frame) -> Frame:

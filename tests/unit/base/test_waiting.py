@@ -9,16 +9,9 @@ import pytest
 
 from certlip import datasets
 from certlip.base.errors import NoData
-from certlip.base.files import read_npz, write_refusal
 from certlip.base.waiting import attempt, save_attempt
 
 NOWHERE = "http://localhost:9"
-
-
-def test_a_file_of_what_waits_raises_what_it_waits_for(tmp_path: Path) -> None:
-    write_refusal(tmp_path / "n.npz", NoData("put it there"))
-    with pytest.raises(NoData, match="put it there"):
-        read_npz(tmp_path / "n.npz")
 
 
 def test_what_was_never_tried_or_was_had_is_not_tried_again(tmp_path: Path) -> None:

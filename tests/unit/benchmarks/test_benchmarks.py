@@ -11,7 +11,7 @@ import pytest
 
 from certlip import benchmarks
 from certlip.base import plugins
-from certlip.base.errors import ConfigError, NoData
+from certlip.base.errors import ConfigError, Refusal
 from certlip.base.files import write_refusal
 from certlip.benchmarks import solvers
 from certlip.benchmarks._problems import make_problem
@@ -118,7 +118,7 @@ def test_convolutions_of_a_network_are_measured_with_their_own_weights(tmp_path)
 
 
 def test_a_network_that_waits_for_its_data_is_left_out_and_named(tmp_path, capsys):
-    write_refusal(tmp_path / "mine.npz", NoData("mine: no images", [], []))
+    write_refusal(tmp_path / "mine.npz", Refusal("no_data", "mine: no images"))
     rows = benchmarks.run("layer_norms", {**TINY["layer_norms"], "networks": [str(tmp_path / "mine.npz")]})
     assert rows["layer"].unique().tolist() == list(LAYERS)
     assert capsys.readouterr().out == "mine is left out: mine: no images\n"

@@ -15,6 +15,7 @@ from certlip.methods import eclipse, eclipse_fast, lipsdp_layer
 from certlip.network import Activation, Conv, MaxPool, Network
 from certlip.network.chain import Chain, relu_chain
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import dense_matrix
 
 
 @given(networks(max_hidden=6, scales=(1.0, 1.0, 1e-3, 1e3)))
@@ -78,7 +79,7 @@ def test_the_schur_complement_is_that_of_the_matrix_inequality(slopes):
     (w,) = random_weights(2, 4, 5)
     t = np.full(5, 0.05)
     lmi = Lmi((w, np.zeros((1, 5))), (slopes,))
-    p = lmi.matrix(1.0, (t,))
+    p = dense_matrix(lmi, 1.0, (t,))
     expected = p[4:, 4:] - p[4:, :4] @ np.linalg.solve(p[:4, :4], p[:4, 4:])
     found = eclipse_fast.schur_complement(eclipse_fast.seen_through(w, np.eye(4)), 2 * t, slopes)
     np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
+import spectrum
 
 from certlip.base.errors import ConfigError, UnsupportedLayer
 from certlip.methods import check_options, gram, product
@@ -101,7 +102,7 @@ def test_more_iterations_tighten_the_bound_to_the_torus_norm() -> None:
     layer, shape = HARD_CONVS["stride 2"]
     values = [gram.layer_norm(layer, shape, n) for n in range(12)]
     assert all(later <= earlier * (1 + 1e-13) for earlier, later in itertools.pairwise(values))
-    exact = np.linalg.svd(torus.frequency_matrices(layer, torus.size(layer, shape))[0], compute_uv=False).max()
+    exact = np.linalg.svd(spectrum.matrices(layer, torus.size(layer, shape)), compute_uv=False).max()
     assert exact <= values[-1] <= exact * 1.002
 
 
@@ -120,8 +121,8 @@ def test_constant_of_a_convolution_is_proved_and_in_exact_arithmetic_at_or_above
     constant = norms.layer_constant(layer, shape)
     assert norms.holds(layer, shape, constant)
     assert oracle.dominates(constant, oracle.rational(oracle.dense_matrix(layer, shape)))
-    spectrum = torus.frequency_matrices(layer, torus.size(layer, shape))[0]
-    assert constant <= np.linalg.svd(spectrum, compute_uv=False).max() * (1 + 1e-9)
+    found = spectrum.matrices(layer, torus.size(layer, shape))
+    assert constant <= np.linalg.svd(found, compute_uv=False).max() * (1 + 1e-9)
 
 
 def test_iteration_over_batches_finds_the_largest_norm_wherever_it_is() -> None:

@@ -15,8 +15,8 @@ from certlip import sdp
 from certlip.base.deadline import Deadline
 from certlip.methods import lipsdp_layer
 from certlip.network.chain import Chain
-from certlip.proof.certify import smallest_rho
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import smallest_rho
 
 
 @given(networks(max_hidden=6, scales=(1.0, 1.0, 1e-3, 1e3)))

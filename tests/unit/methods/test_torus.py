@@ -360,3 +360,9 @@ def test_an_ascent_that_overflows_ends_at_once():
     record = certlip.bound(network, method="torus")
     assert record.value >= 3e160
     assert certlip.verify(record.certificate)
+
+
+def test_the_record_says_where_the_ascent_ran() -> None:
+    from certlip.methods import torus
+
+    assert torus.bound(chain(0), device="cpu").details["device"] == "cpu"

@@ -15,7 +15,7 @@ from hypothesis import settings as limit
 from random_networks import PIECEWISE_LINEAR, networks, random_network, random_pool
 
 from certlip.base.errors import DataError, UnsupportedLayer
-from certlip.base.files import read_npz, write_npz, write_refusal
+from certlip.base.files import read_npz, write_npz
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 
 CONV = Conv("c", np.arange(1.0, 19.0).reshape(2, 1, 3, 3), np.zeros(2))
@@ -171,9 +171,3 @@ def test_a_header_without_layers_is_no_network() -> None:
     for header in ({}, {"layers": [{"layer": "Conv3d"}], "input_shape": [3]}, {"layers": 3, "input_shape": [3]}):
         with pytest.raises(DataError, match="not a network description"):
             Network.from_arrays(header, {})
-
-
-def test_the_file_of_a_refused_network_raises_its_reason(tmp_path: Path) -> None:
-    write_refusal(tmp_path / "n.npz", UnsupportedLayer("attn: no bound for MultiheadAttention"))
-    with pytest.raises(UnsupportedLayer, match="attn: no bound for MultiheadAttention"):
-        Network.load(tmp_path / "n.npz")

@@ -22,10 +22,12 @@ from certlip.methods.seqlip import search
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
 from certlip.network.chain import Chain, linear_groups, scale
 from certlip.network.slopes import NARROW, compose, half_widths, over_pixels, widened
-from certlip.proof.certify import REACH, certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import REACH, certify, is_feasible, margin
 from certlip.proof.elimination import cheapest
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import smallest_rho, start
 from certlip.proof.tangent import lower_at
+from certlip.sdp.dense import dense_matrix
 from certlip.sdp.solvers._conic import coefficients, constant_part
 
 SLOPES = (-0.7, 0.0, 0.0, 0.3, 1.0, 1.0, 1.0, 1.5)
@@ -213,7 +215,7 @@ def test_general_solvers_are_given_the_inequality_with_slopes_that_are_wide_enou
     wide = replace(lmi, slopes=tuple(map(widened, lmi.slopes)))
     multipliers = start(lmi)
     given = coefficients(lmi) @ np.concatenate([[7.0], *multipliers]) + constant_part(lmi).ravel()
-    np.testing.assert_allclose(given.reshape(lmi.order, -1), wide.matrix(7.0, multipliers), rtol=1e-12)
+    np.testing.assert_allclose(given.reshape(lmi.order, -1), dense_matrix(wide, 7.0, multipliers), rtol=1e-12)
 
 
 def test_a_search_over_gates_of_which_all_are_fixed_ends() -> None:
@@ -230,7 +232,7 @@ def test_an_input_that_is_carried_past_the_first_layer_is_in_the_smallest_rho() 
     assert lmi.extended(1.0, start(lmi))[0][0].ndim == 1
     rho = smallest_rho(lmi, start(lmi))
     assert rho is not None
-    assert np.linalg.eigvalsh(lmi.matrix(rho, start(lmi)))[0] == pytest.approx(0.0, abs=1e-9 * rho)
+    assert np.linalg.eigvalsh(dense_matrix(lmi, rho, start(lmi)))[0] == pytest.approx(0.0, abs=1e-9 * rho)
     record = certlip.bound(network, method="lipsdp")
     assert record.gap is not None
     assert record.gap < 1e-3

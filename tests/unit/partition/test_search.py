@@ -17,12 +17,12 @@ from certlip.base.errors import ConfigError, UnsupportedLayer
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 from certlip.partition.calibration import Calibration, Law, job_memory_mb
-from certlip.partition.plan import Merge, Plan, Prediction, SegmentPlan
+from certlip.partition.merges import RULES
+from certlip.partition.plan import Plan, Prediction, SegmentPlan
 from certlip.partition.predict import predict
 from certlip.partition.search import SIDES, spans_between
 from certlip.partition.segment import make_segment
 
-MERGES: tuple[Merge, ...] = ("sum", "cover", "weighted", "folded")
 CALIBRATION = Calibration(
     solver="auto",
     alone=Law(base=0.01, factor=1e-4, exponent=1.1),
@@ -61,7 +61,7 @@ def prediction_of(plan: Plan) -> Prediction:
     return plan.prediction
 
 
-def every_plan(network: Network, merge: Merge, chain: bool) -> Iterator[Plan]:
+def every_plan(network: Network, merge: str, chain: bool) -> Iterator[Plan]:
     """All cuts, and for each segment all grids or its layer constants."""
 
     def segments(first: int, last: int) -> list[SegmentPlan]:
@@ -86,11 +86,11 @@ def every_plan(network: Network, merge: Merge, chain: bool) -> Iterator[Plan]:
         paths += [[*path, last] for first, last in spans if first == path[-1]]
 
 
-@pytest.mark.parametrize(("merge", "chain"), [*((merge, False) for merge in MERGES), ("folded", True)])
+@pytest.mark.parametrize(("merge", "chain"), [*((merge, False) for merge in RULES), ("folded", True)])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("max_memory_mb", [4000.0, 300.1])
 def test_no_partition_within_budget_and_limits_is_predicted_tighter(
-    merge: Merge, chain: bool, padding: int, max_memory_mb: float
+    merge: str, chain: bool, padding: int, max_memory_mb: float
 ) -> None:
     calibration = CALIBRATION.model_copy(update={"max_memory_mb": max_memory_mb})
     network = net(5, padding, n_convs=2)

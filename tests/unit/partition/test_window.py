@@ -247,7 +247,7 @@ def test_merges_are_never_below_their_exact_values(drawn: tuple[list[float], lis
         for y in range(side[0])
         for x in range(side[1])
     ]
-    total, cover = merge_blocks("sum", rhos, fields, side), merge_blocks("cover", rhos, fields, side)
+    total, cover = (merge_blocks(rule, rhos, fields, (1, *side)) for rule in ("sum", "cover"))
     assert Fraction(total) ** 2 >= sum(map(Fraction, rhos))
     assert Fraction(cover) ** 2 >= max(loads)
     assert cover <= total * (1 + 1e-12)
@@ -273,8 +273,10 @@ def test_a_metric_that_is_handed_on_is_nowhere_below_its_exact_value(
 def test_the_root_of_a_merge_is_rounded_up() -> None:
     for rho in np.random.default_rng(0).random(50):
         for merge in ("sum", "cover"):
-            assert Fraction(merge_blocks(merge, [rho], [Window(0, 1, 0, 1)], (1, 1))) ** 2 >= Fraction(float(rho))
+            assert Fraction(merge_blocks(merge, [rho], [Window(0, 1, 0, 1)], (1, 1, 1))) ** 2 >= Fraction(float(rho))
 
 
 def test_cover_of_the_whole_map_or_of_flat_inputs_is_the_sum() -> None:
-    assert merge_blocks("cover", [2.0, 7.0], [None, None], (3, 3)) == merge_blocks("sum", [2.0, 7.0], [None] * 2, None)
+    assert merge_blocks("cover", [2.0, 7.0], [None, None], (1, 3, 3)) == merge_blocks(
+        "sum", [2.0, 7.0], [None] * 2, (9,)
+    )

@@ -16,7 +16,7 @@ import pytest
 from changed_files import after_each_change, changed_files
 
 import certlip
-from certlip.base.errors import DataError
+from certlip.base.errors import DataError, Refusal
 from certlip.base.files import read_npz, write_npz
 from certlip.base.record import Status
 from certlip.methods import dcp
@@ -25,8 +25,9 @@ from certlip.network.scaling import scale_network
 from certlip.network.window import Window
 from certlip.partition.plan import Plan
 from certlip.proof import certificate
-from certlip.proof.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate, save_none
+from certlip.proof.certificate import BlockProof, LowerCertificate, SegmentProof, UpperCertificate
 from certlip.solving import blocks, solved_files
+from certlip.solving.evaluate import save_none
 from certlip.solving.solved import SolvedBlock
 
 
@@ -332,7 +333,7 @@ FORGED_PLANS: dict[str, tuple[Callable[[dict], object], str]] = {
     ),
     "a segment left out": (lambda p: p["segments"].pop(), "do not reach the last layer"),
     "layers of other names": (lambda p: p["segments"][0].update(layers=["x"]), "not of the network's layers"),
-    "a refusal of no kind": (lambda p: p.update(refusal=["ok", "why"]), "refused as 'ok'"),
+    "a refusal of no kind": (lambda p: p.update(refusal={"status": "ok", "reason": "why"}), "refused as 'ok'"),
     "patches without a grid": (
         lambda p: p.update(merge="weighted") or p["segments"][0].update(grid=[1, 1]),
         "patches but no grid",
@@ -393,7 +394,7 @@ def test_a_file_without_a_solved_block_proves_nothing(case: str, tmp_path: Path)
     plan = dcp.plan(network(), grid=(2, 1), merge="cover")
     failed = [SolvedBlock(0, b, Status.TIME_LIMIT, "late") for b in range(len(plan.segments[0].blocks))]
     if case == "a refused plan":
-        plan = Plan(segments=(), refusal=(Status.TIME_LIMIT, "late"))
+        plan = Plan(segments=(), refusal=Refusal(Status.TIME_LIMIT, "late"))
     solved_files.save_solved(tmp_path / "b.npz", network(), plan, failed if case == "failed blocks" else [])
     verification = certlip.verify(tmp_path / "b.npz")
     assert not verification

@@ -23,10 +23,12 @@ from certlip.network import Activation, Array, Dense, Network
 from certlip.network.chain import Chain
 from certlip.network.slopes import slopes_of
 from certlip.proof import elimination
-from certlip.proof.certify import certify, is_feasible, margin, smallest_rho, start
+from certlip.proof.certify import certify, is_feasible, margin
+from certlip.proof.cholesky import factorises
 from certlip.proof.coupling import Coupling
 from certlip.proof.lmi import Lmi, Multipliers
-from certlip.proof.tridiagonal import factorises
+from certlip.proof.proposals import smallest_rho, start
+from certlip.sdp.dense import dense_matrix
 
 certify_module = importlib.import_module("certlip.proof.certify")  # the package has a function of that name
 CARRIED = ((1.0, 1.0), (1.0, 1.0))
@@ -373,7 +375,7 @@ def test_an_indefinite_optimum_of_a_solver_is_caught() -> None:
     boundary = smallest_rho(lmi, multipliers)
     assert boundary is not None
     claimed = boundary * (1 - 1e-6)
-    assert linalg.eigvalsh(lmi.matrix(claimed, multipliers))[0] < 0
+    assert linalg.eigvalsh(dense_matrix(lmi, claimed, multipliers))[0] < 0
     assert not is_feasible(lmi, claimed, multipliers)
     assert certify(lmi, multipliers).rho > claimed
 

@@ -13,9 +13,10 @@ from certlip.base.rounding import gamma
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
 from certlip.network.chain import Chain, relu_chain
 from certlip.proof import elimination
-from certlip.proof.certify import is_feasible, smallest_rho, start
+from certlip.proof.certify import is_feasible
 from certlip.proof.elimination import cheapest, eliminate
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import smallest_rho, start
 from certlip.sdp.solvers import structured
 
 RNG = np.random.default_rng(0)

@@ -15,11 +15,12 @@ import certlip
 from certlip.base.errors import ConfigError
 from certlip.base.record import Record
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, Pair
+from certlip.partition.merges import RULES, WEIGHTED
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import BlockProof, SegmentProof, UpperCertificate
 from certlip.solving import solved_files
 
-METRIC_MERGES = ("weighted", "folded")
+METRIC_MERGES = [name for name, rule in RULES.items() if rule.has_metrics]
 RTOL = 1e-4
 """Default of the method: two optima agree to about this much."""
 
@@ -129,7 +130,7 @@ def test_the_slope_of_a_last_activation_counts(merge: str) -> None:
 @pytest.mark.parametrize("grid", [(2, 2), (3, 1)])
 def test_folded_is_at_most_weighted_and_cover_and_they_are_at_most_sum(kind: str, grid: Pair) -> None:
     for seed in range(3):
-        bounds = {m: merged(block(seed, kind), m, grid) for m in ("sum", "cover", "weighted", "folded")}
+        bounds = {m: merged(block(seed, kind), m, grid) for m in RULES}
         assert bounds["folded"] <= min(bounds["weighted"], bounds["cover"]) * (1 + RTOL)
         assert bounds["cover"] <= bounds["sum"]
 
@@ -240,7 +241,7 @@ def test_equal_shares_of_a_pixel_add_up_to_at_most_one_where_unequal_covers_shar
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from certlip.methods import dcp as method
-    from certlip.solving.jobs import equal_shares
+    from certlip.solving.jobs import input_metric
 
     network = block(13, side=(12, 12))
     monkeypatch.setattr("certlip.partition.segment.MAX_SPLIT", 0)
@@ -249,7 +250,7 @@ def test_equal_shares_of_a_pixel_add_up_to_at_most_one_where_unequal_covers_shar
     total = np.zeros(network.input_shape[1:])
     for field in shared.fields:
         assert field is not None
-        total[field.slices] += equal_shares(network, segment, 0).reshape(field.size)
+        total[field.slices] += input_metric(network, segment, 0, WEIGHTED.shares).reshape(field.size)  # type: ignore[arg-type]
     assert 0 < total.min() <= total.max() <= 1 + 1e-12
 
 

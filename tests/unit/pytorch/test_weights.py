@@ -10,7 +10,7 @@ from torch import nn
 
 from certlip import zoo
 from certlip.base.errors import ConfigError, DataError, NoData
-from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
+from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_weights
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([0.5])}
 
@@ -109,12 +109,6 @@ def test_weights_put_there_by_hand_are_used_if_they_have_the_sha256_and_are_neve
     with pytest.raises(DataError, match=r"w\.pt has sha256 .* replace or remove it"):
         fetch_weights("https://localhost:9/w.pt", sha256, tmp_path / "w.pt")
     assert (tmp_path / "w.pt").read_text() == "older"
-
-
-def test_a_file_of_weights_that_wait_raises_what_they_wait_for(tmp_path):
-    save_refusal(tmp_path / "w.pt", NoData("put w.pth into data/weights"))
-    with pytest.raises(NoData, match=r"put w\.pth into"):
-        load_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("address", ["file:///certlip-no-such-file.pth", "https://localhost:9/w.pth", "https://["])

@@ -10,8 +10,8 @@ import pytest
 import certlip
 from certlip.base.record import Status
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Network
-from certlip.proof.certify import smallest_rho, start
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import smallest_rho, start
 from certlip.sdp.structured.neurons import Neurons
 
 DEPTH = 200

@@ -18,6 +18,7 @@ from certlip.base.errors import LimitExceeded, SolverUnavailable
 from certlip.base.limits import Limits
 from certlip.network import Array, Conv
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import dense_matrix, split
 from certlip.sdp.looks import Looks
 from certlip.sdp.solvers import load, structured
 from certlip.sdp.structured import openings, rounds
@@ -120,7 +121,9 @@ def test_matrix_inequality_is_that_of_the_certificate() -> None:
     lmi = Lmi(tuple(weights), (STEEP, ABS))
     problem = Problem(lmi.weights, lmi.slopes)
     t = np.random.default_rng(0).uniform(1, 2, 9)
-    difference = problem.matrix(torch.tensor([3.0, *t], dtype=torch.float64)).numpy() - lmi.matrix(3.0, lmi.split(t))
+    difference = problem.matrix(torch.tensor([3.0, *t], dtype=torch.float64)).numpy() - dense_matrix(
+        lmi, 3.0, split(lmi, t)
+    )
     assert np.abs(difference).max() <= 1e-13
 
 
@@ -305,7 +308,7 @@ def test_the_memory_that_is_predicted_is_enough() -> None:
 def test_the_widest_gap_tried_is_within_rtol_rounding_included(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problem_of(chain(6, 6, 6))
     found = ascend(problem, rtol=1e-6)
-    blocks = problem.lmi.split(found.multipliers)
+    blocks = split(problem.lmi, found.multipliers)
     monkeypatch.setattr(openings, "GAPS", openings.GAPS[-1:])
     for rtol in np.geomspace(1e-4, 0.1, 200):
         opened = openings.open_within(problem.lmi, blocks, found.lower, rtol)
@@ -319,13 +322,13 @@ def test_multipliers_of_any_quality_are_opened_when_time_is_up(share: float) -> 
     problem = problem_of(conv_block(2))
     found = ascend(problem, rtol=1e-5)
     start = start_of(conv_block(2))
-    blocks = problem.lmi.split(share * found.multipliers + (1 - share) * start)
+    blocks = split(problem.lmi, share * found.multipliers + (1 - share) * start)
     opened = openings.open_soon(problem.lmi, blocks, found.lower, Looks(problem.lmi), Deadline.after(60))
     if opened is None:
         assert share == 0.3
         return
     multipliers, rho = opened
-    assert sdp.is_feasible(problem.lmi, rho, problem.lmi.split(multipliers.numpy()))
+    assert sdp.is_feasible(problem.lmi, rho, split(problem.lmi, multipliers.numpy()))
     assert rho >= found.lower
     assert share < 1 or rho <= found.lower * (1 + 1e-3)
 

@@ -47,7 +47,7 @@ def n_cached(folder: Path) -> int:
 
 def test_a_calibration_says_what_it_measured_and_what_it_cost() -> None:
     found = calibrate("structured", Limits(1, 300.0, 2000.0))
-    assert found.failure == ""
+    assert found.refusal is None
     for law in (found.alone, found.joint):
         assert len(law.points) == 2
         assert 1 <= law.exponent <= 2

@@ -16,7 +16,9 @@ from certlip.tables import claims, reported
 def bound(network: str, method: str, value: float | None, seconds: float = 1.0) -> Record:
     outcome = {"value": value} if value else {"status": Status.NO_DATA, "reason": "put it there"}
     kind = Kind.LOWER if method == "lower" else Kind.CERTIFIED
-    return Record(network=network, method=method, kind=kind, seconds=seconds, **outcome)
+    plain = {"grid": [2, 2], "cuts": None, "chain": False, "fallback": True}
+    options = {**plain, "merge": method.rsplit("-", 1)[-1]} if "2x2" in method else {}
+    return Record(network=network, method=method, kind=kind, seconds=seconds, options=options, **outcome)
 
 
 def sweep(*values: tuple[float, float, float], seconds: tuple[float, float] = (8.0, 2.0)) -> pd.DataFrame:
@@ -46,6 +48,14 @@ def test_dcp_between_lipsdp_and_naive_is_counted_network_by_network() -> None:
     measured, verdict = holds(sweep((1, 2, 3), (1, 4, 3)), "lies between")
     assert verdict == "on 1 of 2 networks"
     assert "below naive by more than rounding on 1 of 2" in measured
+
+
+def test_a_partition_is_known_by_its_options_whatever_it_is_called() -> None:
+    rows = sweep((1, 2, 3), (1, 4, 3))
+    renamed = rows.assign(method=rows["method"].replace("dcp-2x2-sum", "mine"))
+    assert holds(renamed, "lies between") == holds(rows, "lies between")
+    options = rows["options"].str.replace("[2, 2]", "[3, 3]", regex=False)
+    assert holds(rows.assign(options=options), "lies between")[1] == "–"
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [((8.0, 2.0), "yes"), ((2.0, 8.0), "no")])

@@ -6,7 +6,7 @@ import numpy as np
 
 from certlip.sdp.solvers import Proposal, SolverInfo, structured
 
-INFO = SolverInfo(title="broken", licence="BSD-3-Clause", preference=99, max_order=20_000, version=lambda: "0")
+INFO = SolverInfo(title="broken", preference=99, max_order=20_000, version=lambda: "0")
 HOW = __name__.rpartition(".")[2]
 
 unavailable = structured.unavailable

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from certlip.sdp.solvers import Proposal, SolverInfo, structured
 
-INFO = SolverInfo(title="held", licence="BSD-3-Clause", preference=99, max_order=20_000, version=lambda: "0")
+INFO = SolverInfo(title="held", preference=99, max_order=20_000, version=lambda: "0")
 FREE = 2
 """How many programs are solved before the wait begins."""
 

@@ -26,6 +26,7 @@ from certlip.methods.seqlip.greedy import ascend
 from certlip.network import Array
 from certlip.network.chain import SMALLEST
 from certlip.network.slopes import Slopes, of_neurons, steepest
+from certlip.proof.cholesky import backward_error
 from certlip.proof.lmi import Lmi
 
 RTOL = 1e-7
@@ -147,10 +148,9 @@ class _Tree:
         squares = steep**2 * float(np.sum(through**2) + np.sum(self.a**2))
         weighted = float(np.sum(self.t[:, None] * self.b**2))
         forming = gamma(4 * (n + p) + 64) * (squares + weighted + rho + float(self.t.max()))
-        factor = gamma(q + n + 4)
         # entries of A and B are at most one, those of a product with a gate at most `steep`
         underflow = 4 * (p + q + n + 2) ** 3 * (1 + steep + float(self.t.max())) * SMALLEST
-        return 1.01 * (forming + factor / (1 - factor) * (q * rho + float(self.t.sum()))) + underflow
+        return 1.01 * (forming + backward_error(q + n + 4, q * rho + float(self.t.sum()))) + underflow
 
 
 def _largest_first(a: Array, b: Array) -> NDArray[np.intp]:

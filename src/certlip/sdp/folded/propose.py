@@ -15,11 +15,11 @@ import scipy
 
 from certlip.base.deadline import Deadline
 from certlip.network import Array
-from certlip.proof.certify import smallest_rho
 from certlip.proof.lmi import Lmi, Multipliers
+from certlip.proof.proposals import smallest_rho
 from certlip.sdp.folded.ascent import Ascent
 from certlip.sdp.folded.problem import Stage
-from certlip.sdp.looks import Looks
+from certlip.sdp.looks import Looks, sweep
 from certlip.sdp.threads import by_size
 
 log = logging.getLogger(__name__)
@@ -89,30 +89,32 @@ def _rounds(
     best, reserve = Found(ascent.proposal(), math.inf, 0.0, 0), RESERVE * looks.seconds
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before, gap = ascent.lower, best.gap
-        for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
-            ascent.sweep()
-            late = not deadline.allows(reserve)
-            if late:
-                break
+        late = sweep(ascent, int(FIRST_ROUND * GROWTH ** (n_rounds - 1)), deadline, reserve)
         ascent.settle()
         progress = (ascent.lower - before) / ascent.lower if ascent.lower else 0.0
         best = replace(best, lower=ascent.lower, iterations=n_rounds)
         if progress <= rtol or late or n_rounds == MAX_ROUNDS:
-            judged = time.perf_counter()
-            for share in OPENINGS if late or progress <= 0.01 * rtol else OPENINGS[:1]:
-                point = opened(stages, ascent.proposal(), share * rtol)
-                value = math.inf if point is None else top(stages, point)
-                if point is not None and value < best.value:
-                    best = replace(best, point=point, value=value)
-                reserve = RESERVE * (time.perf_counter() - judged)
-                if best.gap <= rtol:
-                    break
+            begin = time.perf_counter()
+            best = _judged(stages, ascent.proposal(), best, rtol, is_last=late or progress <= 0.01 * rtol)
+            reserve = RESERVE * (time.perf_counter() - begin)
         report(partial(_so_far, best, ascent))
         log.info("round %2d  lower %.9g  gap %.1e  rank %d", n_rounds, ascent.lower, best.gap, ascent.rank)
         if late or best.gap <= NEGLIGIBLE * rtol or gap / 2 < best.gap <= rtol:
             return replace(best, status="time_limit" if late else "ok")
         if progress <= 0.01 * rtol and best.gap > gap / 2 and ascent.rank < MAX_RANK:
             ascent.widen()
+    return best
+
+
+def _judged(stages: Sequence[Stage], proposal: Point, best: Found, rtol: float, is_last: bool) -> Found:
+    """The best of what is known and of feasible points near the proposal; is_last: the ascent comes no nearer."""
+    for share in OPENINGS if is_last else OPENINGS[:1]:
+        point = opened(stages, proposal, share * rtol)
+        value = math.inf if point is None else top(stages, point)
+        if point is not None and value < best.value:
+            best = replace(best, point=point, value=value)
+        if best.gap <= rtol:
+            break
     return best
 
 

@@ -31,13 +31,12 @@ from certlip.proof.lmi import Multipliers
 class SolverInfo:
     """What an adapter says of its solver.
 
-    title: as printed; licence: SPDX or "commercial"; preference: ``auto`` takes the available solver with the smallest,
+    title: as printed; preference: ``auto`` takes the available solver with the smallest,
     of those whose max_order admits the problem; version: of the installed package, asked for only when it ran; anytime:
     whether it reports what it has so far.
     """
 
     title: str
-    licence: str
     preference: int
     max_order: int
     version: Callable[[], str]

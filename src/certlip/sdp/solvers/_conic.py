@@ -16,12 +16,13 @@ from certlip.base.limits import is_out_of_memory
 from certlip.network import Array
 from certlip.network.slopes import widened
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import dense_matrix, split
 from certlip.sdp.solvers import Proposal
 
 
 def constant_part(lmi: Lmi) -> Array:
     """P(0, 0), the part without variables: minus W_L' W_L in its last block."""
-    return lmi.matrix(0.0, tuple(np.zeros(n) for n in lmi.sizes[1:]))
+    return dense_matrix(lmi, 0.0, tuple(np.zeros(n) for n in lmi.sizes[1:]))
 
 
 def coefficients(lmi: Lmi) -> sparse.csc_array:
@@ -81,7 +82,7 @@ def solve_cvxpy(solver: str, lmi: Lmi, options: Mapping[str, Any], max_seconds: 
     late = max_seconds is not None and time.perf_counter() - begin >= max_seconds
     iterations = problem.solver_stats.num_iters
     return Proposal(
-        multipliers=lmi.split(np.asarray(x.value[1:])),
+        multipliers=split(lmi, np.asarray(x.value[1:])),
         iterations=None if iterations is None else int(iterations),
         message=problem.status,
         status="time_limit" if late else "ok",

@@ -6,7 +6,7 @@ from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, time_option, version_of
 
-INFO = SolverInfo("Clarabel", "Apache-2.0", preference=40, max_order=200, version=lambda: version_of("clarabel"))
+INFO = SolverInfo("Clarabel", preference=40, max_order=200, version=lambda: version_of("clarabel"))
 
 
 def unavailable() -> str | None:

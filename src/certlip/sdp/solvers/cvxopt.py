@@ -6,7 +6,7 @@ from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, version_of
 
-INFO = SolverInfo("CVXOPT", "GPL-3.0-or-later", preference=35, max_order=500, version=lambda: version_of("cvxopt"))
+INFO = SolverInfo("CVXOPT", preference=35, max_order=500, version=lambda: version_of("cvxopt"))
 
 
 def unavailable() -> str | None:

@@ -7,10 +7,11 @@ from scipy import sparse
 
 from certlip.base.errors import SolverFailed
 from certlip.proof.lmi import Lmi
+from certlip.sdp.dense import split
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import coefficients, constant_part, missing, version_of
 
-INFO = SolverInfo("DSDP", "GPL-3.0-or-later", preference=20, max_order=2500, version=lambda: version_of("cvxopt"))
+INFO = SolverInfo("DSDP", preference=20, max_order=2500, version=lambda: version_of("cvxopt"))
 
 
 def unavailable() -> str | None:
@@ -46,4 +47,4 @@ def solve(lmi: Lmi, *, rtol: float, threads: int, max_seconds: float | None) -> 
     if answer["x"] is None:
         raise SolverFailed(f"DSDP: ended as {answer['status']} without a point")
     x = np.asarray(answer["x"]).ravel()
-    return Proposal(multipliers=lmi.split(x[1:]), message=answer["status"], rho=float(x[0]))
+    return Proposal(multipliers=split(lmi, x[1:]), message=answer["status"], rho=float(x[0]))

@@ -8,7 +8,7 @@ from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, version_of
 
-INFO = SolverInfo("MOSEK", "commercial", preference=10, max_order=3000, version=lambda: version_of("mosek"))
+INFO = SolverInfo("MOSEK", preference=10, max_order=3000, version=lambda: version_of("mosek"))
 
 
 @cache

@@ -9,7 +9,7 @@ from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, time_option, version_of
 
-INFO = SolverInfo("SCS", "MIT", preference=50, max_order=1000, version=lambda: version_of("scs"))
+INFO = SolverInfo("SCS", preference=50, max_order=1000, version=lambda: version_of("scs"))
 
 
 def unavailable() -> str | None:

@@ -6,7 +6,7 @@ from certlip.proof.lmi import Lmi
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing, solve_cvxpy, version_of
 
-INFO = SolverInfo("SDPA", "GPL-2.0-only", preference=30, max_order=700, version=lambda: version_of("sdpa-python"))
+INFO = SolverInfo("SDPA", preference=30, max_order=700, version=lambda: version_of("sdpa-python"))
 
 
 def unavailable() -> str | None:

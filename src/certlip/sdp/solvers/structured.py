@@ -16,8 +16,8 @@ from certlip.base.deadline import Deadline
 from certlip.base.errors import LimitExceeded, SolverUnavailable
 from certlip.base.limits import memory_left_mb
 from certlip.network.slopes import NARROW
-from certlip.proof.certify import start
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import start
 from certlip.sdp.looks import RESERVE, Looks
 from certlip.sdp.solvers import Proposal, SolverInfo
 from certlip.sdp.solvers._conic import missing
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 INFO = SolverInfo(
     title="structured (certlip)",
-    licence="BSD-3-Clause",
     preference=0,
     max_order=1_000_000,
     version=lambda: version("certlip"),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from certlip.base.deadline import Deadline
 from certlip.base.rounding import UNIT
 from certlip.network import Array
-from certlip.proof.certify import INFLATIONS, is_feasible, least_proved, smallest_rho
+from certlip.proof.certify import is_feasible
 from certlip.proof.lmi import Lmi
+from certlip.proof.proposals import INFLATIONS, least_proved, smallest_rho
 from certlip.sdp.looks import Looks
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from certlip.base.deadline import Deadline
-from certlip.sdp.looks import RESERVE, Looks
+from certlip.sdp.looks import RESERVE, Looks, sweep
 from certlip.sdp.structured.ascent import Ascent
-from certlip.sdp.structured.openings import open_least, open_soon, open_within, promise
+from certlip.sdp.structured.openings import Opening, open_least, open_soon, open_within, promise
 from certlip.sdp.structured.outcome import Outcome, Report, unheard
 from certlip.sdp.structured.problem import Problem
 
@@ -48,23 +48,15 @@ def ascend(
     best, rho, stalled = torch.cat(ascent.multipliers), math.inf, 0
     for n_rounds in range(1, MAX_ROUNDS + 1):
         before = ascent.lower
-        for _ in range(int(FIRST_ROUND * GROWTH ** (n_rounds - 1))):
-            ascent.sweep()
-            late = not deadline.allows(RESERVE * looks.seconds)
-            if late:
-                break
+        late = sweep(ascent, int(FIRST_ROUND * GROWTH ** (n_rounds - 1)), deadline, RESERVE * looks.seconds)
         ascent.settle()
         progress, gap_before = (ascent.lower - before) / ascent.lower, 1 - ascent.lower / rho
         converged = progress <= 0.01 * rtol
-        proposal = problem.lmi, ascent.multipliers, ascent.lower
-        found = None
         if late:
-            found = open_soon(*proposal, looks, deadline)
-        elif progress <= SETTLED * rtol:
-            with looks.timed():
-                found = open_within(*proposal, rtol)
-        if found is None and not late and (converged or n_rounds == MAX_ROUNDS):
-            found = open_least(*proposal, rtol, looks, deadline)
+            found = open_soon(problem.lmi, ascent.multipliers, ascent.lower, looks, deadline)
+        else:
+            is_last = converged or n_rounds == MAX_ROUNDS
+            found = _look(problem, ascent, rtol, progress <= SETTLED * rtol, is_last, looks, deadline)
         if found is not None and found[1] < rho:
             best, rho = found
         outcome = Outcome(best, rho, ascent.lower, n_rounds, "time_limit" if late else "ok")
@@ -78,6 +70,18 @@ def ascend(
         if stalled == PATIENCE:
             return outcome
     return outcome
+
+
+def _look(
+    problem: Problem, ascent: Ascent, rtol: float, settled: bool, is_last: bool, looks: Looks, deadline: Deadline
+) -> Opening | None:
+    """Feasible multipliers near those of the ascent: within rtol where a round has settled it, whatever can be proved
+    where it is the last look."""
+    proposal, found = (problem.lmi, ascent.multipliers, ascent.lower), None
+    if settled:
+        with looks.timed():
+            found = open_within(*proposal, rtol)
+    return open_least(*proposal, rtol, looks, deadline) if found is None and is_last else found
 
 
 def _so_far(outcome: Outcome, multipliers: Sequence[Tensor]) -> Outcome:

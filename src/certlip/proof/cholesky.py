@@ -1,4 +1,9 @@
-"""Cholesky factorisation of block tridiagonal matrices, as `Lmi.blocks` gives them: no product of zeros is formed."""
+"""Cholesky factorisation as a proof: of block tridiagonal matrices, as `Lmi.blocks` gives them.
+
+A factorisation of A - c I that runs to its end proves A >= 0 if c covers its `backward_error`, the error made in
+forming A, and the rounding of A - c I: the caller, which forms A, adds the last two. `certlip.proof.norms` has another
+bound, one for many matrices rho I - G at once: 2 n rho stands there for trace / (1 - gamma).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,20 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
+from certlip.base.rounding import gamma
 from certlip.network import Array
 from certlip.proof.coupling import Coupling
 from certlip.proof.elimination import eliminate
+
+
+def backward_error(n_roundings: int, trace: float) -> float:
+    """A bound on the norm of R'R - A, where R is the computed factor of A (S. M. Rump, BIT 46, 2006).
+
+    n_roundings: of the longest inner product, the root and the quotient: at most n + 2 for order n. Complex ones round
+    like real ones four times as long (Higham, 3.6).
+    """
+    factor = gamma(n_roundings)
+    return factor / (1 - factor) * trace
 
 
 def factorises(diagonal: Sequence[Array], couplings: Sequence[Coupling]) -> bool:
