@@ -29,7 +29,9 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> tuple
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(HERE / "config", folder / "config")
     workspace = Workspace(folder, checkout)
-    return workspace, workspace.snakemake("--verbose")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CERTLIP_TESTS_IMPORTS", str(folder / "imports"))
+        return workspace, workspace.snakemake("--verbose")
 
 
 @pytest.fixture(scope="session")
