@@ -42,7 +42,7 @@ class Variant(NamedTuple):
         return {name: min(default, FEW) for name, default in counts.items() if isinstance(default, int)}
 
 
-FEW = 8
+FEW = 2
 """Of points, starts, steps, ..."""
 
 

@@ -122,8 +122,8 @@ FORGERIES: dict[str, Forgery] = {
 CASES: dict[str, dict[str, Any]] = {
     "cover": {"grid": (2, 2), "merge": "cover"},
     "weighted": {"grid": (2, 2), "merge": "weighted"},
-    "folded": {"grid": (2, 2), "merge": "folded", "rtol": 0.01},
-    "chained": {"grid": (2, 1), "merge": "folded", "chain": True, "rtol": 0.01},
+    "folded": {"grid": (2, 2), "merge": "folded"},
+    "chained": {"grid": (2, 1), "merge": "folded", "chain": True},
 }
 
 
