@@ -1,5 +1,5 @@
 # make          set up, run the quick configuration, write the report, print the main table
-# make test     set up, run the tests
+# make test     set up, run the tests, room by room (one of them: make tests/unit/proof)
 # make paper    set up, run the configuration of the paper, and its benchmarks
 # Also: setup, lint, clean; nightly (tests of an hour), reliability (writes docs/reliability.md).
 
@@ -8,9 +8,11 @@ BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
 QUICK := --configfile config/quick.yaml
 BOTH := -- all benchmarks
+# Of the tests, the longest first. A process each: what a test forks must have one thread.
+ROOMS := tests/workflow tests/fuzz tests/contract tests/helpers $(sort $(wildcard tests/unit/*))
 
 .DEFAULT_GOAL := quick
-.PHONY: quick paper setup test nightly reliability lint clean
+.PHONY: quick paper setup test $(ROOMS) nightly reliability lint clean
 
 quick: setup
 	$(RUN) $(QUICK) $(BOTH)
@@ -34,7 +36,10 @@ setup: .venv/.complete
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$$(nproc) $(ROOMS)
+
+$(ROOMS): setup
+	$(BIN)/python -m pytest $@
 
 nightly: setup
 	$(BIN)/python -m pytest --hypothesis-profile=nightly tests/fuzz

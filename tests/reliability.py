@@ -15,8 +15,8 @@ HEAD = """\
 
 What was tried on {when}, made by `make reliability` from the results of the tests themselves: a row is a test, its
 words are the test's name, "cases" how many variants of it ran, "inputs" what hypothesis drew and the test survived.
-Of the longer tests of `make nightly` those of load and of SLURM are among them where they were run, ten times as many
-random networks are not.
+Of the longer tests of `make nightly` those of load and of SLURM are among them where they were run, many
+times as many random networks are not.
 
 A certified or lower value of a table is proved again from its certificate, for the network that is exported again from
 the weights. Nothing proves the other cells: seconds, memory, accuracy, iterations, what papers report, and estimates.

@@ -34,6 +34,17 @@ class Variant(NamedTuple):
     def plugin(self) -> Any:
         return load(self.name, self.module)
 
+    @property
+    def few(self) -> dict[str, int]:
+        """Small values of the options that count something, for what does not depend on how much is tried."""
+        function = inspect.signature(entry_point(self.plugin))
+        counts = {p.name: p.default for p in function.parameters.values() if p.name.startswith("n_")}
+        return {name: min(default, FEW) for name, default in counts.items() if isinstance(default, int)}
+
+
+FEW = 2
+"""Of points, starts, steps, ..."""
+
 
 def option_types(plugin: Any) -> dict[str, Any]:
     """Names and types of the method's options."""

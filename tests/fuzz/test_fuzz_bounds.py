@@ -1,7 +1,7 @@
 """Random small networks of every layer option, degenerate weights among them: no certified bound below the truth, none
 below a lower bound.
 
-100 networks here, 2000 new ones with ``make nightly``.
+20 networks here, 2000 new ones with ``make nightly``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import oracle
 from hypothesis import HealthCheck, given, settings
+from nightly import examples
 from random_networks import PIECEWISE_LINEAR, networks, random_network
 
 import certlip
@@ -28,8 +29,6 @@ CHOICES = {
 }
 """Options under which a method is tried, where its defaults are not all there is to try."""
 
-N_EXAMPLES = max(100, settings().max_examples)
-
 
 @cache
 def certified_methods() -> list[tuple[str, dict]]:
@@ -39,7 +38,7 @@ def certified_methods() -> list[tuple[str, dict]]:
     return [(name, o) for name, o in tried if certlip.bound(network, method=name, **o).kind == Kind.CERTIFIED]
 
 
-@settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), suppress_health_check=list(HealthCheck))
 @given(network=networks(max_linear=5, kinds=KINDS, pooled=True, degenerate=True))
 def test_no_certified_bound_of_a_random_network_is_below_the_truth(network: Network) -> None:
     lower = certlip.bound(network, method="lower", n_points=8, n_starts=1, n_steps=0).value

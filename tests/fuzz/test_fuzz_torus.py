@@ -1,6 +1,6 @@
 """Random small graphs of everything that lives on a torus: nothing is proved below what differences attain.
 
-200 graphs here, 2000 new ones with ``make nightly``. Where a graph is linear, or nearly, the bound is its norm or
+50 graphs here, 2000 new ones with ``make nightly``. Where a graph is linear, or nearly, the bound is its norm or
 little more, so that a wrong phase, alias, window or radius shows.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from nightly import examples
 from random_networks import DEGENERATE, random_pool
 
 from certlip.base.errors import DataError, UnsupportedLayer
@@ -21,7 +22,6 @@ from certlip.proof.torus_proof import Inequality
 from certlip.proof.torus_relaxation import Relaxation
 from certlip.sdp.torus.solve import solve
 
-N_EXAMPLES = max(200, settings().max_examples)
 MOST_ENTRIES = 80
 """Of a map."""
 FACTORS = (1.0, 0.0, -1.0, 0.5, "by channel")
@@ -32,7 +32,7 @@ STEEP = ("one huge", "one tiny", "subnormal")
 Choose = Callable[[Sequence[Any]], Any]
 
 
-@settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6), st.data())
 def test_nothing_is_proved_below_what_a_random_graph_attains(seed: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def test_nothing_is_proved_below_what_a_random_graph_attains(seed: int, data: st
         assert not least or not Inequality(relaxation, least**2, multipliers).holds().all()
 
 
-@settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6), st.data())
 def test_the_chain_of_a_random_graph_is_the_same_function_or_refused(seed: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)

@@ -24,11 +24,14 @@ def workspace(tmp_path: Path, checkout: Path) -> Workspace:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> tuple[Workspace, Outcome]:
-    """A workspace where the whole configuration was run, and how that ended. Tests must leave it as it is."""
+    """A workspace where the whole configuration was run, and how that ended, told at length. Tests must leave it as it
+    is."""
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(HERE / "config", folder / "config")
     workspace = Workspace(folder, checkout)
-    return workspace, workspace.snakemake()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CERTLIP_TESTS_IMPORTS", str(folder / "imports"))
+        return workspace, workspace.snakemake("--verbose")
 
 
 @pytest.fixture(scope="session")

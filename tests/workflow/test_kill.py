@@ -19,6 +19,7 @@ from workspace import HERE, Workspace, copy_checkout, copy_workspace
 from certlip.base.errors import UnsupportedLayer
 from certlip.base.files import read_npz
 from certlip.base.record import Record
+from certlip.retry import retry
 from certlip.solving.solved_files import load_solved
 
 RESULT = "results/bounds/block/dcp-sum.json"
@@ -99,6 +100,13 @@ def test_a_killed_solve_is_a_block_with_a_reason_and_the_run_goes_on(
     assert record.value is not None
     assert product is not None
     assert record.value >= product
+    # what the reason advises
+    assert "certlip retry --limit-rows" in record.reason
+    assert retry(held.folder / "results", limit_rows=True) == ["block/dcp-sum"]
+    outcome = held.snakemake(targets=[RESULT])
+    assert outcome.returncode == 0, outcome.text
+    again = Record.load(held.folder / RESULT)
+    assert (again.value, again.reason) == (Record.load(finished.folder / RESULT).value, "")
 
 
 def test_a_killed_job_fails_and_the_next_run_solves_only_what_is_left(

@@ -59,13 +59,22 @@ def test_a_report_of_both_targets_has_both(scheduled: Workspace, tmp_path: Path)
         assert f"results/{shown}" in report
 
 
-def test_a_job_that_was_not_written_down_is_named_in_one_sentence(copy_of_finished: Workspace) -> None:
-    (copy_of_finished.folder / "logs/bound_network/block/gram.log.json").unlink()
-    outcome = copy_of_finished.snakemake(targets=["benchmarks"])
+def test_a_job_that_was_not_written_down_is_named_and_made_again_or_left_out(copy_of_finished: Workspace) -> None:
+    workspace = copy_of_finished
+    workspace.restrict(["block"], {"gram": None})
+    without = copy_workspace(workspace, workspace.folder.with_name("without"))
+    workspace.edit(lambda config: config.update(tables=["schedule"]))
+    (workspace.folder / "logs/bound_network/block/gram.log.json").unlink()
+    outcome = workspace.snakemake(targets=["benchmarks"])
     assert outcome.returncode != 0
     assert "certlip: simulate_schedule: logs/ does not say" in outcome.text
     assert "results/bounds/block/gram.json" in outcome.text
+    assert "make them again (snakemake --forceall), or leave schedule out of tables and figures" in outcome.text
     assert "Traceback" not in outcome.text
+    assert without.dry_run(targets=["benchmarks"]) == set()
+    outcome = workspace.snakemake("--forceall", targets=["all", "benchmarks"])
+    assert outcome.returncode == 0, outcome.text
+    assert (workspace.folder / "results/tables/schedule.csv").exists()
 
 
 def test_a_benchmark_needs_no_bound_and_the_comparison_no_benchmark(workspace: Workspace) -> None:

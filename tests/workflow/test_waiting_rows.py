@@ -11,7 +11,8 @@ from workspace import Workspace
 from certlip import collect
 
 NOWHERE = "https://localhost:9"
-METHODS = {"product": None, "lower": {"n_points": 8, "n_steps": 5}, "autolip": None, "dcp": {"merge": "sum"}}
+METHODS = {"product": None, "autolip": None, "dcp": {"merge": "sum"}}
+"""Of a network, of a module, and of a plan."""
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def waiting(workspace: Workspace) -> Workspace:
     )
     workspace.edit(
         lambda config: config.update(
-            networks=["trained", "fetched", "block"], methods=METHODS, tables=["bounds_wide"], figures=["tightness"]
+            networks=["trained", "fetched", "block"], methods=METHODS, tables=["bounds_wide"], figures=[]
         )
     )
     return workspace

@@ -200,7 +200,7 @@ def _death(exitcode: int | None) -> LimitExceeded:
     if exitcode is None or exitcode >= 0:
         how = f"ended with exit code {exitcode}"
     elif -exitcode in _FROM_OUTSIDE:
-        raise Stopped(f"a process was ended by {signal.Signals(-exitcode).name}; run again, what is done is kept")
+        raise Stopped(f"a process was ended by {signal.Signals(-exitcode).name}; run again")
     else:
         how = f"crashed or was killed ({signal.Signals(-exitcode).name})"
     remedy = "give it more memory or fewer neighbours, and have it tried again by: certlip retry --limit-rows"

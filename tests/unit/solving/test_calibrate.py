@@ -27,6 +27,7 @@ def _in_a_second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small programs, and no cache of the user's."""
     monkeypatch.setattr("certlip.solving.calibrate.ALONE", (Case(2, 1, 10), Case(2, 2, 12, 3)))
     monkeypatch.setattr("certlip.solving.calibrate.JOINT", (Case(2, 1, 10, 0, 2), Case(3, 2, 12, 0, 2)))
+    monkeypatch.setattr("certlip.solving.calibrate.REPEATED_SECONDS", 0.1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 

@@ -49,6 +49,7 @@ def compare(case: tuple[str, dict[str, Any]], budget: float, limit: Limits, **gi
 def test_small_versions_of_the_papers_networks(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certlip.solving.calibrate.ALONE", (Case(2, 1, 10), Case(2, 2, 12, 3)))
     monkeypatch.setattr("certlip.solving.calibrate.JOINT", (Case(2, 1, 10, 0, 2), Case(3, 2, 12, 0, 2)))
+    monkeypatch.setattr("certlip.solving.calibrate.REPEATED_SECONDS", 0.1)
     compare(SMALL[network], 60.0, Limits(1, 60.0, 4000.0), cache=tmp_path)
 
 

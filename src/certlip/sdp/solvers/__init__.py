@@ -102,7 +102,4 @@ def choose(name: str, order: int) -> tuple[str, ModuleType]:
         adapter = load(candidate)
         if order <= adapter.INFO.max_order and adapter.unavailable() is None:
             return candidate, adapter
-    raise SolverUnavailable(
-        f"no installed solver takes a semidefinite program of order {order}; "
-        "use a finer grid, or install the extra solvers with: pip install 'certlip[gpl]'"
-    )
+    raise SolverUnavailable(f"no installed solver takes a semidefinite program of order {order}; use a finer grid")
