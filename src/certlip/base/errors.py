@@ -1,6 +1,7 @@
 """The errors that are a user's to read: one sentence each, naming the thing and the remedy."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -14,6 +15,21 @@ class ConfigError(CertlipError):
 
 class DataError(CertlipError):
     """A data set, weights file or certificate is missing, corrupt or not what it claims to be."""
+
+
+class DamagedFile(DataError):
+    """A file that certlip writes is not what it should be; reason: a sentence without a remedy; path: of the file.
+
+    To delete it is the remedy where the workflow made it, and only `certlip.workflow.job` knows: any other file may be
+    somebody's own.
+    """
+
+    def __init__(self, reason: str, path: str | Path) -> None:
+        super().__init__(reason, path)
+        self.reason, self.path = reason, Path(path)
+
+    def __str__(self) -> str:
+        return f"{self.reason}; give another file, or have this one made again"
 
 
 class Stopped(CertlipError):

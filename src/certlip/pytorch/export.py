@@ -100,8 +100,7 @@ class _Draft:
 
     def add(self, node: Node) -> None:
         sources = tuple(self.at[s] for s in node.sources)
-        joint = _joint(node)
-        for layer in [joint] if joint else node.layers():
+        for layer in layers_of(node):
             self.layers.append(layer)
             self.sources.append(sources)
             sources = (len(self.layers),)
@@ -125,6 +124,12 @@ class _Draft:
                 layers[here[0] - 1] = folded
                 at.append(here[0])
         return Network(tuple(layers), input_shape, tuple(sources))
+
+
+def layers_of(node: Node) -> list[Layer]:
+    """A node as layers of a `Network`; raises UnsupportedLayer naming it where there are none."""
+    joint = _joint(node)
+    return [joint] if joint else node.layers()
 
 
 def _is_read_once(network: Network, value: int) -> bool:
