@@ -74,8 +74,8 @@ class Reported(_Model):
 class Network(_Model):
     """An entry of networks.yaml.
 
-    architecture: a file of certlip/zoo; factory: ``package.module:function``, whose code is run; torchvision: one of its
-    models; options: of one of these; onnx, npz: a file that holds the network with its weights; input_shape:
+    architecture: a file of certlip/zoo; factory: ``package.module:function``, whose code is run; torchvision: one of
+    its models; options: of one of these; onnx, npz: a file that holds the network with its weights; input_shape:
     needed with a factory or torchvision, and where an ONNX file leaves it open; seed: of the random weights, and of
     training; orthogonal: whether an architecture's random weights are orthogonal; train or weights: where trained
     weights come from, random ones without; dataset: whose images the lower bound starts from, by default the one

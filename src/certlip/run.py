@@ -45,8 +45,8 @@ def bound(
     model: a torch module, a `Network`, or what `certlip.load` gave; input_shape: without batch axis, needed for a torch
     module; method: a name of `certlip.methods()`, or any name with `module`, the import path of a method of your own;
     data: images (n, *input_shape) for methods that use them; n_jobs: semidefinite programs solved side by side;
-    max_seconds, max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs; options: the
-    method's own.
+    max_seconds, max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs;
+    options: the method's own.
 
     Raises ConfigError for an unknown method or option, DataError for unusable weights. A method that gives no bound
     returns a record whose status and reason say why.

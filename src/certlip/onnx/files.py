@@ -47,16 +47,18 @@ class Graph:
 
     @property
     def input_axes(self) -> tuple[int, ...]:
-        """The axes of the file's input in the order in which the first layer sees them: those of a transposition that
-        follows the input, or what is done to it number by number."""
-        as_they_are, name = tuple(range(len(self.input_shape) + 1)), self.input
+        """The axes of the file's input in the order in which the first layer sees them: the last one in front, where a
+        transposition says so behind what is done to each number alone."""
+        rank = len(self.input_shape) + 1
+        as_they_are, last_in_front = tuple(range(rank)), (0, rank - 1, *range(1, rank - 1))
+        name = self.input
         while True:
             readers = [node for _, node in self.nodes if name in node.input]
             if len(readers) != 1 or name == self.output:
                 return as_they_are
             if readers[0].op_type == "Transpose":
-                (axes,) = [tuple(a.ints) for a in readers[0].attribute if a.name == "perm"] or [as_they_are]
-                return axes if axes[0] == 0 else as_they_are
+                axes = [tuple(a.ints) for a in readers[0].attribute if a.name == "perm"]
+                return last_in_front if axes == [last_in_front] else as_they_are
             if readers[0].op_type not in _ONE_NUMBER_AT_A_TIME:
                 return as_they_are
             name = readers[0].output[0]
@@ -76,7 +78,7 @@ def load_graph(path: str | Path, input_shape: Shape | None, operators: Set[str])
         )
     nodes = _leading_to(_named(graph), graph.output[0].name)
     _expect_operators(nodes, inputs[0].name, operators)
-    _check(path)
+    _expect_whole(path, nodes, {*held, inputs[0].name})
     return Graph(
         nodes,
         {tensor.name: known_of(tensor) for tensor in graph.initializer},
@@ -101,13 +103,6 @@ def _load(path: str | Path) -> onnx.ModelProto:
         raise DataError(f"{path} cannot be read as an ONNX file ({first_line(error)}); export it again") from error
 
 
-def _check(path: str | Path) -> None:
-    try:
-        onnx.checker.check_model(str(path))
-    except Exception as error:  # of several kinds
-        raise DataError(f"{path} is no valid ONNX file ({first_line(error)}); export it again") from error
-
-
 def _named(graph: onnx.GraphProto) -> list[Named]:
     """Each node under its own name; where it has none that is its alone, its operator and place say which it is."""
     counts = Counter(node.name for node in graph.node)
@@ -124,6 +119,15 @@ def _leading_to(nodes: list[Named], output: str) -> list[Named]:
             found.append((name, node))
             needed |= set(node.input) - {""}
     return found[::-1]
+
+
+def _expect_whole(path: str | Path, nodes: list[Named], known: Set[str]) -> None:
+    """Raise DataError for a node that takes what nothing before it gives."""
+    there = {*known, ""}
+    for name, node in nodes:
+        if missing := set(node.input) - there:
+            raise DataError(f"{path}: node {name} takes {min(missing)}, which nothing gives; export it again")
+        there |= set(node.output)
 
 
 def _expect_operators(nodes: list[Named], given: str, known: Set[str]) -> None:

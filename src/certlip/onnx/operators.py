@@ -130,7 +130,7 @@ def _matmul(step: Step) -> Value:
     if isinstance(first, np.ndarray) and first.ndim == 2 and isinstance(second, Value) and is_column:
         flat = step.build.reshaped(second, second.shape[:2])
         return step.build.reshaped(step.build.linear(flat, first), (1, len(first), 1))
-    return step.call(torch.matmul, first, second)
+    return step.call(torch.matmul, *step.build.of_one_rank(*step.inputs))
 
 
 def _batch_normalization(step: Step) -> Value:

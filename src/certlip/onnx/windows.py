@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 
@@ -170,9 +172,17 @@ def _resize(step: Step) -> Value:
         ways = [{"mode": smooth[n_axes], "align_corners": aligned} for aligned in (False, True)]
     for way in ways:
         resized = step.call(F.interpolate, value, size=out[2:], **way)
-        if agrees(step, resized):
+        if agrees(_as_upsample(step) if step.opset == 10 else step, resized):
             return resized
     raise step.refused(f" in the mode {mode} as this one")
+
+
+def _as_upsample(step: Step) -> Step:
+    """The Resize of opset 10 is the Upsample of opset 9, and has no reference implementation of its own."""
+    node = onnx.NodeProto()
+    node.CopyFrom(step.node)
+    node.op_type = "Upsample"
+    return replace(step, node=node, opset=9)
 
 
 OPERATORS: dict[str, Callable[[Step], Value | list[Value]]] = {

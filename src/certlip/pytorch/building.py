@@ -31,10 +31,12 @@ _RTOL = 1e-9
 
 @dataclass(frozen=True)
 class View:
-    """The same numbers in another order (axes: as of `torch.permute`) or shape (without the batch axis)."""
+    """The same numbers in another order (axes: as of `torch.permute`) or shape (without the batch axis); name: of the
+    step that says so."""
 
     axes: tuple[int, ...] = ()
     shape: Shape = ()
+    name: str = field(default="", compare=False)
 
     @property
     def call(self) -> tuple[Callable[..., Any], tuple[int, ...]]:
@@ -82,12 +84,12 @@ class Value:
         return None
 
     def viewed(self, view: View) -> Value:
-        *before, last = (*self.views, view)
-        if before and before[-1].axes and last.axes:
-            last = View(axes=tuple(before.pop().axes[a] for a in last.axes))
-        elif before and not before[-1].axes and not last.axes:
-            before.pop()
-        return replace(self, views=(*before, last))
+        """Another view of the same numbers; two permutations or two shapes in a row are one."""
+        *before, last = self.views or (None,)
+        if last is None or bool(last.axes) != bool(view.axes):
+            return replace(self, views=(*self.views, view))
+        both = replace(view, axes=tuple(last.axes[a] for a in view.axes)) if view.axes else view
+        return replace(self, views=(*before, both))
 
     def _seen(self, tensor: Tensor) -> Tensor:
         for view in self.views:
@@ -130,7 +132,7 @@ class Builder:
 
     def arithmetic(self, function: Callable[..., Any], first: Operand, second: Operand) -> Value:
         """A function of `operator` of two values, or of a value and numbers, entry by entry."""
-        first, second = self._of_one_rank(first, second)
+        first, second = self.of_one_rank(first, second)
         if isinstance(first, Value) and isinstance(second, Value):
             alike = first.views == second.views and first.held.shape == second.held.shape
             return (self.on_held if alike else self.call)(function, first, second)
@@ -144,6 +146,14 @@ class Builder:
             return self.on_held(function, numbers, value)
         divides = function is operator.truediv
         return self.on_held(operator.mul, value, 1.0 / numbers) if divides else self.on_held(function, value, numbers)
+
+    def of_one_rank(self, *operands: Operand) -> list[Operand]:
+        """With axes of length one in front of those of an example, where another operand has more."""
+        rank = max(len(o.shape) if isinstance(o, Value) else np.ndim(o) for o in operands)
+        return [
+            self.reshaped(o, (1,) * (rank - len(o.shape) + 1) + o.shape[1:]) if isinstance(o, Value) else o
+            for o in operands
+        ]
 
     def reduced(self, function: Callable[..., Any], value: Value, axes: Set[int], keep: bool) -> Value:
         """`torch.mean` or `torch.sum` along axes, which are kept with length one or dropped."""
@@ -166,12 +176,12 @@ class Builder:
         """shape: with the batch axis, of one example."""
         if shape[:1] != (1,):
             raise self.refused(f" that mixes the examples of a batch: of {value.shape} to {shape}")
-        return value if shape == value.shape else value.viewed(View(shape=shape[1:]))
+        return value if shape == value.shape else value.viewed(View(shape=shape[1:], name=self.name))
 
     def permuted(self, value: Value, axes: tuple[int, ...]) -> Value:
         if axes[:1] != (0,):
             raise self.refused(f" that moves the batch axis, by {axes}")
-        return value if axes == tuple(range(len(axes))) else value.viewed(View(axes=axes))
+        return value if axes == tuple(range(len(axes))) else value.viewed(View(axes=axes, name=self.name))
 
     def linear(self, value: Value, weight: Known, bias: Known | None = None) -> Value:
         """weight: (n_out, n_in); value: (1, n_in), or anything that ends with n_in."""
@@ -182,7 +192,7 @@ class Builder:
         of_held[:, order] = weight
         flat = _held(value)
         if flat.held.ndim != 2:
-            flat = self.settled(self.reshaped(flat, (1, len(order))))
+            flat = self._call(torch.flatten, [flat, 1], {}, value.views[-1].name)
         return self.call(F.linear, flat, of_held, bias)
 
     def as_held(self, value: Value, known: Known) -> Known:
@@ -197,17 +207,17 @@ class Builder:
         """The value as a node of the graph."""
         if not value.views:
             return value
-        shape = value.shape
+        shape, name = value.shape, value.views[-1].name
         if (value.order.reshape(-1) == np.arange(value.held.numel())).all():
             if shape == tuple(value.held.shape):
                 return _held(value)
             if len(shape) == 2:
-                return self._call(torch.flatten, [_held(value), 1], {})
-            return self._call(torch.reshape, [_held(value), (-1, *shape[1:])], {})
+                return self._call(torch.flatten, [_held(value), 1], {}, name)
+            return self._call(torch.reshape, [_held(value), (-1, *shape[1:])], {}, name)
         settled = _held(value)
         for view in value.views:
             function, argument = view.call
-            settled = self._call(function, [settled, argument], {})
+            settled = self._call(function, [settled, argument], {}, view.name)
         return settled
 
     def module(self, output: Value, kind: str) -> Traced:
@@ -216,18 +226,10 @@ class Builder:
         self.graph.eliminate_dead_code()
         return Traced(self.tensors, self.graph, kind)
 
-    def _of_one_rank(self, *operands: Operand) -> list[Operand]:
-        """With axes of length one in front of those of an example, where another operand has more."""
-        rank = max(len(o.shape) if isinstance(o, Value) else np.ndim(o) for o in operands)
-        return [
-            self.reshaped(o, (1,) * (rank - len(o.shape) + 1) + o.shape[1:]) if isinstance(o, Value) else o
-            for o in operands
-        ]
-
     def _settled(self, argument: Any) -> Any:
         return self.settled(argument) if isinstance(argument, Value) else argument
 
-    def _call(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Value:
+    def _call(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], name: str = "") -> Value:
         try:
             with torch.no_grad():
                 held = function(*_each(args, _example), **_each(kwargs, _example))
@@ -236,7 +238,7 @@ class Builder:
         if not isinstance(held, Tensor) or held.shape[:1] != (1,):
             raise self.refused(" that mixes the examples of a batch")
         node = self.graph.call_function(function, tuple(_each(args, self._argument)), _each(kwargs, self._argument))
-        node.meta[NAME] = self.name
+        node.meta[NAME] = name or self.name
         return Value(node, held)
 
     def _argument(self, value: Any) -> Any:

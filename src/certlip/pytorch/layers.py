@@ -116,6 +116,24 @@ def _with_weights(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | 
     return module
 
 
+def _batch_norm_call(
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> nn.Module | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    module = nn.BatchNorm2d(len(running_mean), eps, affine=False)
+    module.running_mean, module.running_var = running_mean, running_var
+    module.weight = None if weight is None else nn.Parameter(weight)
+    module.bias = None if bias is None else nn.Parameter(bias)
+    return module
+
+
 def _parametric_relu(weight: torch.Tensor) -> nn.Module:
     return _with_weights(nn.PReLU(weight.numel(), device="meta"), weight, None)
 
@@ -176,7 +194,7 @@ def _dense(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[La
 def _batch_norm(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
     if module.running_mean is None:
         raise refused(name, f"{type(module).__name__} without running statistics")
-    if len(shape) != (3 if isinstance(module, nn.BatchNorm2d) else 1):
+    if len(shape) not in (1, 3):
         raise refused(name, f"{type(module).__name__} of an input of shape {shape}")
     scale = 1.0 / np.sqrt(_numbers(module.running_var) + module.eps)
     if module.weight is not None:
@@ -267,6 +285,7 @@ _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer
 _FUNCTIONS: dict[object, Callable[..., nn.Module | None]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
+    F.batch_norm: _batch_norm_call,
     F.max_pool2d: _max_pool2d,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
