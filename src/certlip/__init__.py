@@ -28,14 +28,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Network", "Record", "bound", "load", "methods", "sdp", "verify"]
 
-_HOMES = {
-    "Network": "network",
-    "Record": "base.record",
-    "bound": "run",
-    "load": "sources",
-    "methods": "methods",
-    "verify": "verify",
-}
+_HOMES = {name: name for name in ("methods", "verify")}
+_HOMES |= {"Network": "network", "Record": "base.record", "bound": "run", "load": "sources"}
 """Public name -> the module that it is taken from."""
 
 

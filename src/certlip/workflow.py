@@ -108,14 +108,21 @@ def build(entry: Mapping[str, Any] | Network) -> nn.Module:
 
 
 def load_module(entry: Mapping[str, Any], weights: str | Path) -> tuple[nn.Module, Shape]:
-    """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape."""
+    """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape.
+
+    Raises NoBound for all that is wrong with this network only.
+    """
     from certlip.pytorch.plain import plain_copy
     from certlip.pytorch.weights import load_into, load_weights
 
     network = Network.model_validate(entry)
-    module, shape = _read(network) if network.file else (build(network), _input_shape(network))
-    load_into(module, load_weights(weights))
-    return plain_copy(module, shape), shape
+    try:
+        state = load_weights(weights)  # first what says why there is no module
+        module, shape = _read(network) if network.file else (build(network), _input_shape(network))
+        load_into(module, state)
+        return plain_copy(module, shape), shape
+    except BROKEN as error:
+        raise refusal_of(error) from error
 
 
 def load_images(paths: Sequence[str], entry: Mapping[str, Any] | Network) -> Images | None:

@@ -18,11 +18,8 @@ class DataError(CertlipError):
 
 
 class DamagedFile(DataError):
-    """A file that certlip writes is not what it should be; reason: a sentence without a remedy; path: of the file.
-
-    To delete it is the remedy where the workflow made it, and only `certlip.workflow.job` knows: any other file may be
-    somebody's own.
-    """
+    """A file that certlip writes is not what it should be; reason: without the remedy. That is to delete it only where
+    the workflow made it (`certlip.workflow.sentence_of`): any other file may be somebody's own."""
 
     def __init__(self, reason: str, path: str | Path) -> None:
         super().__init__(reason, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -91,16 +90,19 @@ def _prelu(step: Step) -> Value:
 
 
 def _arithmetic(function: Callable[..., Any]) -> Operator:
-    return lambda step: step.build.arithmetic(function, *step.inputs)
+    return lambda step: step.build.arithmetic(function, *step.operands)
 
 
 def _sum(step: Step) -> Value:
-    return functools.reduce(lambda total, term: step.build.arithmetic(operator.add, total, term), step.inputs)
+    total = step.value()
+    for term in step.operands[1:]:
+        total = step.build.arithmetic(operator.add, total, term)
+    return total
 
 
 def _mul(step: Step) -> Value:
     """x sigmoid(x), which has no operator of its own in ONNX, is torch's."""
-    first, second = step.inputs
+    first, second = step.operands
     for value, gate in ((first, second), (second, first)):
         if isinstance(value, Value) and isinstance(gate, Value) and _is_sigmoid(gate, value):
             return step.build.on_held(F.silu, value)
@@ -130,7 +132,7 @@ def _matmul(step: Step) -> Value:
     if isinstance(first, np.ndarray) and first.ndim == 2 and isinstance(second, Value) and is_column:
         flat = step.build.reshaped(second, second.shape[:2])
         return step.build.reshaped(step.build.linear(flat, first), (1, len(first), 1))
-    return step.call(torch.matmul, *step.build.of_one_rank(*step.inputs))
+    return step.call(torch.matmul, *step.build.of_one_rank(*step.operands))
 
 
 def _batch_normalization(step: Step) -> Value:

@@ -14,7 +14,7 @@ from torch import nn
 from certlip.base.errors import ExportError
 from certlip.onnx.files import Graph
 
-_RTOL = {onnx.TensorProto.DOUBLE: 1e-9, onnx.TensorProto.FLOAT: 1e-3}
+_RTOL: dict[int, float] = {onnx.TensorProto.DOUBLE: 1e-9, onnx.TensorProto.FLOAT: 1e-3}
 """Largest difference of outputs, relative to the largest one: the file's numbers are rounded at each step."""
 _RTOL_OF_HALVES = 0.05
 

@@ -40,6 +40,11 @@ class Step:
         """Whether it depends on the network's input."""
         return any(isinstance(i, Value) for i in self.inputs)
 
+    @property
+    def operands(self) -> list[Input]:
+        """The inputs of an operator none of whose may be left out."""
+        return [given for given in self.inputs if given is not None]
+
     def refused(self, why: str = "") -> UnsupportedLayer:
         return self.build.refused(why)
 

@@ -136,16 +136,19 @@ class Builder:
         if isinstance(first, Value) and isinstance(second, Value):
             alike = first.views == second.views and first.held.shape == second.held.shape
             return (self.on_held if alike else self.call)(function, first, second)
-        value, known = (first, second) if isinstance(first, Value) else (second, first)
-        if np.size(known) == 1:
-            known = np.asarray(known).reshape(())
-        elif np.broadcast_shapes(value.shape, known.shape) != value.shape:
-            return self.call(function, first, second)
-        numbers = self.as_held(value, known) if known.ndim else float(known)
-        if value is second:
-            return self.on_held(function, numbers, value)
-        divides = function is operator.truediv
-        return self.on_held(operator.mul, value, 1.0 / numbers) if divides else self.on_held(function, value, numbers)
+        if isinstance(first, Value):
+            return self._with_numbers(function, first, np.asarray(second), value_first=True)
+        if isinstance(second, Value):
+            return self._with_numbers(function, second, np.asarray(first), value_first=False)
+        raise self.refused(" of constants")
+
+    def _with_numbers(self, function: Callable[..., Any], value: Value, known: Known, value_first: bool) -> Value:
+        if known.size > 1 and np.broadcast_shapes(value.shape, known.shape) != value.shape:
+            return self.call(function, *((value, known) if value_first else (known, value)))
+        numbers = self.as_held(value, known) if known.size > 1 else float(known.reshape(()))
+        if value_first and function is operator.truediv:
+            function, numbers = operator.mul, 1.0 / numbers
+        return self.on_held(function, *((value, numbers) if value_first else (numbers, value)))
 
     def of_one_rank(self, *operands: Operand) -> list[Operand]:
         """With axes of length one in front of those of an example, where another operand has more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,11 +127,11 @@ def _batch_norm_call(
 ) -> nn.Module | None:
     if training or running_mean is None or running_var is None:
         return None
-    module = nn.BatchNorm2d(len(running_mean), eps, affine=False)
+    module: Any = nn.BatchNorm2d(len(running_mean), eps, affine=False)
     module.running_mean, module.running_var = running_mean, running_var
     module.weight = None if weight is None else nn.Parameter(weight)
     module.bias = None if bias is None else nn.Parameter(bias)
-    return module
+    return cast(nn.Module, module)
 
 
 def _parametric_relu(weight: torch.Tensor) -> nn.Module:
