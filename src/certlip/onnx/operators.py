@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from certlip.onnx import shapes, windows
+from certlip.onnx.gates import gated
 from certlip.onnx.steps import Step
 from certlip.pytorch.building import Value
 
@@ -101,17 +102,8 @@ def _sum(step: Step) -> Value:
 
 
 def _mul(step: Step) -> Value:
-    """x sigmoid(x), which has no operator of its own in ONNX, is torch's."""
     first, second = step.operands
-    for value, gate in ((first, second), (second, first)):
-        if isinstance(value, Value) and isinstance(gate, Value) and _is_sigmoid(gate, value):
-            return step.build.on_held(F.silu, value)
-    return step.build.arithmetic(operator.mul, first, second)
-
-
-def _is_sigmoid(gate: Value, value: Value) -> bool:
-    node = gate.node
-    return node.target is torch.sigmoid and node.args == (value.node,) and gate.views == value.views
+    return gated(step.build, first, second) or step.build.arithmetic(operator.mul, first, second)
 
 
 def _gemm(step: Step) -> Value:
@@ -177,6 +169,7 @@ OPERATORS: dict[str, Operator] = {
     "Abs": _elementwise(torch.abs),
     "Neg": _elementwise(torch.neg),
     "Softplus": _elementwise(F.softplus),
+    "Erf": _elementwise(torch.erf),
     "Softsign": _elementwise(F.softsign),
     "HardSwish": _elementwise(F.hardswish),
     "Mish": _elementwise(F.mish),

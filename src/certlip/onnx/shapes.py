@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -47,34 +46,14 @@ def _unsqueeze(step: Step) -> Value:
     return step.build.reshaped(step.value(), tuple(1 if axis in new else next(sizes) for axis in range(rank)))
 
 
-def _cut(step: Step, ranges: dict[int, range]) -> Value:
-    """The entries of each of these axes at these places."""
-    value = step.value()
-    for axis, places in ranges.items():
-        size = value.shape[axis]
-        if places == range(size):
-            continue
-        if axis == 0:
-            raise step.refused(" along the batch axis")
-        if places.step < 0:
-            value = step.call(torch.index_select, value, axis, np.array(places))
-        else:
-            cut = slice(places.start, places.stop, places.step)
-            value = step.call(operator.getitem, value, (*[slice(None)] * axis, cut))
-    return value
-
-
 def _slice(step: Step) -> Value:
     starts, ends = step.given("starts", 1), step.given("ends", 2)
     axes = step.given("axes", 3) or range(len(starts))
     strides = step.given("steps", 4) or [1] * len(starts)
     shape = step.value().shape
-    return _cut(
-        step,
-        {
-            step.axis(axis): range(shape[step.axis(axis)])[slice(start, end, stride)]
-            for axis, start, end, stride in zip(axes, starts, ends, strides, strict=True)
-        },
+    cuts = zip(axes, starts, ends, strides, strict=True)
+    return step.build.cut(
+        step.value(), {step.axis(a): range(shape[step.axis(a)])[start:end:stride] for a, start, end, stride in cuts}
     )
 
 
@@ -84,7 +63,7 @@ def _split(step: Step) -> list[Value]:
     largest = -(-size // n_parts)
     sizes = step.given("split", 1) or [min(largest, size - k * largest) for k in range(n_parts)]
     ends = np.cumsum(sizes).tolist()
-    return [_cut(step, {axis: range(end - n, end)}) for n, end in zip(sizes, ends, strict=True)]
+    return [step.build.cut(step.value(), {axis: range(end - n, end)}) for n, end in zip(sizes, ends, strict=True)]
 
 
 def _gather(step: Step) -> Value:

@@ -102,8 +102,9 @@ def _conv_transpose(step: Step) -> Value:
 def _max_pool(step: Step) -> Value:
     kernel = tuple(step.get("kernel_shape"))
     stride, dilation = _sizes(step, "strides", len(kernel)), _sizes(step, "dilations", len(kernel))
-    value, padding = _padded(step, _pads(step, kernel, stride, dilation), -np.inf)
-    ceil = bool(step.get("ceil_mode", 0))
+    pads = _pads(step, kernel, stride, dilation)
+    value, padding = _padded(step, pads, -np.inf)
+    ceil = _rounds_up(step, pads, kernel, stride, dilation)
     return _checked(step, ceil, step.call(_MAX_POOLS[len(kernel)], value, kernel, stride, padding, dilation, ceil))
 
 
@@ -114,7 +115,8 @@ def _average_pool(step: Step) -> Value:
     stride, dilation = _sizes(step, "strides", n_axes), _sizes(step, "dilations", n_axes)
     if set(dilation) != {1}:
         raise step.refused(" with dilation")
-    pads, ceil = _pads(step, kernel, stride, dilation), bool(step.get("ceil_mode", 0))
+    pads = _pads(step, kernel, stride, dilation)
+    ceil = _rounds_up(step, pads, kernel, stride, dilation)
     value, padding = _padded(step, pads)
     pool, counts = _AVERAGE_POOLS[n_axes], bool(step.get("count_include_pad", 0))
     if counts or ceil or not np.any(pads):
@@ -122,6 +124,12 @@ def _average_pool(step: Step) -> Value:
     inside = F.pad(torch.ones(1, 1, *step.value().shape[2:], dtype=torch.float64), _flat(pads))
     share = pool(inside, kernel, stride)
     return step.call(operator.mul, step.call(pool, value, kernel, stride, padding), (1.0 / share).numpy())
+
+
+def _rounds_up(step: Step, pads: Sequence[tuple[int, int]], kernel: Sizes, stride: Sizes, dilation: Sizes) -> bool:
+    """Whether ceil_mode adds a window that reaches over the edge."""
+    sizes = zip(step.value().shape[2:], pads, kernel, stride, dilation, strict=True)
+    return bool(step.get("ceil_mode", 0)) and any((n + sum(p) - (k - 1) * d - 1) % s for n, p, k, s, d in sizes)
 
 
 def _checked(step: Step, ceil: bool, pooled: Value) -> Value:

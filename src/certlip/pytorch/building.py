@@ -7,7 +7,7 @@ a dense layer can take into its weights, is no call.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -108,12 +108,17 @@ class Builder:
     operator: str = ""
     graph: fx.Graph = field(default_factory=fx.Graph)
     tensors: nn.Module = field(default_factory=nn.Module)
+    _held: dict[fx.Node, Tensor] = field(default_factory=dict)
 
     def input(self, shape: Shape) -> Value:
         """The network's input; shape: without a batch axis."""
         generator = torch.Generator().manual_seed(0)
         held = torch.randn(1, *shape, dtype=torch.float64, generator=generator)
-        return Value(self.graph.placeholder("inputs"), held)
+        return self._kept(self.graph.placeholder("inputs"), held)
+
+    def value_of(self, node: fx.Node, views: tuple[View, ...]) -> Value:
+        """A value that was made before, seen so."""
+        return Value(node, self._held[node], views)
 
     def refused(self, why: str = "") -> UnsupportedLayer:
         """`why`: what follows the operator in the sentence."""
@@ -186,6 +191,20 @@ class Builder:
             raise self.refused(f" that moves the batch axis, by {axes}")
         return value if axes == tuple(range(len(axes))) else value.viewed(View(axes=axes, name=self.name))
 
+    def cut(self, value: Value, places: Mapping[int, range]) -> Value:
+        """The entries of these axes at these places."""
+        for axis, chosen in places.items():
+            if chosen == range(value.shape[axis]):
+                continue
+            if axis == 0:
+                raise self.refused(" along the batch axis")
+            if chosen.step < 0:
+                value = self.call(torch.index_select, value, axis, np.array(chosen))
+            else:
+                kept = slice(chosen.start, chosen.stop, chosen.step)
+                value = self.call(operator.getitem, value, (*[slice(None)] * axis, kept))
+        return value
+
     def linear(self, value: Value, weight: Known, bias: Known | None = None) -> Value:
         """weight: (n_out, n_in); value: (1, n_in), or anything that ends with n_in."""
         if len(value.shape) != 2:
@@ -242,6 +261,10 @@ class Builder:
             raise self.refused(" that mixes the examples of a batch")
         node = self.graph.call_function(function, tuple(_each(args, self._argument)), _each(kwargs, self._argument))
         node.meta[NAME] = name or self.name
+        return self._kept(node, held)
+
+    def _kept(self, node: fx.Node, held: Tensor) -> Value:
+        self._held[node] = held
         return Value(node, held)
 
     def _argument(self, value: Any) -> Any:

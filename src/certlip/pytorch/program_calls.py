@@ -15,7 +15,7 @@ from certlip.network import Shape
 from certlip.pytorch.building import Builder, Value
 
 Arguments = Mapping[str, Any]
-Call = Callable[[Builder, Arguments], Value]
+Call = Callable[[Builder, Arguments], Value | list[Value]]
 
 KNOWN = {
     *("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "expand", "clone", "detach", "slice"),
@@ -148,6 +148,36 @@ def _transpose(build: Builder, args: Arguments) -> Value:
     return build.permuted(value, tuple(axes))
 
 
+def _slice(build: Builder, args: Arguments) -> Value:
+    value, axis = _value(build, args), args.get("dim", 0)
+    axis %= len(value.shape)
+    return build.cut(value, {axis: range(value.shape[axis])[args.get("start") : args.get("end") : args.get("step", 1)]})
+
+
+def _split(build: Builder, args: Arguments) -> list[Value]:
+    value, axis = _value(build, args), args.get("dim", 0)
+    axis %= len(value.shape)
+    size = value.shape[axis]
+    if "chunks" in args:
+        asked: Any = -(-size // args["chunks"])
+    else:
+        asked = args["split_size"] if "split_size" in args else args["split_sizes"]
+    sizes = asked if isinstance(asked, list) else [min(asked, size - first) for first in range(0, size, asked)]
+    ends = np.cumsum(sizes).tolist()
+    return [build.cut(value, {axis: range(end - n, end)}) for n, end in zip(sizes, ends, strict=True)]
+
+
+def _select(build: Builder, args: Arguments) -> Value:
+    value = _value(build, args)
+    axis = args["dim"] % len(value.shape)
+    return build.call(torch.select, value, axis, args["index"])
+
+
+def _layer_norm(build: Builder, args: Arguments) -> Value:
+    more = args["normalized_shape"], args.get("weight"), args.get("bias"), args.get("eps", 1e-5)
+    return build.call(F.layer_norm, _value(build, args), *more)
+
+
 _CONVOLUTION = ("weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -195,6 +225,14 @@ CALLS: dict[str, Call] = {
     "mul": _arithmetic(operator.mul),
     "div": _arithmetic(operator.truediv),
     "cat": _cat,
+    "chunk": _split,
+    "split": _split,
+    "split_with_sizes": _split,
+    "slice": _slice,
+    "select": _select,
+    "layer_norm": _layer_norm,
+    "softmax": _of(torch.softmax, "dim"),
+    "log_softmax": _of(torch.log_softmax, "dim"),
     "mean": _mean(torch.mean),
     "sum": _mean(torch.sum),
     "view": _view,

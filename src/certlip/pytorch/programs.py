@@ -55,7 +55,8 @@ def read_program(path: str | Path, input_shape: Shape | None = None) -> tuple[nn
     values: dict[str, Any] = {**program.known, program.given: builder.input(shape)}
     for node in program.nodes:
         builder.name, builder.operator = _name(node), _operator(node)
-        values[_output_of(node)] = _result(node, values, builder)
+        found = _result(node, values, builder)
+        values |= zip(_outputs(node), found if isinstance(found, list) else [found], strict=False)
     builder.name, builder.operator = "output", "output"
     output = values[program.output]
     if not isinstance(output, Value):
@@ -146,7 +147,7 @@ _KEYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constan
 def _leading_to(nodes: list[Node], output: str) -> list[Node]:
     needed, found = {output}, []
     for node in reversed(nodes):
-        if _output_of(node) in needed:
+        if needed & set(_outputs(node)):
             found.append(node)
             needed |= set(_reads(node))
     return found[::-1]
@@ -191,7 +192,7 @@ def _expect_calls(program: Program) -> None:
         if operator == SIZE:
             continue
         if depends & set(_reads(node)):
-            depends.add(_output_of(node))
+            depends |= set(_outputs(node))
             known = operator in CALLS
         else:
             known = operator in KNOWN
@@ -215,7 +216,7 @@ def _operator(node: Node) -> str:
 
 def _name(node: Node) -> str:
     """Qualified name of torch's layer that makes the call, or of the call below the module that makes it."""
-    name = str(node.get("name") or _output_of(node))
+    name = str(node.get("name") or _outputs(node)[0])
     stack = node.get("metadata", {}).get("nn_module_stack", "")
     if not stack:
         return name
@@ -225,9 +226,9 @@ def _name(node: Node) -> str:
     return ".".join(filter(None, [path] if is_torchs and path else [path, name]))
 
 
-def _output_of(node: Node) -> str:
-    """The name of the first value that a node gives."""
-    return next(iter(_reads(node["outputs"])), "")
+def _outputs(node: Node) -> list[str]:
+    """The names of the values that a node gives."""
+    return _reads(node["outputs"])
 
 
 def _result(node: Node, values: Mapping[str, Any], builder: Builder) -> Any:

@@ -10,10 +10,12 @@ import numpy as np
 import onnx_files
 import pytest
 import torch
+import torch.nn.functional as F
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.onnx import read_onnx
 from certlip.onnx.operators import OPERATORS
+from certlip.pytorch.tracing import NAME
 
 RNG = np.random.default_rng(0)
 IMAGE = (4, 6, 7)
@@ -42,6 +44,7 @@ ints = np.array
 
 CASES = {
     **{name: case(name) for name in ("Relu", "Sigmoid", "Tanh", "Abs", "Neg", "Softplus", "Softsign", "Identity")},
+    "Erf": case("Erf"),
     "HardSwish": case("HardSwish"),
     "Mish": case("Mish", opset=18),
     "Gelu": case("Gelu", opset=20),
@@ -224,11 +227,50 @@ def test_two_values_meet_as_in_the_file(operator: str, tmp_path: Path) -> None:
     compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, 2, 5, 5)), (2, 5, 5))
 
 
-def test_a_value_times_its_sigmoid_is_one_call(tmp_path: Path) -> None:
-    nodes = [onnx_files.node("Sigmoid", ["x"], "s", "gate"), onnx_files.node("Mul", ["s", "x"], "y", "swish")]
-    module = compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, 5)), (5,))
+ERROR = [
+    onnx_files.node("Div", ["x", "root"], "a", "div"),
+    onnx_files.node("Erf", ["a"], "b", "erf"),
+    onnx_files.node("Add", ["b", "one"], "c", "add"),
+]
+PRODUCTS: dict[str, tuple[Any, list[Any]]] = {
+    "SiLU": (F.silu, [onnx_files.node("Sigmoid", ["x"], "a", "gate"), onnx_files.node("Mul", ["a", "x"], "y", "last")]),
+    "Mish": (
+        F.mish,
+        [
+            onnx_files.node("Softplus", ["x"], "a", "plus"),
+            onnx_files.node("Tanh", ["a"], "b", "gate"),
+            onnx_files.node("Mul", ["x", "b"], "y", "last"),
+        ],
+    ),
+    "GELU, halved last": (
+        F.gelu,
+        [*ERROR, onnx_files.node("Mul", ["x", "c"], "d", "mul"), onnx_files.node("Mul", ["d", "half"], "y", "last")],
+    ),
+    "GELU, halved first": (
+        F.gelu,
+        [*ERROR, onnx_files.node("Mul", ["half", "c"], "d", "mul"), onnx_files.node("Mul", ["x", "d"], "y", "last")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_an_activation_that_is_written_as_a_product_is_one_call(name: str, tmp_path: Path) -> None:
+    function, nodes = PRODUCTS[name]
+    known = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+    module = compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, 5), known), (5,))
     (call,) = [node for node in module.graph.nodes if node.op == "call_function"]
-    assert call.target is torch.nn.functional.silu
+    assert (call.target, call.meta[NAME]) == (function, "last")
+
+
+def test_a_product_that_is_nearly_an_activation_is_none(tmp_path: Path) -> None:
+    nodes = PRODUCTS["GELU, halved last"][1]
+    for name, known in {
+        "another half": {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.4)},
+        "another root": {"root": np.float32(1.3), "one": np.float32(1), "half": np.float32(0.5)},
+        "another one": {"root": np.float32(2**0.5), "one": np.float32(2), "half": np.float32(0.5)},
+    }.items():
+        module = compared(onnx_files.save(tmp_path / f"{name}.onnx", nodes, (1, 5), known), (5,))
+        assert F.gelu not in [node.target for node in module.graph.nodes], name
 
 
 REFUSED = {
