@@ -2,6 +2,7 @@
 
     record = certlip.bound(model, input_shape=(1, 28, 28), method="dcp", grid=(2, 2), merge="sum")
     record.value, record.kind, certlip.verify(record.certificate).ok
+    certlip.bound(certlip.load("net.onnx"), method="lipsdp")
 
 Each name is imported on first use. The functions `methods` and `verify` hide the modules of the same name: import from
 those with ``from certlip.methods import MethodInfo``.
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from certlip.methods import methods
     from certlip.network import Network
     from certlip.run import bound
+    from certlip.sources import load
     from certlip.verify import verify
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Record", "bound", "methods", "sdp", "verify"]
+__all__ = ["Network", "Record", "bound", "load", "methods", "sdp", "verify"]
 
-_HOMES = {"Network": "network", "Record": "base.record", "bound": "run", "methods": "methods", "verify": "verify"}
+_HOMES = {name: name for name in ("methods", "verify")}
+_HOMES |= {"Network": "network", "Record": "base.record", "bound": "run", "load": "sources"}
 """Public name -> the module that it is taken from."""
 
 

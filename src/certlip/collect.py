@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import write_atomically
 from certlip.base.record import Kind, Record
 
@@ -119,9 +119,9 @@ def read(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; run the workflow or certlip.collect first") from error
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is not a table of bounds; delete it and run again") from error
+        raise DamagedFile(f"{path} is not a table of bounds", path) from error
     if list(bounds.columns) != list(COLUMNS):
-        raise DataError(f"{path} has the columns of another version; delete it and run again")
+        raise DamagedFile(f"{path} has the columns of another version", path)
     return bounds
 
 

@@ -74,15 +74,19 @@ class Reported(_Model):
 class Network(_Model):
     """An entry of networks.yaml.
 
-    architecture: a file of certlip/zoo, or factory: ``package.module:function``, whose code is run; options: of either;
-    input_shape: needed with a factory; seed: of the random weights, and of training; orthogonal: whether an
-    architecture's random weights are orthogonal; train or weights: where trained weights come from, random ones
-    without; dataset: whose images the lower bound starts from, by default the one
+    architecture: a file of certlip/zoo; factory: ``package.module:function``, whose code is run; torchvision: one of
+    its models; options: of one of these; onnx, npz: a file that holds the network with its weights; input_shape:
+    needed with a factory or torchvision, and where an ONNX file leaves it open; seed: of the random weights, and of
+    training; orthogonal: whether an architecture's random weights are orthogonal; train or weights: where trained
+    weights come from, random ones without; dataset: whose images the lower bound starts from, by default the one
     trained on.
     """
 
     architecture: str | None = None
     factory: str | None = None
+    torchvision: str | None = None
+    onnx: str | None = None
+    npz: str | None = None
     options: dict[str, Any] = {}
     input_shape: tuple[int, ...] | None = None
     seed: int = Field(default=0, ge=0)
@@ -95,20 +99,35 @@ class Network(_Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Network:
-        if (self.architecture is None) == (self.factory is None):
-            raise ValueError("give either an architecture or a factory")
-        if self.factory is not None and self.input_shape is None:
-            raise ValueError("a factory needs input_shape")
+        origins = (self.architecture, self.factory, self.torchvision, self.onnx, self.npz)
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("give one of architecture, factory, torchvision, onnx and npz")
+        if self.function is not None and self.input_shape is None:
+            raise ValueError("a factory needs input_shape" if self.factory else "torchvision needs input_shape")
         if self.train is not None and self.weights is not None:
             raise ValueError("give either train or weights")
-        if self.orthogonal and (self.factory or self.train or self.weights):
+        if self.file is not None and (self.train or self.weights or self.options):
+            raise ValueError("onnx and npz bring their weights: leave out train, weights and options")
+        if self.orthogonal and (self.architecture is None or self.train or self.weights):
             raise ValueError("orthogonal is for the random weights of an architecture")
         return self
 
     @property
+    def function(self) -> str | None:
+        """``package.module:function`` that makes the network."""
+        return f"torchvision.models:{self.torchvision}" if self.torchvision else self.factory
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the network with its weights."""
+        return self.onnx or self.npz
+
+    @property
     def module_name(self) -> str:
         """The Python module that builds the network."""
-        return self.factory.partition(":")[0] if self.factory else f"certlip.zoo.{self.architecture}"
+        if self.file:
+            return "certlip.sources"
+        return self.function.partition(":")[0] if self.function else f"certlip.zoo.{self.architecture}"
 
     @property
     def images(self) -> str | None:

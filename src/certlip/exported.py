@@ -11,15 +11,16 @@ from torch import nn
 
 from certlip.base.errors import DataError, NoBound, Refusal
 from certlip.base.files import write_refusal
-from certlip.network import Network
+from certlip.network import Network, Shape
 from certlip.pytorch.export import export_network
+from certlip.pytorch.to_torch import to_torch
 from certlip.workflow import BROKEN, build, load_module, refusal_of
 
 
 def save_exported(path: str | Path, entry: Mapping[str, Any], weights: str | Path) -> None:
     """Write what the weights of an entry export to; where there are none, or a layer has no bound, why."""
     try:
-        network = export_network(*load_module(entry, weights))
+        network = _export(entry, *load_module(entry, weights))
     except BROKEN as error:
         write_refusal(path, refusal_of(error))
     else:
@@ -38,7 +39,7 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
     module = None
     try:
         module, shape = load_module(entry, weights)
-        exported = export_network(module, shape)
+        exported = _export(entry, module, shape)
     except BROKEN as error:
         exported = refusal_of(error)
     if module is not None and entry.get("architecture") and not (entry.get("train") or entry.get("weights")):
@@ -51,6 +52,18 @@ def exported_sha256(folder: Path, name: str, entry: Mapping[str, Any]) -> str | 
         why = f" ({exported.reason})" if isinstance(exported, Refusal) else ""
         raise DataError(f"{file} is not what {weights} exports to{why}; export and bound it again")
     return exported.sha256 if isinstance(exported, Network) else None
+
+
+def _export(entry: Mapping[str, Any], module: nn.Module, shape: Shape) -> Network:
+    """What a module exports to; a network that is given as one stays as it is, if the module's weights are its own."""
+    if not entry.get("npz"):
+        return export_network(module, shape)
+    network = Network.load(entry["npz"])
+    own = to_torch(network).state_dict()
+    for key, value in module.state_dict().items():
+        if not torch.equal(value, own[key]):
+            raise DataError(f"the weights {key!r} are not those of {entry['npz']}; make them again")
+    return network
 
 
 def _expect_weights_of_seed(module: nn.Module, entry: Mapping[str, Any], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,14 @@ from certlip.partition.predict import predict
 from certlip.solving import blocks
 from certlip.solving.calibrate import load_or_calibrate
 from certlip.solving.evaluate import Subject, evaluate, record_of
+from certlip.sources import Model, checked_shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def bound(
-    model: Network | nn.Module,
+    model: Network | nn.Module | Model,
     input_shape: Shape | None = None,
     method: str = "dcp",
     *,
@@ -42,11 +42,11 @@ def bound(
 ) -> Record:
     """Bound the l2 Lipschitz constant of a network with one method.
 
-    model: a torch module or a `Network`; input_shape: without batch axis, needed for a torch module; method: a name of
-    `certlip.methods()`, or any name with `module`, the import path of a method of your own; data: images
-    (n, *input_shape) for methods that use them; n_jobs: semidefinite programs solved side by side; max_seconds,
-    max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs; options: the
-    method's own.
+    model: a torch module, a `Network`, or what `certlip.load` gave; input_shape: without batch axis, needed for a torch
+    module; method: a name of `certlip.methods()`, or any name with `module`, the import path of a method of your own;
+    data: images (n, *input_shape) for methods that use them; n_jobs: semidefinite programs solved side by side;
+    max_seconds, max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs;
+    options: the method's own.
 
     Raises ConfigError for an unknown method or option, DataError for unusable weights. A method that gives no bound
     returns a record whose status and reason say why.
@@ -87,7 +87,7 @@ def plan_network(
 
 
 def subject_of(
-    model: Network | nn.Module,
+    model: Network | nn.Module | Model,
     input_shape: Shape | None,
     data: Array | None = None,
     takes: Literal["network", "module"] = "network",
@@ -97,6 +97,8 @@ def subject_of(
     takes: the form that will be asked for, as in `MethodInfo`. Raises ConfigError for what is neither network nor
     module, or a module without `input_shape`; and what `export_network` or `plain_copy` raises.
     """
+    if isinstance(model, Model):
+        return subject_of(model.module, model.input_shape, data, takes)
     if isinstance(model, Network):
         network = model
 
@@ -122,10 +124,4 @@ def subject_of(
 def _checked(input_shape: Shape | None) -> Shape:
     if input_shape is None:
         raise ConfigError("input_shape is needed to bound a torch module: give it without the batch axis")
-    try:
-        shape = tuple(map(operator.index, input_shape))
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ConfigError(f"input_shape {input_shape!r} is not a shape: give positive integers, without the batch axis")
-    return shape
+    return checked_shape(input_shape)

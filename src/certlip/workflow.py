@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certlip.base import attempts
-from certlip.base.errors import CertlipError, ConfigError, DataError, ExportError, NoBound, Refusal
+from certlip.base.errors import CertlipError, ConfigError, DamagedFile, DataError, ExportError, NoBound, Refusal
 from certlip.base.limits import Limits
 from certlip.base.timing import save_timing
 from certlip.config import ConfigFile, Network, settings
@@ -40,8 +40,8 @@ def job(snakemake: Any) -> Iterator[None]:
                 yield
             save_timing(snakemake)
         except CertlipError as error:
-            print(f"error: {error}", file=log)
-            print(f"certlip: {name}: {error}", file=sys.stderr)
+            print(f"error: {sentence_of(error)}", file=log)
+            print(f"certlip: {name}: {sentence_of(error)}", file=sys.stderr)
             sys.exit(1)
         except Exception:
             traceback.print_exc(file=log)
@@ -66,7 +66,14 @@ def refusal_of(error: CertlipError) -> Refusal:
     """One of `BROKEN` as the rows of its network say it."""
     if isinstance(error, NoBound):
         return error.refusal
-    return Refusal("unsupported" if isinstance(error, ExportError) else "no_data", str(error))
+    return Refusal("unsupported" if isinstance(error, ExportError) else "no_data", sentence_of(error))
+
+
+def sentence_of(error: CertlipError) -> str:
+    """What an error says in a run, in which a damaged file that the workflow made can be deleted to be made again."""
+    if isinstance(error, DamagedFile) and error.path.parts[:1] == ("results",):
+        return f"{error.reason}; delete it and run again"
+    return str(error)
 
 
 def settings_of(snakemake: Any) -> ConfigFile:
@@ -80,23 +87,33 @@ def limits_of(snakemake: Any) -> Limits:
 
 
 def build(entry: Mapping[str, Any] | Network) -> nn.Module:
-    """The torch module of an entry of networks.yaml, with random weights of its seed."""
+    """The torch module of an entry of networks.yaml, with random weights of its seed or those of its file."""
     from certlip import zoo
 
     network = Network.model_validate(entry)
-    if network.factory is not None:
-        return zoo.from_factory(network.factory, network.seed, **network.options)
+    if network.file is not None:
+        return _read(network)[0]
+    if network.function is not None:
+        return zoo.from_factory(network.function, network.seed, **network.options)
     return zoo.make(str(network.architecture), network.seed, network.orthogonal, **network.options)
 
 
 def load_module(entry: Mapping[str, Any], weights: str | Path) -> tuple[nn.Module, Shape]:
-    """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape."""
+    """The torch module of an entry with the weights of a .pt file, as `plain_copy` gives it, and its input's shape.
+
+    Raises NoBound for all that is wrong with this network only.
+    """
     from certlip.pytorch.plain import plain_copy
     from certlip.pytorch.weights import load_into, load_weights
 
-    module, shape = build(entry), _input_shape(entry)
-    load_into(module, load_weights(weights))
-    return plain_copy(module, shape), shape
+    network = Network.model_validate(entry)
+    try:
+        state = load_weights(weights)  # first what says why there is no module
+        module, shape = _read(network) if network.file else (build(network), _input_shape(network))
+        load_into(module, state)
+        return plain_copy(module, shape), shape
+    except BROKEN as error:
+        raise refusal_of(error).error() from error
 
 
 def load_images(paths: Sequence[str], entry: Mapping[str, Any] | Network) -> Images | None:
@@ -119,6 +136,19 @@ def _input_shape(entry: Mapping[str, Any] | Network) -> Shape:
     from certlip import zoo
 
     network = Network.model_validate(entry)
+    if network.file is not None:
+        return _read(network)[1]
     if network.input_shape is not None:
         return network.input_shape
     return zoo.input_shape(str(network.architecture), **network.options)
+
+
+def _read(network: Network) -> tuple[nn.Module, Shape]:
+    """The torch module of an entry's file, and the shape of its input."""
+    from certlip import sources
+    from certlip.pytorch.to_torch import to_torch
+
+    loaded = sources.load(str(network.file), input_shape=network.input_shape)
+    if isinstance(loaded, sources.Model):
+        return loaded.module, loaded.input_shape
+    return to_torch(loaded), loaded.input_shape

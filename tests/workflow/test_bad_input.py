@@ -59,7 +59,7 @@ def test_a_broken_factory_costs_the_rows_of_its_network_and_no_others(workspace:
     names = {f"broken{number}": factory for number, factory in enumerate(BROKEN_FACTORIES)}
     entries = {name: {"factory": factory, "input_shape": [3]} for name, factory in names.items()}
     workspace.edit(lambda networks: networks.update(entries), "networks.yaml")
-    workspace.restrict([*names, "block"], {"product": None})
+    workspace.restrict([*names, "block"], {"product": None, "autolip": None})
     outcome = workspace.snakemake()
     assert outcome.returncode == 0, outcome.text
     assert "Traceback" not in outcome.text
@@ -67,6 +67,7 @@ def test_a_broken_factory_costs_the_rows_of_its_network_and_no_others(workspace:
     for name, factory in names.items():
         record = Record.load(workspace.folder / f"results/bounds/{name}/product.json")
         assert (record.status, record.value) == ("no_data", None)
+        assert Record.load(workspace.folder / f"results/bounds/{name}/autolip.json").reason == record.reason
         assert BROKEN_FACTORIES[factory] in record.reason
         assert f"certlip: no_data for {name}: {record.reason}" in outcome.text
     assert (workspace.folder / "results/checks/soundness.json").exists()

@@ -234,6 +234,7 @@ def test_forged_blocks_are_named_and_solved_again_once_they_are_deleted(copy_of_
         "certlip: merge_blocks, block, dcp-sum: results/blocks/block/dcp-sum/1-of-2.npz does not prove what it claims"
     )
     assert named in outcome.text
+    assert "; delete it and run again" in outcome.text
     assert "Traceback" not in outcome.text
     assert not (workspace.folder / target).exists()
     blocks.unlink()

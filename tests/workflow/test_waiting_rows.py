@@ -85,7 +85,7 @@ def test_a_wrong_file_put_by_hand_costs_its_rows_until_it_is_replaced(waiting: W
     put_by_hand(waiting, b"not these")
     outcome = waiting.snakemake()
     assert outcome.returncode == 0, outcome.text
-    assert "replace or remove it" in outcome.text
+    assert "give the one that the checksum is of" in outcome.text
     assert waiting.dry_run() == set()
     put_by_hand(waiting, b"these perhaps")
     assert "fetch_weights fetched" in waiting.dry_run()

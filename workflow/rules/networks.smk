@@ -90,6 +90,7 @@ rule seed_network:
         code=lambda w: code_of(
             "seed_network", "certlip.exported", CONFIG.networks[w.network].module_name
         ),
+        file=lambda w: waiting.contents(CONFIG.networks[w.network].file),
     script:
         "../scripts/seed_network.py"
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from certlip import zoo
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile
 from certlip.base.record import Record
 from certlip.collect import collect, save
 from certlip.workflow import job
@@ -20,6 +20,6 @@ with job(snakemake):
         try:
             accuracy = json.loads(path.read_text()).get("test_accuracy")
         except (ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path} does not say how the training went; delete it and run again") from error
+            raise DamagedFile(f"{path} does not say how the training went", path) from error
         facts.setdefault(path.name.removesuffix(".training.json"), {})["test_accuracy"] = accuracy
     save(collect(map(Record.load, snakemake.input.bounds), facts), snakemake.output[0])

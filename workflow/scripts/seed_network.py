@@ -1,4 +1,4 @@
-"""Write the random weights of a network's seed, or why there is no such network, and export them to NumPy."""
+"""Write the weights of a network's seed or file, or why there are none, and export them to NumPy."""
 
 from certlip.exported import save_exported
 from certlip.pytorch.weights import save_refusal, save_weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +18,18 @@ class ConfigError(CertlipError):
 
 class DataError(CertlipError):
     """A data set, weights file or certificate is missing, corrupt or not what it claims to be."""
+
+
+class DamagedFile(DataError):
+    """A file that certlip writes is not what it should be; reason: without the remedy. That is to delete it only where
+    the workflow made it (`certlip.workflow.sentence_of`): any other file may be somebody's own."""
+
+    def __init__(self, reason: str, path: str | Path) -> None:
+        super().__init__(reason, path)
+        self.reason, self.path = reason, Path(path)
+
+    def __str__(self) -> str:
+        return f"{self.reason}; give another file, or have this one made again"
 
 
 class Stopped(CertlipError):

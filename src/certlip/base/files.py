@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from certlip.base.errors import DataError, Refusal
+from certlip.base.errors import DamagedFile, DataError, Refusal
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]
     except MemoryError as error:
         raise DataError(f"{path} does not fit into the memory of this machine; read it on a larger one") from error
     except Exception as error:  # a damaged archive can raise almost anything from zipfile, zlib, json and NumPy
-        raise DataError(f"{path} is damaged or not a certlip file; delete it and run again") from error
+        raise DamagedFile(f"{path} is damaged or not a certlip file", path) from error
     if refusal is not None:
         raise refusal.error()
     return header, arrays

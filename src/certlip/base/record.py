@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import write_atomically
 
 
@@ -94,4 +94,4 @@ class Record(BaseModel):
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist") from error
         except ValueError as error:
-            raise DataError(f"{path} is not a certlip record; delete it and run again") from error
+            raise DamagedFile(f"{path} is not a certlip record", path) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -31,6 +34,19 @@ def attempt(path: str | Path) -> int:
     written = _read(path)
     waits = written["waits"]
     return written["attempt"] + (waits is not None and _can_be_had(**waits))
+
+
+def contents(path: str | Path | None) -> dict[str, str]:
+    """The checksum of somebody's own file, and of each beside it whose name begins with its own, where an ONNX file may
+    have its numbers; nothing of what is missing.
+
+    A parameter of the rule that reads it: as its input, a missing file would stop the run.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(glob.glob(f"{glob.escape(str(path))}*")) if path else []:
+        with suppress(OSError), open(name, "rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _read(path: str | Path) -> dict:

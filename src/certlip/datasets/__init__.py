@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certlip.base import plugins
-from certlip.base.errors import ConfigError, DataError
+from certlip.base.errors import ConfigError, DamagedFile, DataError
 from certlip.base.files import read_npz, write_npz
 
 Images = NDArray[np.float32]
@@ -84,13 +84,13 @@ class Dataset:
         header, loaded = read_npz(path)
         arrays = cast(dict[str, Any], loaded)
         if set(arrays) != set(_ARRAYS) or _sha256(arrays) != header.get("sha256"):
-            raise DataError(f"{path}: the arrays do not match their sha256; delete the file and fetch it again")
+            raise DamagedFile(f"{path}: the arrays do not match their sha256", path)
         try:
             for name, steps in header["levels"].items():
                 arrays[name] = images_of(arrays[name], int(steps))
             return cls(**arrays, n_classes=int(header["n_classes"]), details=dict(header["details"]))
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise DataError(f"{path} is not a data set ({error!r}); delete the file and fetch it again") from error
+            raise DamagedFile(f"{path} is not a data set ({error!r})", path) from error
 
 
 _ARRAYS = tuple(f.name for f in fields(Dataset))[:4]

@@ -46,7 +46,9 @@ def read_batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
         batch = _Unpickler(io.BytesIO(content), encoding="latin1").load()
         return np.asarray(batch["data"], dtype=np.uint8), list(batch["labels"])
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise DataError(f"a batch of cifar10 is damaged or no batch ({error})") from error
+        raise DataError(
+            f"a batch of cifar10 is damaged or no batch ({error}); put the published one in its place"
+        ) from error
 
 
 class _Unpickler(pickle.Unpickler):

@@ -50,7 +50,9 @@ def _read(root: Path, size: Sequence[int], grey: bool) -> tuple[Images, Labels, 
             with Image.open(file) as opened:
                 picture = opened.convert("L" if grey else "RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
         except (OSError, ValueError) as error:
-            raise DataError(f"{file} is not a picture that can be read ({error}); repair or remove it") from error
+            raise DataError(
+                f"{file} is not a picture that can be read ({error}); repair it, or leave it out of the folder"
+            ) from error
         pixels[index] = np.asarray(picture).reshape(*size, -1)
     labels = np.array([label for _, label in listing.samples], dtype=np.int64)
     return images_of(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), 255), labels, listing.classes

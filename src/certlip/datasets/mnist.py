@@ -52,4 +52,4 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             raise ValueError("not an IDX file of bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error) as error:
-        raise DataError(f"{path} is damaged ({error})") from error
+        raise DataError(f"{path} is damaged ({error}); put the published file in its place") from error

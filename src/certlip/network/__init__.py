@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import floats, read_npz, text, whole, write_npz
 from certlip.network.layers import (
     ACTIVATIONS,
@@ -210,7 +210,7 @@ class Network:
         header, arrays = read_npz(path)
         network = cls.from_arrays(header, arrays)
         if network.sha256 != header.get("sha256"):
-            raise DataError(f"{path}: the weights do not match their sha256; delete the file and export it again")
+            raise DamagedFile(f"{path}: the weights do not match their sha256", path)
         return network
 
 

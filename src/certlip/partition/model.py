@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import write_atomically
 
 
@@ -35,4 +35,4 @@ class FileModel(Model):
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist") from error
         except ValueError as error:
-            raise DataError(f"{path} is not a certlip {cls.noun}; delete it and run again") from error
+            raise DamagedFile(f"{path} is not a certlip {cls.noun}", path) from error

@@ -101,8 +101,7 @@ class _Draft:
     def add(self, node: Node) -> None:
         sources = tuple(self.at[s] for s in node.sources)
         try:
-            joint = _joint(node)
-            layers = [joint] if joint else node.layers()
+            layers = layers_of(node)
         except UnsupportedLayer as refusal:
             self.refusals.append(refusal)
             layers = []
@@ -135,6 +134,12 @@ class _Draft:
                 layers[here[0] - 1] = folded
                 at.append(here[0])
         return Network(tuple(layers), input_shape, tuple(sources))
+
+
+def layers_of(node: Node) -> list[Layer]:
+    """A node as layers of a `Network`; raises UnsupportedLayer naming it where there are none."""
+    joint = _joint(node)
+    return [joint] if joint else node.layers()
 
 
 def _is_read_once(network: Network, value: int) -> bool:

@@ -74,7 +74,7 @@ def expect_module(model: object) -> None:
         what, instead = f"the class {model.__name__}", f"give an instance of it: {model.__name__}(...)"
     elif isinstance(model, str | Path):
         what = f"the path {str(model)!r}"
-        instead = "load it first: certlip.Network.load for a .npz file, load_state_dict into a module for weights"
+        instead = "load it first, with certlip.load"
     elif isinstance(model, Mapping):
         what, instead = "a dictionary of weights", "load them into a module with load_state_dict, and give that"
     elif type(model).__name__ == "ExportedProgram":

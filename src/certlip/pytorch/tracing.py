@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +17,9 @@ from certlip.pytorch.layers import TENSORS, WHY_NOT, as_module, refused
 
 METADATA = (int, torch.Size, torch.dtype, torch.device)
 """What forward may read off a tensor without depending on its values."""
+
+NAME = "certlip_name"
+"""Key of a node's `meta`: what the step is called in the file that it was read from."""
 
 
 class _Tracer(fx.Tracer):
@@ -36,6 +40,9 @@ class _Tracer(fx.Tracer):
 
 class Traced(fx.GraphModule):
     """A trace that can go to another process: its layers and tensors, and the names of its nodes as they are here."""
+
+    def _deepcopy_init(self) -> Callable[..., None]:
+        return partial(fx.GraphModule.__init__, class_name=type(self).__name__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         targets = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
@@ -91,7 +98,10 @@ def module_of(node: fx.Node, interpreter: fx.Interpreter, source: fx.Node) -> nn
 
 
 def qualified_name(node: fx.Node) -> str:
-    """Qualified name of the module that a node calls, or of a function below the module whose forward calls it."""
+    """Qualified name of the module that a node calls, or of a function below the module whose forward calls it; the
+    name in the file for what was read from one."""
+    if NAME in node.meta:
+        return str(node.meta[NAME])
     caller = _caller(node)
     if node.op == "call_module" or caller is None:
         return str(node.target) if node.op == "call_module" else node.name

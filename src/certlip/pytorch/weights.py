@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from certlip.base.errors import ConfigError, DataError, NoData, Refusal
+from certlip.base.errors import ConfigError, DamagedFile, DataError, NoData, Refusal
 from certlip.base.files import write_atomically
+from certlip.pytorch.safetensors import read_safetensors
 
 StateDict = dict[str, torch.Tensor]
 
@@ -80,7 +81,9 @@ def fetch_weights(url: str, sha256: str, path: str | Path) -> None:
         raise ConfigError(f"the sha256 of {url} must be 64 hexadecimal digits, not {sha256!r}")
     if Path(path).exists():
         if (found := hashlib.sha256(Path(path).read_bytes()).hexdigest()) != sha256.lower():
-            raise DataError(f"{path} has sha256 {found}, not the expected {sha256}; replace or remove it")
+            raise DataError(
+                f"{path} has sha256 {found}, not the expected {sha256}; give the one that the checksum is of"
+            )
         return
     digest = hashlib.sha256()
     with write_atomically(path) as handle:
@@ -125,6 +128,8 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:
+    if Path(path).suffix == ".safetensors":
+        return read_safetensors(path)
     _check_members(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -151,9 +156,7 @@ def _check_members(path: str | Path) -> None:
     except Exception:  # as below
         damaged = True
     if damaged:
-        raise DataError(
-            f"{path} is damaged: it does not match its own checksums; replace it, or delete it and run again"
-        )
+        raise DamagedFile(f"{path} is damaged: it does not match its own checksums", path)
 
 
 _FOLDER = 0x10

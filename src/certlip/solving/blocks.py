@@ -12,7 +12,7 @@ from typing import Any
 
 import joblib
 
-from certlip.base.errors import DataError, NoBound, Refusal
+from certlip.base.errors import DamagedFile, DataError, NoBound, Refusal
 from certlip.base.limits import Limits, load_scipy
 from certlip.base.progress import bar
 from certlip.base.record import Status
@@ -230,12 +230,12 @@ def merge_files(network: str | Path, plan: str | Path, solved: Sequence[str | Pa
     loaded = Network.load(network)
     scaled = scale_network(loaded.chain).network
     if flaw := plan_flaw(loaded, planned):
-        raise DataError(f"{plan} is no plan of {network} ({flaw}); delete it and run again")
+        raise DamagedFile(f"{plan} is no plan of {network} ({flaw})", plan)
     for path in solved:
         of_network, of_plan, found = load_solved(path)
         if of_plan != planned or (of_network is not None and of_network.sha256 != loaded.sha256):
-            raise DataError(f"{path} belongs to another network or plan; delete it and run again")
+            raise DamagedFile(f"{path} belongs to another network or plan", path)
         if flaw := solved_flaw(scaled, planned, found):
-            raise DataError(f"{path} does not prove what it claims ({flaw}); delete it and run again")
+            raise DamagedFile(f"{path} does not prove what it claims ({flaw})", path)
         blocks += found
     return merge_plan(loaded, planned, blocks)

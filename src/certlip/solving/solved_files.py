@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.network import Network
 from certlip.partition.plan import Place, Plan
@@ -36,7 +36,7 @@ def load_solved(path: str | Path) -> tuple[Network | None, Plan, list[SolvedBloc
         return network, plan, solved
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         said = " ".join(repr(error).split())
-        raise DataError(f"{path} does not hold solved blocks ({said}); delete it and run again") from error
+        raise DamagedFile(f"{path} does not hold solved blocks ({said})", path) from error
 
 
 def places_of(plan: Plan) -> set[tuple[Place, bool]]:

@@ -129,5 +129,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_file_that_is_no_table_of_bounds_is_refused_by_name(content, tmp_path):
     path = tmp_path / "bounds.csv"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="delete it and run again"):
+    with pytest.raises(
+        DataError, match=r"bounds\.csv (is not a table of bounds|has the columns of another version); give another"
+    ):
         collect.read(path)

@@ -126,8 +126,15 @@ def test_a_misspelt_name_is_named_with_the_nearest_right_one(
         (put("networks", "small", "train", "epochs", 0), ["'small'", "train.epochs", "0"]),
         (put("networks", "small", "train", "optimizer", "lion"), ["train.optimizer", "'lion'"]),
         (put("networks", "small", None), ["'small'"]),
-        (put("networks", "small", {}), ["'small'", "either an architecture or a factory"]),
+        (put("networks", "small", {}), ["'small'", "one of architecture, factory, torchvision, onnx and npz"]),
         (put("networks", "small", {"factory": "a:b"}), ["'small'", "a factory needs input_shape"]),
+        (put("networks", "small", {"torchvision": "resnet18"}), ["'small'", "torchvision needs input_shape"]),
+        (put("networks", "small", {"onnx": "a.onnx", "npz": "a.npz"}), ["'small'", "give one of architecture"]),
+        (
+            put("networks", "small", {"onnx": "a.onnx", "train": {"dataset": "digits"}}),
+            ["'small'", "onnx and npz bring their weights"],
+        ),
+        (put("networks", "small", {"npz": "a.npz", "orthogonal": True}), ["'small'", "orthogonal is for the random"]),
         (
             put("networks", "small", "weights", {"url": "file:///w.pt", "sha256": "0" * 64}),
             ["'small'", "either train or weights"],

@@ -344,7 +344,7 @@ FORGED_PLANS: dict[str, tuple[Callable[[dict], object], str]] = {
 @pytest.mark.parametrize("how", FORGED_PLANS)
 def test_a_plan_that_does_not_fit_its_network_is_named_and_nothing_is_merged(how: str, tmp_path: Path) -> None:
     change, words = FORGED_PLANS[how]
-    with pytest.raises(DataError, match=rf"p\.json is no plan of .*n\.npz \(.*{words}.*\); delete it and run again"):
+    with pytest.raises(DataError, match=rf"p\.json is no plan of .*n\.npz \(.*{words}.*\); give another file"):
         merged(tmp_path, lambda header, arrays: None, change)
 
 
@@ -376,7 +376,7 @@ FORGED_BLOCKS: dict[str, Callable[[dict, dict], object]] = {
 @pytest.mark.parametrize("how", FORGED_BLOCKS)
 def test_solved_blocks_that_prove_nothing_are_named_and_nothing_is_merged(how: str, tmp_path: Path) -> None:
     assert merged(tmp_path, lambda header, arrays: None, lambda plan: None).value >= truth()
-    with pytest.raises(DataError, match=r"b\.npz does not prove what it claims \(segment 1, .*\); delete it and run"):
+    with pytest.raises(DataError, match=r"b\.npz does not prove what it claims \(segment 1, .*\); give another file"):
         merged(tmp_path, FORGED_BLOCKS[how], lambda plan: None)
 
 

@@ -106,7 +106,7 @@ def test_weights_put_there_by_hand_are_used_if_they_have_the_sha256_and_are_neve
     fetch_weights("https://localhost:9/w.pt", sha256, tmp_path / "w.pt")
     assert equal(load_weights(tmp_path / "w.pt"), STATE)
     (tmp_path / "w.pt").write_text("older")
-    with pytest.raises(DataError, match=r"w\.pt has sha256 .* replace or remove it"):
+    with pytest.raises(DataError, match=r"w\.pt has sha256 .* give the one that the checksum is of"):
         fetch_weights("https://localhost:9/w.pt", sha256, tmp_path / "w.pt")
     assert (tmp_path / "w.pt").read_text() == "older"
 
