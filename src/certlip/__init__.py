@@ -1,10 +1,10 @@
 """Reproducible benchmarks of certified l2 Lipschitz bounds for convolutional neural networks.
 
-    record = certlip.bound(model, input_shape=(1, 28, 28), method="dcp", grid=(2, 2), merge="sum")
+    record = certlip.bound(model, input_shape=(1, 28, 28))
     record.value, record.kind, certlip.verify(record.certificate).ok
 
-Each name is imported on first use. The functions `methods` and `verify` hide the modules of the same name: import from
-those with ``from certlip.methods import MethodInfo``.
+Each name is imported on first use. The functions `compare`, `methods` and `verify` hide the modules of the same name:
+import from those with ``from certlip.methods import MethodInfo``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certlip import sdp
     from certlip.base.record import Record
+    from certlip.compare import compare
     from certlip.methods import methods
     from certlip.network import Network
-    from certlip.run import bound
+    from certlip.run import bound, layer_constants
     from certlip.verify import verify
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Record", "bound", "methods", "sdp", "verify"]
+__all__ = ["Network", "Record", "bound", "compare", "layer_constants", "methods", "sdp", "verify"]
 
-_HOMES = {"Network": "network", "Record": "base.record", "bound": "run", "methods": "methods", "verify": "verify"}
+_HOMES = {
+    "Network": "network",
+    "Record": "base.record",
+    "bound": "run",
+    "compare": "compare",
+    "layer_constants": "run",
+    "methods": "methods",
+    "verify": "verify",
+}
 """Public name -> the module that it is taken from."""
 
 

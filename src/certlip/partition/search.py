@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -223,20 +223,18 @@ class Search:
         return wall_seconds(partial.total, partial.longest, self.budget.cores)
 
 
-def spans_between(network: Network, ends: Sequence[int] | None) -> list[Pair]:
-    """What may be a segment: the layers between given ends, or between any two layers that may begin one.
+def spans_between(network: Network, ends: Sequence[int] = ()) -> list[Pair]:
+    """What may be a segment: the layers between any two that may begin one, none of the ends between them.
 
     Activations stay behind the layer they follow and a flattening before the layer it feeds; pooling is on its own.
     """
-    if ends is not None:
-        return list(pairwise(ends))
     layers = network.layers
     pools = [i for i, layer in enumerate(layers) if isinstance(layer, MaxPool)]
     starts = {i for i, layer in enumerate(layers) if isinstance(layer, LINEAR)}
     starts = {i - 1 if i and isinstance(layers[i - 1], Flatten) else i for i in starts}
-    places = sorted({0, len(layers)} | starts | set(pools) | {i + 1 for i in pools})
-    pairs = combinations(places, 2)
-    return [(a, b) for a, b in pairs if b - a == 1 or not any(a <= i < b for i in pools)]
+    cuts = {*ends, *pools, *(i + 1 for i in pools)}
+    places = sorted({0, len(layers)} | starts | cuts)
+    return [(a, b) for a, b in combinations(places, 2) if not any(a < cut < b for cut in cuts)]
 
 
 def _grids(shape: Shape) -> list[Pair]:

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from certlip.base.errors import NoBound, UnsupportedLayer
 from certlip.base.plugins import nearest
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Pair, Shape
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
 from certlip.network.slopes import are_identity
 from certlip.network.window import Window, grid_windows, restrict
 from certlip.partition.plan import BlockPlan, Merge, SegmentPlan
+
+LARGE_WINDOW = 4
+"""Of average pooling that leaves few pixels: smaller ones shrink a map between convolutions."""
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
@@ -23,11 +26,13 @@ MAX_SPLIT = 10**11
 def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
     """Layer indices where segments begin, the end included.
 
-    after: names of the layers that end a segment; None cuts before the first flattening and around max pooling.
+    after: names of the layers that end a segment; None cuts before a flattening, around max pooling and before global
+    or adaptive average pooling, whose few pixels no grid could cut into patches.
     """
     layers = network.layers
     if after is None:
         cuts = {i for i, layer in enumerate(layers) if isinstance(layer, Flatten)}
+        cuts |= {i for i, (layer, shape) in enumerate(network.with_shapes) if _averages_away(layer, shape)}
         cuts |= {i + k for i, layer in enumerate(layers) if isinstance(layer, MaxPool) for k in (0, 1)}
     else:
         names = [layer.name for layer in layers]
@@ -36,6 +41,21 @@ def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
                 raise NoBound(f"cuts: the network has no layer {name!r}{nearest(name, names)}")
         cuts = {names.index(name) + 1 for name in after}
     return sorted(cuts | {0, len(layers)})
+
+
+def _averages_away(layer: Layer, shape: Shape) -> bool:
+    """Whether a layer is average pooling by windows that tile the map: all of it, or `LARGE_WINDOW` pixels a side."""
+    if not isinstance(layer, Conv) or layer.weight.shape[:2] != (layer.groups, 1) or any(layer.padding):
+        return False
+    kernel = layer.weight.shape[2:]
+    tiles = (
+        layer.stride == kernel
+        and layer.dilation == (1, 1)
+        and not any(n % k for n, k in zip(shape[1:], kernel, strict=True))
+    )
+    large = kernel == shape[1:] or min(kernel) >= LARGE_WINDOW
+    alike = np.ptp(layer.weight, axis=(2, 3)).max() == 0
+    return tiles and large and math.prod(kernel) > 1 and bool(alike)
 
 
 def make_segment(
