@@ -187,7 +187,9 @@ def methods(
     """List the methods of this package, or the options of one."""
     if method is None:
         columns = ["name", "method", "kind", "reference"]
-        rows: list[tuple[str, ...]] = [(name, info.title, info.kind, info.reference) for name, info in list_methods().items()]
+        rows: list[tuple[str, ...]] = [
+            (name, info.title, info.kind, info.reference) for name, info in list_methods().items()
+        ]
     else:
         columns, rows = ["option", "type", "default", "meaning"], [tuple(option) for option in options_of(method)]
     table = Table(box=None, pad_edge=False)

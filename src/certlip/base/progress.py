@@ -47,11 +47,10 @@ class _Stage:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest will take, None where nothing says so."""
-        took = time.monotonic() - self.begin
-        if self.total is not None:
-            return took / self.done * (self.total - self.done) if self.done else None
-        return None if self.seconds is None else max(self.seconds - took, 0.0)
+        """Seconds that the rest of its parts will take, None where nothing says so."""
+        if self.total is None or not self.done:
+            return None
+        return (time.monotonic() - self.begin) / self.done * (self.total - self.done)
 
 
 class _Shown:

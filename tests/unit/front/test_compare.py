@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,7 @@ from certlip.methods import best, product, Member
 from certlip.cli import main
 def slow(network):
     time.sleep(60)
+    return product.bound(network)
 module = ModuleType("certlip.methods.slow")
 module.INFO, module.bound = product.INFO, slow
 sys.modules[module.__name__] = module
@@ -235,6 +237,6 @@ def test_a_terminal_has_one_line_that_moves_and_is_gone_at_the_end(file: Path) -
     os.close(main)
     text = seen.decode()
     assert "best" in text
-    assert "slow 2 of 50 s" in text
+    assert re.search(r"best \d+ of 60 s › slow 2 of \d+ s", text)
     assert "certified so far: " in text
     assert text.endswith("\r\x1b[2K")
