@@ -1,11 +1,11 @@
 """Reproducible benchmarks of certified l2 Lipschitz bounds for convolutional neural networks.
 
-    record = certlip.bound(model, input_shape=(1, 28, 28), method="dcp", grid=(2, 2), merge="sum")
+    record = certlip.bound(model, input_shape=(1, 28, 28))
     record.value, record.kind, certlip.verify(record.certificate).ok
     certlip.bound(certlip.load("net.onnx"), method="lipsdp")
 
-Each name is imported on first use. The functions `methods` and `verify` hide the modules of the same name: import from
-those with ``from certlip.methods import MethodInfo``.
+Each name is imported on first use. The functions `compare`, `methods` and `verify` hide the modules of the same name:
+import from those with ``from certlip.methods import MethodInfo``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certlip import sdp
     from certlip.base.record import Record
+    from certlip.compare import compare
     from certlip.methods import methods
     from certlip.network import Network
-    from certlip.run import bound
+    from certlip.run import bound, layer_constants
     from certlip.sources import load
     from certlip.verify import verify
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Record", "bound", "load", "methods", "sdp", "verify"]
+__all__ = ["Network", "Record", "bound", "compare", "layer_constants", "load", "methods", "sdp", "verify"]
 
-_HOMES = {name: name for name in ("methods", "verify")}
-_HOMES |= {"Network": "network", "Record": "base.record", "bound": "run", "load": "sources"}
+_HOMES = {
+    "Network": "network",
+    "Record": "base.record",
+    "bound": "run",
+    "compare": "compare",
+    "layer_constants": "run",
+    "load": "sources",
+    "methods": "methods",
+    "verify": "verify",
+}
 """Public name -> the module that it is taken from."""
 
 

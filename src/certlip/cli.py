@@ -1,26 +1,35 @@
-"""The command line: bound a network, show its layers or plan, verify certificates, list methods, show a table, redo."""
+"""The command line: bound a network, show its layers or plan, verify certificates, list methods, show a table, redo.
+
+Exit status: 0 done; 1 no bound, a certificate that does not hold, or an error in one sentence; 2 a wrong argument;
+130 interrupted.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from certlip import bound as bound_network
+from certlip import __version__, show_bounds, show_layers, show_plan
 from certlip import load as load_network
 from certlip import methods as list_methods
 from certlip import retry as again
-from certlip import show_layers, show_plan
 from certlip import verify as verify_certificate
-from certlip.base.errors import CertlipError, ConfigError
+from certlip.base import progress
+from certlip.base.errors import CertlipError, ConfigError, Interrupted
 from certlip.base.limits import Limits
+from certlip.base.record import Record
+from certlip.compare import records as bound_by
+from certlip.methods import options_of
 from certlip.network import Network
 from certlip.partition.plan import Plan
 from certlip.proof.certificate import kind as certificate_kind
@@ -42,6 +51,10 @@ KeyOption = Annotated[str | None, typer.Option(help="entry of the file that hold
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 def main() -> None:
     """Run the command line; an error meant for the user is one sentence and exit status 1."""
     try:
@@ -51,6 +64,21 @@ def main() -> None:
         sys.exit(1)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"certlip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 @app.command()
 def bound(
     network: Source,
@@ -58,24 +86,73 @@ def bound(
     input_shape: ShapeOption = None,
     weights: WeightsOption = None,
     key: KeyOption = None,
-    method: Annotated[str, typer.Option(help="a name that `certlip methods` lists")] = "dcp",
+    method: Annotated[
+        str, typer.Option(help="a name that `certlip methods` lists, several with commas between them, or all")
+    ] = "best",
     option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="where to write the certificate")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="time limit")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="where to write the certificate of one method")] = None,
+    save: Annotated[Path | None, typer.Option(help="folder for records and certificates, METHOD.json, .npz")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    csv: Annotated[Path | None, typer.Option(help="where to write the table as CSV")] = None,
+    plot: Annotated[Path | None, typer.Option(help="where to draw bound against seconds: .png, .pdf or .svg")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="time limit of a method, or of each program; 60 for several methods")
+    ] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="memory limit of the same")] = None,
     jobs: Annotated[int, typer.Option(help="semidefinite programs solved side by side")] = 1,
+    seed: Annotated[int, typer.Option(help="of every random choice")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way")] = False,
 ) -> None:
-    """Bound the l2 Lipschitz constant of a network."""
+    """Bound the l2 Lipschitz constant of a network, by one method or by several.
+
+    What is going on is said on stderr. Ctrl-C ends the work: what is certified by then is printed and saved.
+    """
     options = dict(map(_parse, option or []))
+    several = method == "all" or "," in method
+    if several and certificate is not None:
+        raise ConfigError("--certificate is for one method; use --save FOLDER for several")
+    how: dict[str, Any] = {"max_memory_mb": max_memory_mb, "n_jobs": jobs, "seed": seed, **options}
+    if max_seconds is not None or not several:
+        how["max_seconds"] = max_seconds
+    progress.speak("quiet" if quiet else "command")
+    found: list[Record] = []
+
+    def keep(record: Record) -> None:
+        found.append(record)
+        if save is not None:
+            show_bounds.save(record, save)
+
+    interrupted = False
     loaded, name = _load(network, model, input_shape, weights, key)
-    record = bound_network(loaded, method=method, name=name, max_seconds=max_seconds, n_jobs=jobs, **options)
-    if record.value is None:
-        raise CertlipError(f"{method} gives no bound of {name} ({record.status}): {record.reason}")
+    try:
+        for record in bound_by(loaded, None, method, name=name, **how):
+            keep(record)
+    except KeyboardInterrupt as stop:
+        interrupted = True
+        if isinstance(stop, Interrupted):
+            keep(stop.kept)
+    if not (several or as_json) and found and found[0].value is None:
+        reason = f"({found[0].status}): {found[0].reason}"
+        raise CertlipError(f"{method} gives no bound of {name} {reason}")
+    show_bounds.show(found, several, as_json, csv, plot)
     if certificate is not None:
-        if record.certificate is None:
-            raise ConfigError(f"{method} gives an estimate, which has no certificate; leave --certificate out")
-        record.certificate.save(certificate)
-    note = f"  ({record.reason})" if record.reason else ""
-    print(f"{name}: {record.value!r} {record.kind} by {method} in {record.seconds:.3g} s{note}")
+        _save_certificate(found, certificate)
+    if interrupted:
+        where = "" if save is None else f", and in {save}"
+        kept = f"what was certified by then is above{where}" if found else "nothing was certified by then"
+        print(f"certlip: interrupted; {kept}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if not any(record.value is not None for record in found):
+        raise typer.Exit(1)
+
+
+def _save_certificate(found: Sequence[Record], path: Path) -> None:
+    """Of the one method that was asked for, if it gave a value."""
+    for record in found:
+        if record.value is not None and record.certificate is None:
+            raise ConfigError(f"{record.method} gives an estimate, which has no certificate; leave --certificate out")
+        if record.certificate is not None:
+            record.certificate.save(path)
 
 
 @app.command()
@@ -147,13 +224,22 @@ def verify(
 
 
 @app.command()
-def methods() -> None:
-    """List the methods of this package."""
+def methods(
+    method: Annotated[str | None, typer.Argument(help="a method, to list its options")] = None,
+) -> None:
+    """List the methods of this package, or the options of one."""
+    if method is None:
+        columns = ["name", "method", "kind", "reference"]
+        rows: list[tuple[str, ...]] = [
+            (name, info.title, info.kind, info.reference) for name, info in list_methods().items()
+        ]
+    else:
+        columns, rows = ["option", "type", "default", "meaning"], [tuple(option) for option in options_of(method)]
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "method", "kind", "reference"):
+    for column in columns:
         table.add_column(column)
-    for name, info in list_methods().items():
-        table.add_row(name, info.title, info.kind, info.reference)
+    for row in rows:
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from certlip.base import progress
 from certlip.base.errors import ConfigError
 from certlip.base.limits import Limits
 from certlip.base.record import Record
-from certlip.methods import Bound, check_options, is_planned
+from certlip.methods import Bound, check_options, is_planned, is_portfolio
 from certlip.methods import load as load_method
 from certlip.network import Array, Network, Shape
 from certlip.partition.plan import Plan, Prediction
 from certlip.partition.predict import predict
+from certlip.proof import norms
 from certlip.solving import blocks
 from certlip.solving.calibrate import load_or_calibrate
-from certlip.solving.evaluate import Subject, evaluate, record_of
+from certlip.solving.evaluate import Subject, record_of
+from certlip.solving.outcome import Means
+from certlip.solving.portfolio import bound_of
 from certlip.sources import Model, checked_shape
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
 
 def bound(
     model: Network | nn.Module | Model,
     input_shape: Shape | None = None,
-    method: str = "dcp",
+    method: str = "best",
     *,
     name: str = "network",
     module: str | None = None,
@@ -43,10 +47,11 @@ def bound(
     """Bound the l2 Lipschitz constant of a network with one method.
 
     model: a torch module, a `Network`, or what `certlip.load` gave; input_shape: without batch axis, needed for a torch
-    module; method: a name of `certlip.methods()`, or any name with `module`, the import path of a method of your own;
-    data: images (n, *input_shape) for methods that use them; n_jobs: semidefinite programs solved side by side;
-    max_seconds, max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs;
-    options: the method's own.
+    module; method: a name of `certlip.methods()`, by default the best of the certified ones within a budget of 60
+    seconds (option ``budget``), or any name with `module`, the import path of a method of your own; data: images
+    (n, *input_shape) for methods that use them; n_jobs: semidefinite programs solved side by side; max_seconds,
+    max_memory_mb: limits of one method, or of each semidefinite program; cache: folder of solved programs; options: the
+    method's own.
 
     Raises ConfigError for an unknown method or option, DataError for unusable weights. A method that gives no bound
     returns a record whose status and reason say why.
@@ -54,18 +59,32 @@ def bound(
     plugin = load_method(method, module)
     checked = check_options(method, plugin, options)
     limit = Limits(threads, max_seconds, max_memory_mb)
+    means = Means(limit, seed, n_jobs, cache)
 
     def outcome() -> Bound:
         subject = subject_of(model, input_shape, data, plugin.INFO.takes)
-        if not is_planned(plugin):
-            return evaluate(subject, plugin, checked, limit, seed)
-        network = subject.network()
-        calibration = partial(load_or_calibrate, checked.get("solver", "auto"), limit, cache)
-        plan = blocks.make_plan(lambda: network, plugin, checked, calibration)
-        solved = blocks.solve_blocks(network, plan, limit=limit, n_jobs=n_jobs, cache=cache)
-        return blocks.merge_plan(network, plan, solved)
+        seconds = checked["budget"] if is_portfolio(plugin) else None if is_planned(plugin) else max_seconds
+        with progress.stage(method, seconds=seconds):
+            return bound_of(subject, plugin, checked, means)
 
     return record_of(name, method, plugin, checked, threads, outcome)
+
+
+def layer_constants(model: Network | nn.Module, input_shape: Shape | None = None) -> pd.DataFrame:
+    """Certified Lipschitz constants of a network's layers, a row each: layer, kind, input_shape, constant.
+
+    model, input_shape: as in `bound`. The product method joins these constants. Raises UnsupportedLayer by layer name.
+
+        certlip.layer_constants(model, (1, 28, 28)).set_index("layer")["constant"]
+    """
+    import pandas as pd
+
+    network = subject_of(model, input_shape).network()
+    rows = [
+        (layer.name, type(layer).__name__, shape, constant)
+        for (layer, shape), constant in zip(network.with_shapes, norms.layer_constants(network), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "kind", "input_shape", "constant"])
 
 
 def plan_network(

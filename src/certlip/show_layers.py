@@ -37,7 +37,7 @@ def rows_of(loaded: Network | Model) -> list[Row]:
         if any(row.obstacle for row in steps):
             return steps
     network, rows = network_of(loaded), []
-    with progress.bar("layer constants", len(network.layers)) as advance:
+    with progress.stage("layer constants", len(network.layers)) as advance:
         for row in _layers(network):
             rows.append(row)
             advance()

@@ -18,7 +18,7 @@ from certlip.base.timing import HEAD
 from certlip.base.yaml_files import read_mapping
 from certlip.collect import COMPARED, rows_file
 from certlip.config import resolve
-from certlip.methods import needs_calibration
+from certlip.methods import is_portfolio, needs_calibration
 from certlip.partition.plan import Plan
 from certlip.partition.predict import MOST_SIDE_BY_SIDE, side_by_side, wall_seconds
 from certlip.sdp import solvers
@@ -202,6 +202,13 @@ def calibration_of(method):
     return [f"results/calibration/{options['solver']}.json"]
 
 
+def made_by(method):
+    """Modules, besides its own, that decide the bound of a method in one job."""
+    is_of_others = is_portfolio(CONFIG.plugin(method))
+    yield f"certlip.solving.{'portfolio' if is_of_others else 'evaluate'}"
+    yield from SOLVERS if "solver" in CONFIG.options(method) else []
+
+
 PREDICTED = [(n, m) for n, m in CONFIG.rows if m in PLANNED and calibration_of(m)]
 """Rows whose plan predicts what it takes."""
 
@@ -243,8 +250,8 @@ def comparison_files():
     for network, method in CONFIG.rows:
         yield f"results/bounds/{network}/{method}.json"
         yield f"results/certificates/{network}/{method}.npz"
+        yield from calibration_of(method)
         if method in PLANNED:
-            yield from calibration_of(method)
             yield f"results/plans/{network}/{method}.json"
             yield from parts_of_plan(network, method)
     yield "results/bounds.csv"

@@ -6,6 +6,7 @@ rule bound_network:
         network="results/networks/{network}.npz",
         weights="results/networks/{network}.pt",
         images=lambda w: images_of(w.network) if CONFIG.takes(w.method, "data") else [],
+        calibration=lambda w: calibration_of(w.method),
     output:
         bound="results/bounds/{network}/{method}.json",
         certificate="results/certificates/{network}/{method}.npz",
@@ -26,9 +27,9 @@ rule bound_network:
         seed=CONFIG.seed,
         code=lambda w: code_of(
             "bound_network",
-            "certlip.solving.evaluate",
             "certlip.workflow",
             plugin_name(w),
+            *made_by(w.method),
         ),
     script:
         "../scripts/bound_network.py"

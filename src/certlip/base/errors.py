@@ -96,6 +96,14 @@ class LimitExceeded(NoBound):
         return self.args[1]
 
 
+class Interrupted(KeyboardInterrupt):
+    """A person ended the work; kept: what was certified by then, a `Bound` or the `Record` of one."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__("interrupted")
+        self.kept = kept
+
+
 class ExportError(CertlipError):
     """A torch module and the network exported from it do not compute the same function."""
 

@@ -217,6 +217,11 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
+def physical_mb() -> float:
+    """Memory of this machine, in MB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+
+
 def memory_left_mb() -> float:
     """What this process may still take by its own limit, infinite without one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)

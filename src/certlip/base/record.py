@@ -81,6 +81,17 @@ class Record(BaseModel):
         if (self.value is None) == (self.status is Status.OK):
             raise ValueError(f"status {self.status} with value {self.value}")
 
+    def __str__(self) -> str:
+        """One sentence."""
+        named = f"{self.method} ({self.details['winner']})" if "winner" in self.details else self.method
+        reason = f"  ({self.reason})" if self.reason else ""
+        if self.value is None:
+            return f"{self.network}: no bound by {named}, {self.status}{reason}"
+        return f"{self.network}: {self.value!r} {self.kind} by {named} in {self.seconds:.3g} s{reason}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     def save(self, path: str | Path) -> None:
         """Write the record as JSON; the certificate is saved on its own."""
         with write_atomically(path, "w") as handle:

@@ -18,6 +18,7 @@ from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.backend.utils import kill_process_tree
 
+from certlip.base import progress
 from certlip.base.deadline import Deadline
 
 Call = tuple[Callable[..., Any], tuple]
@@ -96,7 +97,7 @@ class Worker:
         deadline = Deadline.after(None if seconds is None else SECONDS_TO_START + seconds)
         try:
             while True:
-                if not self._pipe.poll(deadline.max_seconds):
+                if not self._answers(deadline):
                     raise Overdue
                 message, value = self._pipe.recv()
                 if message == BEGUN:
@@ -104,6 +105,7 @@ class Worker:
                     deadline = deadline if seconds is None else Deadline(value + seconds)
                 elif message == REPORTED:
                     self.reported = value
+                    progress.hear(value)
                 else:
                     break
         except (EOFError, OSError):
@@ -117,6 +119,14 @@ class Worker:
         if message == RETURNED:
             return value
         raise value
+
+    def _answers(self, deadline: Deadline) -> bool:
+        """Whether there is a message before the deadline; meanwhile who watches sees that time goes by."""
+        while progress.is_watched() and deadline.allows(progress.SECONDS_BETWEEN_LOOKS):
+            if self._pipe.poll(progress.SECONDS_BETWEEN_LOOKS):
+                return True
+            progress.refresh()
+        return self._pipe.poll(deadline.max_seconds)
 
     @property
     def alive(self) -> bool:

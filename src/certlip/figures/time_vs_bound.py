@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 INFO = FigureInfo(
     title="Time against bound",
     caption="Wall time of each method, calibration included, against its value divided by the best lower bound of the "
-    "network. The grey line joins the certified bounds that no other certified bound beats in both; lower bounds are "
-    "left out.",
+    "network, or against the value itself where there is no lower bound. The grey line joins the certified bounds that "
+    "no other certified bound beats in both; lower bounds are left out.",
 )
 
 
 def draw(bounds: pd.DataFrame) -> Figure:
     """Small multiples with common logarithmic axes."""
     rows = style.outside_sweeps(bounds)
-    drawn = rows[(rows["ratio"] > 0) & (rows["kind"] != Kind.LOWER)]
+    upper = rows[rows["kind"] != Kind.LOWER]
+    measure, words = ("ratio", "value / lower") if (upper["ratio"] > 0).any() else ("value", "value")
+    drawn = upper[upper[measure] > 0]
     if drawn.empty:
-        return style.message("No network has both an upper value and a positive lower bound.")
-    drawn = drawn.assign(time=style.total_seconds(drawn))
+        return style.message("No network has a positive upper value.")
+    drawn = drawn.assign(time=style.total_seconds(drawn), height=drawn[measure])
     found = styles(bounds["method"])
     networks = drawn["network"].unique().tolist()
     n_columns = min(len(networks), 2 if len(networks) <= 4 else 3)
@@ -36,7 +38,7 @@ def draw(bounds: pd.DataFrame) -> Figure:
     figure = style.new_figure(0.35 + panel_height * n_rows, drawn["method"])
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flatten()
     style.logarithmic(panels[0], "x", drawn["time"], n_ticks={1: 8, 2: 5, 3: 3}[n_columns])
-    style.logarithmic(panels[0], "y", [*drawn["ratio"], 1.0])
+    style.logarithmic(panels[0], "y", [*drawn["height"], *([1.0] if measure == "ratio" else [])])
     for axes, network in zip(panels, networks, strict=False):
         _panel(axes, drawn[drawn["network"] == network], found)
         axes.set_title(style.wrapped(network))
@@ -46,7 +48,7 @@ def draw(bounds: pd.DataFrame) -> Figure:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("seconds")
     for axes in panels[: len(networks) : n_columns]:
-        axes.set_ylabel("value / lower")
+        axes.set_ylabel(words)
     style.legend(figure, drawn, found)
     return figure
 
@@ -54,8 +56,9 @@ def draw(bounds: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, found: dict[str, style.Style]) -> None:
     axes.grid()
     axes.set_axisbelow(True)
-    axes.axhline(1.0, color="#595959", linewidth=0.8, zorder=1)
-    certified = rows[rows["kind"] == Kind.CERTIFIED].sort_values(["time", "ratio"])
-    frontier = certified[certified["ratio"] < certified["ratio"].cummin().shift(fill_value=float("inf"))]
-    axes.step(frontier["time"], frontier["ratio"], where="post", color="#AAAAAA", linewidth=0.8, zorder=1)
-    style.draw_points(axes, rows, "time", "ratio", found, size=3.6)
+    if (rows["ratio"] > 0).any():
+        axes.axhline(1.0, color="#595959", linewidth=0.8, zorder=1)
+    certified = rows[rows["kind"] == Kind.CERTIFIED].sort_values(["time", "height"])
+    frontier = certified[certified["height"] < certified["height"].cummin().shift(fill_value=float("inf"))]
+    axes.step(frontier["time"], frontier["height"], where="post", color="#AAAAAA", linewidth=0.8, zorder=1)
+    style.draw_points(axes, rows, "time", "height", found, size=3.6)

@@ -4,6 +4,7 @@ A method defines `INFO` and one of
 
     def bound(network, *, option=default, ...) -> Bound       every method whose work is one piece
     def plan(network, *, option=default, ...) -> Plan         methods made of independent semidefinite programs
+    def members(network, *, option=default, ...)              methods that are the best of others: `Member`s
 
 Options are keyword-only and annotated: an unknown or ill-typed one is refused by name before anything runs. Some names
 are not options but filled in where a method declares them: ``data`` (images (n, *input_shape) of the network's data
@@ -29,6 +30,8 @@ from certlip.network import Network
 from certlip.network.scaling import multiply_back
 
 FILLED_IN = ("data", "max_seconds", "threads", "seed", "calibration")
+ENTRY_POINTS = ("plan", "members", "bound")
+"""A method's function is the first of these that it has."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,22 @@ class Bound:
         return replace(self, value=value, certificate=certificate)
 
 
+@dataclass(frozen=True)
+class Member:
+    """A method of a portfolio (`certlip.solving.portfolio`).
+
+    name: in the list of what was tried; method: its module; options: of it, ``budget`` and ``cores`` are filled in;
+    share: of the budget that it may take; unless: name of a member that gives no larger value: this one is left out
+    once that one came to its end, and waits for it where it is predicted to take no longer than this one may.
+    """
+
+    name: str
+    method: ModuleType
+    options: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+    unless: str = ""
+
+
 def names() -> list[str]:
     """Names of the methods of this package."""
     return plugins.names(__name__)
@@ -99,7 +118,7 @@ def load(name: str, module: str | None = None) -> ModuleType:
     except Exception as error:  # the user's code may raise anything
         said = f"{type(error).__name__}: {error}"
         raise ConfigError(f"method {name!r}: module {module!r} cannot be imported ({said})") from error
-    if not isinstance(getattr(found, "INFO", None), MethodInfo) or not (is_planned(found) or hasattr(found, "bound")):
+    if not isinstance(getattr(found, "INFO", None), MethodInfo) or not any(hasattr(found, e) for e in ENTRY_POINTS):
         raise ConfigError(f"method {name!r}: module {module!r} must define INFO = MethodInfo(...) and bound or plan")
     return found
 
@@ -114,19 +133,29 @@ def is_planned(method: ModuleType) -> bool:
     return hasattr(method, "plan")
 
 
+def is_portfolio(method: ModuleType) -> bool:
+    """Whether the method is the best of others."""
+    return hasattr(method, "members")
+
+
 def needs_calibration(method: ModuleType, checked: Mapping[str, Any]) -> bool:
     """Whether the method plans by what a calibration says of this machine."""
     return hasattr(method, "needs_calibration") and bool(method.needs_calibration(checked))
 
 
 def entry_point(method: ModuleType) -> Any:
-    """The method's `plan` or `bound`."""
-    return method.plan if is_planned(method) else method.bound
+    """The method's `plan`, `members` or `bound`."""
+    return next(getattr(method, name) for name in ENTRY_POINTS if hasattr(method, name))
 
 
 def option_names(method: ModuleType) -> list[str]:
     """Names of the method's options."""
     return options.option_names(entry_point(method), exclude=FILLED_IN)
+
+
+def options_of(name: str) -> list[options.Option]:
+    """The options of a method of this package, for people."""
+    return options.described(entry_point(load(name)), exclude=FILLED_IN)
 
 
 def check_options(name: str, method: ModuleType, given: Mapping[str, Any]) -> dict[str, Any]:

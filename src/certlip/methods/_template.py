@@ -20,7 +20,7 @@ INFO = MethodInfo(title="Product of Frobenius norms", kind=Kind.CERTIFIED, refer
 
 
 def bound(network: Network, *, headroom: float = 1e-6) -> Bound:
-    """A constant a layer, `headroom` above its Frobenius bound; raises UnsupportedLayer by layer name."""
+    """A constant a layer; headroom: of each above its Frobenius bound. Raises UnsupportedLayer by layer name."""
     constants = []
     for layer, shape in network.with_shapes:
         if isinstance(layer, Conv | Dense):

@@ -55,27 +55,32 @@ def plan(
 ) -> Plan:
     """Segments between the cuts, each with the grid on its output map.
 
-    grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each; one finer than the
-    map is cut down to it; cuts: names of the layers that end a segment, by default the layer before each flattening and
-    the layers around max pooling; chain: with merge ``folded``, also bound neighbouring segments in one go, each with
-    the metric of the next as output metric instead of that metric's maximum, where that is better; fallback: whether a
-    segment is bounded by the product of its layer constants where its programs give no better bound, or none; where a
-    limit cut one of them short it is in any case, if that is better.
-    With ``auto`` for grid or cuts, what is predicted tightest within the budget: seconds of wall time on so many cores;
-    and a second plan besides where one of its programs might not keep the limits.
+    grid: (rows, columns) of patches, one for all convolutional segments or a list with one for each, one finer than the
+    map is cut down to it; ``auto`` for what is predicted tightest within the budget; cuts: names of the layers that end
+    a segment, by default those before a flattening, before global or adaptive average pooling and around max pooling,
+    and with ``grid: auto`` between others where a segment would not fit; ``auto`` for what is predicted tightest;
+    merge: of the patches of a segment, from the paper's ``sum`` to the tightest, ``folded``; chain: with merge
+    ``folded``, also bound neighbouring segments in one go, each with the metric of the next as output metric instead of
+    that metric's maximum, where that is better; fallback: whether a segment is bounded by the product of its layer
+    constants where its programs give no better bound, or none (where a limit cut one of them short it is in any case);
+    budget: seconds of wall time that ``auto`` may plan for; cores: on which it does; solver: of the programs, ``auto``
+    or an adapter; rtol: relative gap asked of it.
+
+    Where a program of an automatic plan might not keep its limits, a second plan of programs that will is made besides.
     """
     check({"grid": grid, "cuts": cuts, "merge": merge, "chain": chain})
-    ends = None if cuts == "auto" else find_cuts(network, cuts)
+    ends = find_cuts(network, None if cuts == "auto" else cuts)
     common: dict[str, Any] = {"merge": merge, "chain": chain, "fallback": fallback, "solver": solver, "rtol": rtol}
-    if grid != "auto" and ends is not None:
+    if "auto" not in (grid, cuts):
+        assert grid != "auto"
         return Plan(segments=_segments(network, ends, grid, merge, chain), **common)
     assert not isinstance(grid, list)  # then the cuts are given
     if calibration is None:
         raise SolverUnavailable("an automatic plan needs a calibration")
     if calibration.refusal is not None:
         raise calibration.refusal.error()
-    spans, given = spans_between(network, ends), None if grid == "auto" else grid
-    search = Search(network, spans, given, calibration, merge, chain)
+    spans = list(pairwise(ends)) if isinstance(cuts, list) else spans_between(network, () if cuts else ends)
+    search = Search(network, spans, None if grid == "auto" else grid, calibration, merge, chain)
     found = Plan(segments=search.plans(Budget(budget, cores)), **common)
     return found.model_copy(update={"prediction": predict(network, found, calibration, cores, budget)})
 

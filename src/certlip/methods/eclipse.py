@@ -48,8 +48,9 @@ def bound(
     max_seconds: float | None = None,
     threads: int = 1,
 ) -> Bound:
-    """The certified value of the multipliers that the L small programs propose; solver, rtol: of each.
+    """The certified value of the multipliers that the L small programs propose.
 
+    solver: of each program, ``auto`` or an adapter; rtol: relative gap asked of it.
     At max_seconds the layers that are left take the multipliers of ECLipsE-Fast, behind those before.
     Raises UnsupportedLayer by layer name, LimitExceeded for matrices too large, SolverUnavailable.
     """

@@ -29,6 +29,9 @@ def plan(
     solver: SolverName = "auto",
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
 ) -> Plan:
-    """One segment, one block: the whole network."""
+    """One segment, one block: the whole network.
+
+    solver: of the program, ``auto`` or an adapter; rtol: relative gap asked of it.
+    """
     whole = make_segment(network, 0, len(network.layers), (1, 1))
     return Plan(segments=(whole,), fallback=False, solver=solver, rtol=rtol)

@@ -54,8 +54,9 @@ def bound(
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
     max_seconds: float | None = None,
 ) -> Bound:
-    """The certified value of multipliers within a relative gap of rtol of the best; at max_seconds, of the last ones.
+    """The certified value of the best multipliers, or at max_seconds of the last ones.
 
+    rtol: relative gap within which they are the best.
     Raises UnsupportedLayer by layer name, LimitExceeded where the network's matrices would be too large.
     """
     chain = WholeChain(network, max_seconds)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import Activation, Conv, Layer, Network, Pair
+from certlip.network import Activation, Conv, Layer, Network, Pair, Shape
 
 
 class Window(NamedTuple):
@@ -61,27 +61,30 @@ def restrict(network: Network, window: Window | None) -> tuple[Network, Window |
         raise UnsupportedLayer("the network is no chain of layers")
     layers: list[Layer] = []
     for layer, shape in zip(network.layers[::-1], network.shapes[-2::-1], strict=True):
-        match layer:
-            case Activation():
-                layers.append(layer)
-            case Conv():
-                restricted, window = _restrict_conv(layer, (shape[1], shape[2]), window)
-                layers.append(restricted)
-            case _:
-                raise UnsupportedLayer(f"{layer.name}: a {type(layer).__name__} cannot be cut into patches")
+        rows, above_below = reads(layer, 0, shape, window[:2])
+        columns, beside = reads(layer, 1, shape, window[2:])
+        window = Window(*rows, *columns)
+        layers.append(replace(layer, padding=(*above_below, *beside)) if isinstance(layer, Conv) else layer)
     channels = network.input_shape[0]
     return Network(tuple(layers[::-1]), (channels, *window.size)), window
 
 
-def _restrict_conv(layer: Conv, side: Pair, window: Window) -> tuple[Conv, Window]:
-    bounds, padding = [], []
-    for axis, (start, stop) in enumerate((window[:2], window[2:])):
-        extent, stride, before = layer.kernel_extent[axis], layer.stride[axis], layer.padding[2 * axis]
-        first = start * stride - before
-        last = (stop - 1) * stride - before + extent
-        low, high = max(first, 0), min(last, side[axis])
-        if low >= high:
-            raise UnsupportedLayer(f"{layer.name}: a patch of this grid reads nothing but padding; use a coarser grid")
-        bounds += [low, high]
-        padding += [low - first, last - high]
-    return replace(layer, padding=(padding[0], padding[1], padding[2], padding[3])), Window(*bounds)
+def reads(layer: Layer, axis: int, shape: Shape, span: Pair) -> tuple[Pair, Pair]:
+    """Which rows (axis 0) or columns of its input a layer reads for the span [start, stop) of its output, and how much
+    padding before and behind them; shape: of the input.
+
+    Raises UnsupportedLayer for layers that do not act on patches, and where it reads nothing but padding.
+    """
+    match layer:
+        case Activation():
+            return span, (0, 0)
+        case Conv():
+            stride, before = layer.stride[axis], layer.padding[2 * axis]
+            first = span[0] * stride - before
+            last = (span[1] - 1) * stride - before + layer.kernel_extent[axis]
+            low, high = max(first, 0), min(last, shape[1 + axis])
+            if low >= high:
+                said = "a patch of this grid reads nothing but padding; use a coarser grid"
+                raise UnsupportedLayer(f"{layer.name}: {said}")
+            return (low, high), (low - first, last - high)
+    raise UnsupportedLayer(f"{layer.name}: a {type(layer).__name__} cannot be cut into patches")

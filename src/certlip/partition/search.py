@@ -9,15 +9,16 @@ Loss and time only grow on the way, so what is over the budget is dropped at onc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import combinations, pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import LINEAR, Flatten, MaxPool, Network, Pair, Shape
-from certlip.partition.calibration import Calibration, joint_size
+from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
+from certlip.network.slopes import are_identity
+from certlip.partition.calibration import Calibration, job_memory_mb, joint_size
 from certlip.partition.plan import Merge, Plan, SegmentPlan
 from certlip.partition.predict import LOSSES, segment_looseness, wall_seconds
 from certlip.partition.segment import make_segment
@@ -66,12 +67,21 @@ class Run(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A segment with its predicted loss, the seconds of its jobs, and itself as a run where it can be chained."""
+    """A segment with its predicted loss, the seconds of its jobs in all and of the longest, and itself as a run where
+    it can be chained; slowest: seconds of the longest job without the start of its process; peak_mb: of the largest."""
 
     segment: SegmentPlan
     looseness: float
-    jobs: tuple[float, ...]
+    total: float
+    longest: float
     run: Run
+    slowest: float
+    peak_mb: float
+
+    @property
+    def cost(self) -> tuple[float, ...]:
+        """What must not be larger for a candidate to be as good as another, both for a run or both not."""
+        return (self.looseness, self.total, self.longest, *self.run[1:], self.slowest, self.peak_mb)
 
 
 class Partial(NamedTuple):
@@ -102,6 +112,7 @@ class Search:
     ) -> None:
         self.calibration, self.merge, self.chain, self.budget = calibration, merge, chain, Budget(0.0)
         self._ends = sorted({last for _, last in spans})
+        self._alike: dict[tuple, list[Candidate]] = {}
         self._candidates = {span: self._all_candidates(network, *span, grid) for span in spans}
 
     def plans(self, budget: Budget) -> tuple[SegmentPlan, ...]:
@@ -132,7 +143,7 @@ class Search:
                 for (first, end), candidates in self._candidates.items()
                 if end == last
                 for candidate in candidates
-                if self._keeps_limits(candidate)
+                if self._keeps_limits(candidate, budget.caution)
                 for partial in fronts[first]
                 if (longer := self._extend(partial, candidate)) is not None
             ]
@@ -141,41 +152,62 @@ class Search:
         return min(ends, key=lambda p: (p.looseness, self._wall(p), len(p.segments)))
 
     def _all_candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:
-        """The ways to bound layers [first, last) that may keep the limits; its layer constants always do."""
+        """The ways to bound layers [first, last) that may keep the limits; its layer constants always do.
+
+        Layers of the same shapes have the same ways: what a deep network repeats is planned once.
+        """
+        part = network.segment(first, last)
+        shapes = (part.input_shape, *map(_shape_of, part.layers))
+        if shapes not in self._alike:
+            self._alike[shapes] = self._new_candidates(network, first, last, grid)
+        here = {"first": first, "last": last, "layers": tuple(layer.name for layer in part.layers)}
+        return [c._replace(segment=c.segment.model_copy(update=here)) for c in self._alike[shapes]]
+
+    def _new_candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:
         segment = make_segment(network, first, last, (1, 1))
         if not segment.blocks:
             return [self._candidate(network, segment)]
-        found = [segment.model_copy(update={"blocks": (), "note": LEFT})]
+        found = [self._candidate(network, segment.model_copy(update={"blocks": (), "note": LEFT}))]
         for tried in [grid] if grid else _grids(network.shapes[last]):
             try:
                 segment = make_segment(network, first, last, tried, self.merge, self.chain)
             except UnsupportedLayer:  # layers that cannot be cut, or patches that read nothing but padding
                 continue
-            plan = self._plan(segment)
-            if all(self.calibration.admits(plan, job) for job in plan.jobs):
-                found.append(segment)
-        return [self._candidate(network, segment) for segment in found]
+            candidate = self._candidate(network, segment)
+            if self._keeps_limits(candidate, 1.0):
+                found.append(candidate)
+        return [
+            candidate
+            for n_segments in (0, 1)
+            for candidate in unbeaten([c for c in found if c.run.n_segments == n_segments], lambda c: c.cost)
+        ]
 
-    def _plan(self, segment: SegmentPlan) -> Plan:
-        return Plan(segments=(segment,), merge=self.merge, solver=self.calibration.solver)
-
-    def _keeps_limits(self, candidate: Candidate) -> bool:
-        """Whether each of its programs does, with the caution that is asked for."""
-        plan = self._plan(candidate.segment)
-        return all(self.calibration.admits(plan, job, self.budget.caution) for job in plan.jobs)
+    def _keeps_limits(self, candidate: Candidate, caution: float) -> bool:
+        """Whether each of its programs does, though it take `caution` times as long as predicted."""
+        return self.calibration.keeps_limits(candidate.slowest, candidate.peak_mb, caution)
 
     def _candidate(self, network: Network, segment: SegmentPlan) -> Candidate:
-        plan = self._plan(segment)
-        start = self.calibration.start_seconds
-        jobs = tuple(self.calibration.job_seconds(plan.blocks_of(job), job.joint) + start for job in plan.jobs)
+        plan = Plan(segments=(segment,), merge=self.merge, solver=self.calibration.solver)
+        seconds = [self.calibration.job_seconds(plan.blocks_of(job), job.joint) for job in plan.jobs]
+        times = [each + self.calibration.start_seconds for each in seconds]
         run = Run()
         if self.chain and segment.chainable:
             run = Run(1, self.calibration.job_seconds(segment.blocks, joint=True), *joint_size(segment.blocks))
-        return Candidate(segment, segment_looseness(network, segment, self.merge), jobs, run)
+        return Candidate(
+            segment,
+            segment_looseness(network, segment, self.merge),
+            math.fsum(times),
+            max(times, default=0.0),
+            run,
+            max(seconds, default=0.0),
+            max((job_memory_mb(plan, job) for job in plan.jobs), default=0.0),
+        )
 
     def _extend(self, partial: Partial, candidate: Candidate) -> Partial | None:
         """The partial plan with one more segment, None if it is over the budget or its chain over the limits."""
-        segment, looseness, jobs, run = candidate
+        if wall_seconds(partial.total + candidate.total, 0.0, self.budget.cores) > self.budget.seconds:
+            return None
+        segment, looseness, run = candidate.segment, candidate.looseness, candidate.run
         if partial.segments:
             looseness += LOSSES.chained_cut if partial.run.n_segments and run.n_segments else LOSSES.cut
         closed = partial if run.n_segments else self._close(partial)
@@ -183,8 +215,8 @@ class Search:
             return None
         longer = Partial(
             closed.looseness + looseness,
-            closed.total + math.fsum(jobs),
-            max(closed.longest, *jobs, 0.0),
+            closed.total + candidate.total,
+            max(closed.longest, candidate.longest),
             closed.run | run,
             (*closed.segments, segment),
         )
@@ -203,15 +235,9 @@ class Search:
 
     def _front(self, partials: Sequence[Partial]) -> list[Partial]:
         """Those that no other one beats in predicted loss and time, whatever follows."""
-        front = []
+        front: list[Partial] = []
         for n_open in (0, 1, 2):
-            alike = sorted((p for p in partials if min(p.run.n_segments, 2) == n_open), key=self._cost)
-            costs = np.array([self._cost(p) for p in alike])
-            alive = np.ones(len(alike), dtype=bool)
-            for i, partial in enumerate(alike):
-                if alive[i]:
-                    front.append(partial)
-                    alive[i + 1 :] &= (costs[i + 1 :] < costs[i]).any(axis=1)
+            front += unbeaten([p for p in partials if min(p.run.n_segments, 2) == n_open], self._cost)
         return front
 
     def _cost(self, partial: Partial) -> tuple[float, ...]:
@@ -223,20 +249,46 @@ class Search:
         return wall_seconds(partial.total, partial.longest, self.budget.cores)
 
 
-def spans_between(network: Network, ends: Sequence[int] | None) -> list[Pair]:
-    """What may be a segment: the layers between given ends, or between any two layers that may begin one.
+T = TypeVar("T")
+
+
+def unbeaten(items: Sequence[T], cost: Callable[[T], tuple[float, ...]]) -> list[T]:
+    """Those than which no other is as good in everything; the first of equals."""
+    ranked = sorted(items, key=cost)
+    costs = np.array([cost(item) for item in ranked])
+    alive = np.ones(len(ranked), dtype=bool)
+    for i in range(len(ranked)):
+        if alive[i]:
+            alive[i + 1 :] &= (costs[i + 1 :] < costs[i]).any(axis=1)
+    return [item for item, lives in zip(ranked, alive, strict=True) if lives]
+
+
+def spans_between(network: Network, ends: Sequence[int] = ()) -> list[Pair]:
+    """What may be a segment: the layers between any two that may begin one, none of the ends between them.
 
     Activations stay behind the layer they follow and a flattening before the layer it feeds; pooling is on its own.
     """
-    if ends is not None:
-        return list(pairwise(ends))
     layers = network.layers
     pools = [i for i, layer in enumerate(layers) if isinstance(layer, MaxPool)]
     starts = {i for i, layer in enumerate(layers) if isinstance(layer, LINEAR)}
     starts = {i - 1 if i and isinstance(layers[i - 1], Flatten) else i for i in starts}
-    places = sorted({0, len(layers)} | starts | set(pools) | {i + 1 for i in pools})
-    pairs = combinations(places, 2)
-    return [(a, b) for a, b in pairs if b - a == 1 or not any(a <= i < b for i in pools)]
+    cuts = {*ends, *pools, *(i + 1 for i in pools)}
+    places = sorted({0, len(layers)} | starts | cuts)
+    return [(a, b) for a, b in combinations(places, 2) if not any(a < cut < b for cut in cuts)]
+
+
+def _shape_of(layer: Layer) -> tuple:
+    """What a plan sees of a layer."""
+    match layer:
+        case Conv():
+            return layer.weight.shape, layer.stride, layer.padding, layer.dilation, layer.groups
+        case Dense():
+            return layer.weight.shape
+        case Activation():
+            return Activation, are_identity(layer.slopes)
+        case MaxPool():
+            return layer.kernel, layer.stride, layer.padding
+    return (type(layer),)
 
 
 def _grids(shape: Shape) -> list[Pair]:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certlip.base.errors import NoBound, UnsupportedLayer
 from certlip.base.plugins import nearest
-from certlip.network import LINEAR, Activation, Along, Conv, Flatten, Gather, MaxPool, Network, Pair, Reshape, Shape
+from certlip.network import (
+    LINEAR,
+    Activation,
+    Along,
+    Conv,
+    Flatten,
+    Gather,
+    Layer,
+    MaxPool,
+    Network,
+    Pair,
+    Reshape,
+    Shape,
+)
 from certlip.network.slopes import are_identity
-from certlip.network.window import Window, grid_windows, restrict
+from certlip.network.window import Window, grid_windows, reads
 from certlip.partition.merges import RULES, Merge
 from certlip.partition.plan import BlockPlan, SegmentPlan
+
+LARGE_WINDOW = 4
+"""Of average pooling that leaves few pixels: smaller ones shrink a map between convolutions."""
 
 MAX_SPLIT = 10**11
 """Sum of cubed orders up to which patches are split by cover or place: about a minute of matrix factorisations."""
@@ -24,11 +40,13 @@ MAX_SPLIT = 10**11
 def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
     """Layer indices where segments begin, the end included.
 
-    after: names of the layers that end a segment; None cuts before the first flattening and around max pooling.
+    after: names of the layers that end a segment; None cuts before a flattening, around max pooling and before global
+    or adaptive average pooling, whose few pixels no grid could cut into patches.
     """
     layers = network.layers
     if after is None:
         cuts = {i for i, layer in enumerate(layers) if isinstance(layer, Flatten)}
+        cuts |= {i for i, (layer, shape) in enumerate(network.with_shapes) if _averages_away(layer, shape)}
         cuts |= {i + k for i, layer in enumerate(layers) if isinstance(layer, MaxPool) for k in (0, 1)}
     else:
         names = [layer.name for layer in layers]
@@ -37,6 +55,21 @@ def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
                 raise NoBound(f"cuts: the network has no layer {name!r}{nearest(name, names)}")
         cuts = {names.index(name) + 1 for name in after}
     return sorted(cuts | {0, len(layers)})
+
+
+def _averages_away(layer: Layer, shape: Shape) -> bool:
+    """Whether a layer is average pooling by windows that tile the map: all of it, or `LARGE_WINDOW` pixels a side."""
+    if not isinstance(layer, Conv) or layer.weight.shape[:2] != (layer.groups, 1) or any(layer.padding):
+        return False
+    kernel = layer.weight.shape[2:]
+    tiles = (
+        layer.stride == kernel
+        and layer.dilation == (1, 1)
+        and not any(n % k for n, k in zip(shape[1:], kernel, strict=True))
+    )
+    large = kernel == shape[1:] or min(kernel) >= LARGE_WINDOW
+    alike = np.ptp(layer.weight, axis=(2, 3)).max() == 0
+    return tiles and large and math.prod(kernel) > 1 and bool(alike)
 
 
 def make_segment(
@@ -73,16 +106,17 @@ def make_segment(
 def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[BlockPlan, ...]:
     """The distinct programs of a grid's patches.
 
-    Rows and columns of a receptive field do not depend on each other, so only patches of the first row and column are
-    followed through the layers, and one of each kind.
+    Rows and columns of a receptive field do not depend on each other, so each line of patches is followed through the
+    layers once.
     """
     _, n_rows, n_columns = segment.shapes[-1]
     windows = grid_windows(n_rows, n_columns, grid)
-    by_row, by_column = ([_restricted(segment, w) for w in line] for line in (windows[:: grid[1]], windows[: grid[1]]))
-    fields = [Window(r.top, r.bottom, c.left, c.right) for _, r in by_row for _, c in by_column]
-    keys: list[tuple] = [(geometry(r)[0], geometry(c)[1]) for r, _ in by_row for c, _ in by_column]
-    kinds = {key: restrict(segment, window)[0] for key, window in dict(zip(keys, windows, strict=True)).items()}
-    orders = {key: orders_of(block) for key, block in kinds.items()}
+    rows = [_Line.of(segment, 0, window[:2]) for window in windows[:: grid[1]]]
+    columns = [_Line.of(segment, 1, window[2:]) for window in windows[: grid[1]]]
+    fields = [Window(*row.field, *column.field) for row in rows for column in columns]
+    keys: list[tuple] = [(row.geometry, column.geometry) for row in rows for column in columns]
+    pairs = {(row.geometry, column.geometry): (row, column) for row in rows for column in columns}
+    orders = {key: _orders(segment.layers, _shapes(segment, *pair)) for key, pair in pairs.items()}
     per_patch = [orders[key] for key in keys]
     finer: list[list[tuple]] = []
     if RULES[merge].has_metrics:
@@ -97,7 +131,7 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     for index, key in enumerate(keys):
         classes.setdefault(key, []).append(index)
     return tuple(
-        BlockPlan(
+        BlockPlan.model_construct(
             windows=tuple(windows[i] for i in members),
             fields=tuple(fields[i] for i in members),
             **per_patch[members[0]],
@@ -106,9 +140,38 @@ def _programs(segment: Network, grid: Pair, merge: Merge, chain: bool) -> tuple[
     )
 
 
-def _restricted(segment: Network, window: Window) -> tuple[Network, Window]:
-    block, field = restrict(segment, window)
-    return block, cast(Window, field)
+class _Line(NamedTuple):
+    """A row or column of patches followed back through a segment.
+
+    sides: its extent in the segment's input and behind each layer; paddings: of each convolution, before and behind;
+    field: what it reads of the input.
+    """
+
+    sides: tuple[int, ...]
+    paddings: tuple[Pair, ...]
+    field: Pair
+
+    @classmethod
+    def of(cls, segment: Network, axis: int, span: Pair) -> _Line:
+        """Of the span [start, stop) of the segment's output along an axis; raises UnsupportedLayer (`reads`)."""
+        sides, paddings = [span[1] - span[0]], []
+        for layer, shape in zip(segment.layers[::-1], segment.shapes[-2::-1], strict=True):
+            span, padding = reads(layer, axis, shape, span)
+            sides.append(span[1] - span[0])
+            if isinstance(layer, Conv):
+                paddings.append(padding)
+        return cls(tuple(sides[::-1]), tuple(paddings[::-1]), span)
+
+    @property
+    def geometry(self) -> tuple:
+        """What two lines must share for their patches to be the same semidefinite program."""
+        return self.sides[0], *self.paddings
+
+
+def _shapes(segment: Network, row: _Line, column: _Line) -> list[Shape]:
+    """Of the input of a patch's sub-network, and behind each layer."""
+    sides = zip(segment.shapes, row.sides, column.sides, strict=True)
+    return [(shape[0], n_rows, n_columns) for shape, n_rows, n_columns in sides]
 
 
 def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
@@ -119,28 +182,26 @@ def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
     return counts
 
 
-def geometry(block: Network) -> tuple[tuple, tuple]:
-    """What two sub-networks of one segment must share to be the same semidefinite program, along rows and columns."""
-    paddings = [layer.padding for layer in block.layers if isinstance(layer, Conv)]
-    rows, columns = block.input_shape[1:]
-    return (rows, *(p[:2] for p in paddings)), (columns, *(p[2:] for p in paddings))
-
-
 def orders_of(network: Network) -> dict[str, Any]:
     """The orders of a `BlockPlan`: of the input and every neuron that feeds a later linear layer.
 
     The solver reduces a wide first matrix to its rows and a tall last one to its columns.
     """
-    *hidden, n_out = _sizes(network)
+    return _orders(network.layers, network.shapes)
+
+
+def _orders(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[str, Any]:
+    *hidden, n_out = _sizes(layers, shapes)
     sizes = hidden or [0]
     solved = [min(sizes[0], sizes[1]) if len(sizes) > 1 else sizes[0], *sizes[1:]]
     return {"order": sum(sizes), "solved_sizes": (*solved, min(solved[-1], n_out))}
 
 
-def _sizes(network: Network) -> list[int]:
-    """n_0, the hidden n_1..n_L of the network's matrix inequality and the outputs n_{L+1}."""
-    sizes, pending = [], math.prod(network.input_shape)
-    for layer, shape in zip(network.layers, network.shapes, strict=False):
+def _sizes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[int]:
+    """n_0, the hidden n_1..n_L of the network's matrix inequality and the outputs n_{L+1}; shapes: of the input and
+    behind each layer."""
+    sizes, pending = [], math.prod(shapes[0])
+    for layer, shape in zip(layers, shapes, strict=False):
         if isinstance(layer, (*LINEAR, Gather)):
             if pending:
                 sizes.append(pending)
@@ -149,7 +210,7 @@ def _sizes(network: Network) -> list[int]:
             pending = math.prod(shape)
         elif isinstance(layer, MaxPool):
             raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")
-    return [*sizes, math.prod(network.shapes[-1])]
+    return [*sizes, math.prod(shapes[-1])]
 
 
 def gains(segment: Network) -> bool:

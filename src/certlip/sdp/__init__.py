@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 import scipy
 
+from certlip.base import progress
 from certlip.base.deadline import Deadline
 from certlip.base.errors import DataError, LimitExceeded, NotCertified
-from certlip.base.progress import bar
 from certlip.network import Array
 from certlip.network.chain import relu_chain
 from certlip.proof.certify import Certified, certify, is_feasible
@@ -91,8 +91,11 @@ def solve(
         if w.shape[0] != following.shape[1]:
             raise DataError(f"W_{i} has {w.shape[0]} rows but W_{i + 1} has {following.shape[1]} columns")
     lmi = Lmi.of(chain)
-    with nullcontext() if options.get("verbose") else bar(f"semidefinite program of order {lmi.order}"):
-        return solve_lmi(lmi, solver, rtol, threads, max_seconds, max_memory_mb, None, **options)
+    words = f"semidefinite program of order {lmi.order}"
+    with nullcontext() if options.get("verbose") else progress.stage(words, seconds=max_seconds):
+        return solve_lmi(
+            lmi, solver, rtol, threads, max_seconds, max_memory_mb, lambda make: progress.refresh(), **options
+        )
 
 
 @dataclass(frozen=True, eq=False)

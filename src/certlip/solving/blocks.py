@@ -12,9 +12,10 @@ from typing import Any
 
 import joblib
 
+from certlip.base.deadline import Deadline
 from certlip.base.errors import DamagedFile, DataError, NoBound, Refusal
 from certlip.base.limits import Limits, load_scipy
-from certlip.base.progress import bar
+from certlip.base.progress import stage
 from certlip.base.record import Status
 from certlip.methods import Bound, needs_calibration
 from certlip.methods.product import best_product
@@ -61,24 +62,26 @@ def solve_blocks(
     limit: Limits | None = None,
     n_jobs: int = 1,
     cache: str | Path | None = None,
+    until: Deadline = Deadline(),  # noqa: B008, frozen
 ) -> list[SolvedBlock]:
     """Do jobs of a plan, `n_jobs` at a time, each in a process of its own when there is a limit.
 
     What is solved is `certlip.network.scaling.scale_network` of the network, and the blocks are in its units.
     jobs: which, all of the plan when None; cache: private folder of solved programs, keyed by their content
-    (weights, solver, tolerance, code), None for no cache. A block that fails comes back with its status and reason.
+    (weights, solver, tolerance, code), None for no cache; until: when the last job has to end. A block that fails comes
+    back with its status and reason.
     """
     todo = list(plan.jobs if jobs is None else jobs)
     solved: dict[int, list[SolvedBlock]] = {}
     n_lanes = joblib.effective_n_jobs(n_jobs)
-    with bar("semidefinite programs", len(todo)) as advance:
+    with stage("semidefinite programs", len(todo)) as advance:
 
         def tell(number: int, found: list[SolvedBlock]) -> None:
             solved[number] = found
             advance()
 
         scaled = scale_network(network.chain).network
-        lane = Lane(scaled, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell)
+        lane = Lane(scaled, plan, limit or Limits(), SolvedCache(cache), code_of(plan), tell, until)
         shared = batches(plan, todo, n_lanes)
         joblib.Parallel(n_lanes, prefer="threads")(joblib.delayed(lane.work)(shared) for _ in range(n_lanes))
     return [block for number in range(len(todo)) for block in solved[number]]

@@ -11,14 +11,15 @@ import math
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from certlip.base.errors import NoBound
-from certlip.base.limits import Limits
+from certlip.base.limits import Limits, physical_mb
+from certlip.base.progress import stage
 from certlip.base.provenance import provenance
 from certlip.base.record import Status
 from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
@@ -74,8 +75,9 @@ def calibrate(solver: str = "auto", limit: Limits | None = None) -> Calibration:
         "started_at": provenance()["started_at"],
     }
     try:
-        alone, starts = _points(ALONE, solver, limit)
-        joint, more = _points(JOINT, solver, limit)
+        with stage("calibrating this machine, once", len(ALONE) + len(JOINT)) as advance:
+            alone, starts = _points(ALONE, solver, limit, advance)
+            joint, more = _points(JOINT, solver, limit, advance)
         law = fit(alone, REAL)
         measured: dict[str, Any] = {
             "alone": law,
@@ -132,12 +134,15 @@ def _network(case: Case) -> Network:
     return Network((*layers, Flatten("flatten"), Dense("dense", last, np.zeros(n_classes))), (1, side, side))
 
 
-def _points(cases: Sequence[Case], solver: str, limit: Limits) -> tuple[list[tuple[int, float]], list[float]]:
+def _points(
+    cases: Sequence[Case], solver: str, limit: Limits, advance: Callable[[], None]
+) -> tuple[list[tuple[int, float]], list[float]]:
     """(n_weights, seconds) of a program, or on average of the blocks of a joint one, each with others beside it; and
     how long processes took to start."""
     n_lanes = max(1, min(LANES, (os.cpu_count() or 1) // limit.threads))
     points, starts = [], []
     for case in cases:
+        advance()
         network = _network(case)
         merge = (SUM if case.patches == 1 else FOLDED).name
         segment = make_segment(network, 0, len(network.layers), (case.patches, case.patches), merge)
@@ -183,8 +188,7 @@ def fit(points: Sequence[tuple[int, float]], longer: float = 1.0) -> Law:
 def largest_order(solver: str, law: Law, limit: Limits) -> int:
     """Of a program with as many hidden neurons as inputs, within the limits by the law and by what the solver says of
     its memory; without a limit, what this machine has."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    allowed = limit.max_memory_mb or physical
+    allowed = limit.max_memory_mb or physical_mb()
 
     def fits(order: int) -> bool:
         n_weights = (order // 2) ** 2

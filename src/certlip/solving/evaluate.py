@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from certlip.base import limits
+from certlip.base import limits, progress
 from certlip.base.deadline import Deadline
-from certlip.base.errors import LimitExceeded, NoBound
+from certlip.base.errors import Interrupted, LimitExceeded, NoBound
 from certlip.base.files import write_npz
 from certlip.base.limits import Limits
 from certlip.base.provenance import provenance
@@ -50,7 +51,8 @@ def evaluate(subject: Subject, plugin: ModuleType, options: Mapping[str, Any], l
     filled = {"threads": limit.threads, "seed": seed, **options}
     arguments = subject, plugin.__name__, filled, limit.max_seconds
     try:
-        measured = limits.call(_evaluate, *arguments, limit=limit, finish=_finish)
+        with progress.listening(partial(_value, plugin, subject)):
+            measured = limits.call(_evaluate, *arguments, limit=limit, finish=_finish)
     except LimitExceeded as ended:
         if not isinstance(ended.reported, Bound):
             raise
@@ -58,6 +60,15 @@ def evaluate(subject: Subject, plugin: ModuleType, options: Mapping[str, Any], l
         return _cut_short(given_back(ended.reported), str(ended), {"seconds": ended.seconds})
     result, seconds = measured.value
     return replace(result, details={**result.details, "seconds": seconds, "peak_mb": measured.peak_mb})
+
+
+def _value(plugin: ModuleType, subject: Subject, reported: Any) -> float | None:
+    """The certified value of what a method of networks reported, None for anything else."""
+    if plugin.INFO.kind is not Kind.CERTIFIED or not isinstance(reported, Bound):
+        return None
+    with suppress(NoBound):
+        return _given(plugin, subject)[1](reported).value
+    return None
 
 
 def record_of(
@@ -68,7 +79,10 @@ def record_of(
     threads: int,
     outcome: Callable[[], Bound],
 ) -> Record:
-    """The record of a method's outcome: its bound, or the status and reason of the `NoBound` it raised."""
+    """The record of a method's outcome: its bound, or the status and reason of the `NoBound` it raised.
+
+    Interrupted is raised again with the record of what it holds.
+    """
     common = {
         "network": network,
         "method": method,
@@ -82,12 +96,19 @@ def record_of(
     except NoBound as error:
         refused = vars(error.refusal)
         return Record(kind=plugin.INFO.kind, **refused, seconds=time.perf_counter() - begin, **common)
+    except Interrupted as interrupted:
+        raise Interrupted(_record(plugin, interrupted.kept, common)) from None
+    return _record(plugin, result, common)
+
+
+def _record(plugin: ModuleType, result: Bound, common: Mapping[str, Any]) -> Record:
+    """The record of a bound; common: what every record of the row says."""
     kind = result.kind or plugin.INFO.kind
     if kind is not Kind.ESTIMATE and result.certificate is None:
-        raise TypeError(f"method {method!r} calls its result {kind} but brings no certificate")
+        raise TypeError(f"method {common['method']!r} calls its result {kind} but brings no certificate")
     known = {key: value for key, value in result.details.items() if key in Record.model_fields}
     if taken := sorted(known.keys() - _COSTS):
-        raise TypeError(f"method {method!r}: {', '.join(taken)} of a record cannot be set by details")
+        raise TypeError(f"method {common['method']!r}: {', '.join(taken)} of a record cannot be set by details")
     return Record(
         kind=kind,
         value=result.value,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from certlip.base import limits
+from certlip.base.deadline import Deadline
 from certlip.base.errors import LimitExceeded, NoBound
 from certlip.base.limits import Limits
 from certlip.network import Network
@@ -47,7 +48,7 @@ class Lane:
     """Does batch after batch; several lanes may share their batches.
 
     limit: of each program; code: stands for the code that decides the outcomes; tell: is told a job's number and
-    blocks when it is done.
+    blocks when it is done; until: when the last program has to end.
     """
 
     network: Network
@@ -56,6 +57,7 @@ class Lane:
     cache: SolvedCache
     code: str
     tell: Callable[[int, list[SolvedBlock]], None]
+    until: Deadline = field(default_factory=Deadline)
 
     def work(self, shared: Iterator[Batch]) -> None:
         """Take batches until there are none; after an error there are none for other lanes either."""
@@ -87,10 +89,13 @@ class Lane:
             return None
         path = self.cache.path(content_of(problem), self.plan.solver, self.plan.rtol, self.limit.max_seconds, self.code)
         known = self.cache.find(path, job)
-        if known is None or self._flaw(job, known):
-            return Prepared(number, job, problem, path)
-        self.tell(number, known)
-        return None
+        if known is not None and not self._flaw(job, known):
+            self.tell(number, known)
+            return None
+        if not self.until.allows(0):
+            self.tell(number, refused(job, LimitExceeded("time_limit", "no time was left for it")))
+            return None
+        return Prepared(number, job, problem, path)
 
     def _flaw(self, job: Job, known: Sequence[SolvedBlock]) -> str:
         """What does not hold of blocks from the cache; large programs are proved under the limits of solving them."""
@@ -103,9 +108,11 @@ class Lane:
             return str(refusal)
 
     def _begin(self, prepared: Sequence[Prepared]) -> Iterator[limits.Measured | NoBound]:
-        common = (self.plan.solver, self.plan.rtol, *vars(self.limit).values())
+        left = [seconds for seconds in (self.limit.max_seconds, self.until.max_seconds) if seconds is not None]
+        limit = replace(self.limit, max_seconds=min(left, default=None))
+        common = (self.plan.solver, self.plan.rtol, *vars(limit).values())
         batch = [(one.job, one.problem, *common) for one in prepared]
-        return limits.begin(solve_problem, batch, self.limit, finish_problem)
+        return limits.begin(solve_problem, batch, limit, finish_problem)
 
     def _collect(self, prepared: Sequence[Prepared], outcomes: Iterator[limits.Measured | NoBound]) -> None:
         for one, outcome in zip(prepared, outcomes, strict=False):

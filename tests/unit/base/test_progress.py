@@ -10,8 +10,8 @@ from pathlib import Path
 
 SLOW = """
 import time
-from certlip.base.progress import bar
-with bar("patience", {total}) as advance:
+from certlip.base.progress import stage
+with stage("patience", {total}) as advance:
     for _ in range(3):
         time.sleep({seconds})
         advance()

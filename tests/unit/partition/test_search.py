@@ -75,7 +75,7 @@ def every_plan(network: Network, merge: str, chain: bool) -> Iterator[Plan]:
             found[cut.grid, len(cut.blocks)] = cut
         return list(found.values())
 
-    spans = spans_between(network, None)
+    spans = spans_between(network)
     choices = {span: segments(*span) for span in spans}
     paths: list[list[int]] = [[0]]
     while paths:
@@ -152,7 +152,7 @@ def test_given_cuts_and_given_grids_are_kept() -> None:
 
 def test_layers_stay_with_what_they_follow_and_pooling_on_its_own() -> None:
     network = net(8, pool=True)
-    spans = spans_between(network, None)
+    spans = spans_between(network)
     names = [layer.name for layer in network.layers]
     assert {names[first] for first, _ in spans} == {"c0", "pool", "c1", "c2", "f", "e"}
     pool = names.index("pool")

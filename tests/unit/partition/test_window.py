@@ -21,7 +21,7 @@ from certlip.network import Activation, Conv, Dense, Flatten, MaxPool, Network, 
 from certlip.network.chain import Chain
 from certlip.network.window import Window, grid_windows, restrict, tiles
 from certlip.partition.plan import Plan
-from certlip.partition.segment import find_cuts, geometry, make_segment, orders_of
+from certlip.partition.segment import find_cuts, make_segment, orders_of
 from certlip.proof.lmi import Lmi
 from certlip.proof.merge import hand_on, merge_blocks
 
@@ -97,16 +97,16 @@ def test_a_patch_does_not_depend_on_pixels_outside_its_field(drawn: tuple[Networ
 
 @limit(max_examples=100)
 @given(segments_with_grid())
-def test_patches_of_equal_geometry_are_the_same_program(drawn: tuple[Network, Pair]) -> None:
+def test_patches_of_one_block_are_the_same_program_and_read_what_the_plan_says(drawn: tuple[Network, Pair]) -> None:
     network, grid = drawn
-    hashes: dict[tuple, set[str]] = {}
-    for window in grid_windows(*network.shapes[-1][1:], grid):
-        try:
-            patch, _ = restrict(network, window)
-        except UnsupportedLayer:
-            return
-        hashes.setdefault(geometry(patch), set()).add(patch.sha256)
-    assert all(len(found) == 1 for found in hashes.values())
+    try:
+        segment = make_segment(network, 0, len(network.layers), grid)
+    except UnsupportedLayer:
+        return
+    for block in segment.blocks:
+        patches = [restrict(network, window) for window in block.windows]
+        assert len({patch.sha256 for patch, _ in patches}) == 1
+        assert [field for _, field in patches] == list(block.fields)
 
 
 @limit(max_examples=60)

@@ -48,6 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dcp weighted": {"method": "dcp", "merge": "weighted"},
     "dcp folded": {"method": "dcp", "merge": "folded"},
     "dcp without fallback": {"method": "dcp", "fallback": False},
+    "best": {"method": "best"},
 }
 
 

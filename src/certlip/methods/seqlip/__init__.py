@@ -62,8 +62,9 @@ def bound(
 ) -> Bound:
     """The product over pairs of layers.
 
-    rank: singular triples kept of each layer, None for all (``greedy`` only); max_gates: widest hidden layer that
-    ``exact`` takes; n_starts: of each greedy ascent, the first with all gates open.
+    mode: ``exact`` proves the maximum of each pair, ``greedy`` estimates it; rank: singular triples kept of each layer,
+    None for all (``greedy`` only); max_gates: widest hidden layer that ``exact`` takes; n_starts: of each greedy
+    ascent, the first with all gates open.
 
     Raises UnsupportedLayer by layer name, LimitExceeded for time, for a layer too large to be written out and for one
     too wide to be searched.
