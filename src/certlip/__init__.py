@@ -3,8 +3,8 @@
     record = certlip.bound(model, input_shape=(1, 28, 28), method="dcp", grid=(2, 2), merge="sum")
     record.value, record.kind, certlip.verify(record.certificate).ok
 
-Each name is imported on first use. The functions `methods` and `verify` hide the modules of the same name: import from
-those with ``from certlip.methods import MethodInfo``.
+Each name is imported on first use. The functions `certify`, `methods` and `verify` hide the modules of the same name:
+import from those with ``from certlip.methods import MethodInfo``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certlip import sdp
     from certlip.base.record import Record
+    from certlip.certify import certify
+    from certlip.certify.margins import margins
     from certlip.methods import methods
     from certlip.network import Network
     from certlip.run import bound
     from certlip.verify import verify
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Record", "bound", "methods", "sdp", "verify"]
+__all__ = ["Network", "Record", "bound", "certify", "margins", "methods", "sdp", "verify"]
 
-_HOMES = {"Network": "network", "Record": "base.record", "bound": "run", "methods": "methods", "verify": "verify"}
+_HOMES = {
+    "Network": "network",
+    "Record": "base.record",
+    "bound": "run",
+    "certify": "certify",
+    "margins": "certify.margins",
+    "methods": "methods",
+    "verify": "verify",
+}
 """Public name -> the module that it is taken from."""
 
 

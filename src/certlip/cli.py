@@ -1,4 +1,4 @@
-"""The command line: bound a network, show its plan, verify certificates, list the methods, show a table, redo rows."""
+"""The command line: bound a network, show its plan, verify certificates, certify predictions, list methods, ..."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from certlip import bound as bound_network
+from certlip import figures, show_plan
 from certlip import methods as list_methods
 from certlip import retry as again
-from certlip import show_plan
 from certlip import verify as verify_certificate
 from certlip.base.errors import CertlipError, ConfigError
 from certlip.base.limits import Limits
+from certlip.certify import certify as certify_images
+from certlip.certify import report
+from certlip.certify.images import read_images
 from certlip.network import Network
 from certlip.partition.plan import Plan
 from certlip.proof.certificate import kind as certificate_kind
@@ -102,6 +105,42 @@ def verify(
         print(f"{path}: " + (f"holds{value}" if verification.ok else f"DOES NOT HOLD: {verification.reason}"))
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def certify(
+    network: Annotated[Path, typer.Argument(help="an exported network, results/networks/NAME.npz")],
+    images: Annotated[
+        Path,
+        typer.Option(help=".npz file with arrays images (n, ...) and labels (n,), a data set of a run, or a folder"),
+    ],
+    radius: Annotated[list[float], typer.Option(help="l2, in the unit of the network's input; may be given again")],
+    method: Annotated[str, typer.Option(help="a certified one that `certlip methods` lists")] = "lipsdp",
+    option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
+    budget: Annotated[float | None, typer.Option(help="seconds for constants of pairs of classes")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
+    jobs: Annotated[int, typer.Option(help="constants found side by side")] = 1,
+    certificates: Annotated[Path | None, typer.Option(help="folder to write certificates to")] = None,
+    plot: Annotated[Path | None, typer.Option(help="file for accuracies over radii: .png, .pdf or .svg")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no line an image")] = False,
+) -> None:
+    """Certify predictions of images within a radius, beside an attack.
+
+    Images are taken as the network takes them. If that is pixels divided by s, radii are pixel distances divided by s.
+    """
+    if plot is not None:
+        figures.expect_suffix(plot)
+    loaded = Network.load(network)
+    given, labels = read_images(images, loaded)
+    how = {"budget": budget, "n_jobs": jobs, **dict(map(_parse, option or []))}
+    found = certify_images(loaded, given[:first], labels[:first], radius, method=method, **how)
+    if not quiet:
+        Console().print(report.table(found))
+    print(report.summary(found, network.stem))
+    if certificates is not None:
+        found.save_certificates(certificates)
+    if plot is not None:
+        report.save_curve(found, plot)
 
 
 @app.command()
