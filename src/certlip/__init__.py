@@ -4,8 +4,8 @@
     record.value, record.kind, certlip.verify(record.certificate).ok
     certlip.bound(certlip.load("net.onnx"), method="lipsdp")
 
-Each name is imported on first use. The functions `compare`, `methods` and `verify` hide the modules of the same name:
-import from those with ``from certlip.methods import MethodInfo``.
+Each name is imported on first use. The functions `certify`, `compare`, `methods` and `verify` hide the modules of the
+same name: import from those with ``from certlip.methods import MethodInfo``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certlip import sdp
     from certlip.base.record import Record
+    from certlip.certify import certify
+    from certlip.certify.margins import margins
     from certlip.compare import compare
     from certlip.methods import methods
     from certlip.network import Network
@@ -27,15 +29,29 @@ if TYPE_CHECKING:
     from certlip.verify import verify
 
 __version__ = "0.1.0"
-__all__ = ["Network", "Record", "bound", "compare", "layer_constants", "load", "methods", "sdp", "verify"]
+__all__ = [
+    "Network",
+    "Record",
+    "bound",
+    "certify",
+    "compare",
+    "layer_constants",
+    "load",
+    "margins",
+    "methods",
+    "sdp",
+    "verify",
+]
 
 _HOMES = {
     "Network": "network",
     "Record": "base.record",
     "bound": "run",
+    "certify": "certify",
     "compare": "compare",
     "layer_constants": "run",
     "load": "sources",
+    "margins": "certify.margins",
     "methods": "methods",
     "verify": "verify",
 }

@@ -1,4 +1,4 @@
-"""The command line: bound a network, show its layers or plan, verify certificates, list methods, show a table, redo.
+"""The command line: bound a network, show its layers or plan, certify predictions, verify certificates, tables, ...
 
 Exit status: 0 done; 1 no bound, a certificate that does not hold, or an error in one sentence; 2 a wrong argument;
 130 interrupted.
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from certlip import __version__, show_bounds, show_layers, show_plan
+from certlip import __version__, figures, show_bounds, show_layers, show_plan
 from certlip import load as load_network
 from certlip import methods as list_methods
 from certlip import retry as again
@@ -28,6 +28,9 @@ from certlip.base import progress
 from certlip.base.errors import CertlipError, ConfigError, Interrupted
 from certlip.base.limits import Limits
 from certlip.base.record import Record
+from certlip.certify import certify as certify_images
+from certlip.certify import report
+from certlip.certify.images import read_images
 from certlip.compare import records as bound_by
 from certlip.methods import options_of
 from certlip.network import Network
@@ -221,6 +224,47 @@ def verify(
         print(f"{path}: " + (f"holds{value}" if verification.ok else f"DOES NOT HOLD: {verification.reason}"))
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def certify(
+    network: Source,
+    images: Annotated[
+        Path,
+        typer.Option(help=".npz file with arrays images (n, ...) and labels (n,), a data set of a run, or a folder"),
+    ],
+    radius: Annotated[list[float], typer.Option(help="l2, in the unit of the network's input; may be given again")],
+    model: ModelOption = None,
+    input_shape: ShapeOption = None,
+    weights: WeightsOption = None,
+    key: KeyOption = None,
+    method: Annotated[str, typer.Option(help="a certified one that `certlip methods` lists")] = "lipsdp",
+    option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
+    budget: Annotated[float | None, typer.Option(help="seconds for constants of pairs of classes")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
+    jobs: Annotated[int, typer.Option(help="constants found side by side")] = 1,
+    certificates: Annotated[Path | None, typer.Option(help="folder to write certificates to")] = None,
+    plot: Annotated[Path | None, typer.Option(help="file for accuracies over radii: .png, .pdf or .svg")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no line an image")] = False,
+) -> None:
+    """Certify predictions of images within a radius, beside an attack.
+
+    Images are taken as the network takes them. If that is pixels divided by s, radii are pixel distances divided by s.
+    """
+    if plot is not None:
+        figures.expect_suffix(plot)
+    source, name = _load(network, model, input_shape, weights, key)
+    loaded = network_of(source)
+    given, labels = read_images(images, loaded)
+    how = {"budget": budget, "n_jobs": jobs, **dict(map(_parse, option or []))}
+    found = certify_images(loaded, given[:first], labels[:first], radius, method=method, **how)
+    if not quiet:
+        Console().print(report.table(found))
+    print(report.summary(found, name))
+    if certificates is not None:
+        found.save_certificates(certificates)
+    if plot is not None:
+        report.save_curve(found, plot)
 
 
 @app.command()

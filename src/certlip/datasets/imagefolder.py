@@ -28,15 +28,16 @@ def fetch(folder: Path, /, *, size: Sequence[int], path: str = ".", grey: bool =
             f"the pictures of {root} are not there; put them into folders train/<class> and test/<class> below it",
             [str(root)],
         )
-    train_images, train_labels, classes = _read(root / "train", size, grey)
-    test_images, test_labels, test_classes = _read(root / "test", size, grey)
+    train_images, train_labels, classes = read_pictures(root / "train", size, grey)
+    test_images, test_labels, test_classes = read_pictures(root / "test", size, grey)
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))
         raise DataError(f"{root}: train and test must hold the same classes, but {odd[0]!r} is in one of them only")
     return Dataset(train_images, train_labels, test_images, test_labels, n_classes=len(classes))
 
 
-def _read(root: Path, size: Sequence[int], grey: bool) -> tuple[Images, Labels, list[str]]:
+def read_pictures(root: Path, size: Sequence[int], grey: bool) -> tuple[Images, Labels, list[str]]:
+    """The pictures ``<class>/*`` below a folder, (n, channels, rows, columns) in [0, 1], their labels, the classes."""
     from PIL import Image
 
     try:

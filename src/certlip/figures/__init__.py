@@ -62,17 +62,25 @@ def draw(name: str, bounds: pd.DataFrame) -> Figure:
 
 
 def save(name: str, bounds: pd.DataFrame, paths: Iterable[str | Path]) -> None:
-    """Draw one figure and write it to each path, as its suffix says: .pdf, .svg or .png (300 dpi).
-
-    The same rows give the same bytes. Raises ConfigError for another suffix.
-    """
+    """Draw one figure and write it to each path, as of `write`. The same rows give the same bytes."""
     from certlip.figures import style
 
     with style.applied():
         figure = load(name).draw(bounds)
-        for path in map(Path, paths):
-            if path.suffix not in _METADATA:
-                allowed = ", ".join(_METADATA)
-                raise ConfigError(f"{path}: a figure is written as {allowed}, not as {path.suffix or 'that'}")
-            with write_atomically(path) as handle:
-                figure.savefig(handle, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+        for path in paths:
+            write(figure, path)
+
+
+def write(figure: Figure, path: str | Path) -> None:
+    """Write a figure as the suffix says: .pdf, .svg or .png (300 dpi); raises ConfigError for another suffix."""
+    suffix = expect_suffix(path)
+    with write_atomically(path) as handle:
+        figure.savefig(handle, format=suffix[1:], metadata=_METADATA[suffix])
+
+
+def expect_suffix(path: str | Path) -> str:
+    """Of a file that `write` writes; raises ConfigError for others."""
+    suffix = Path(path).suffix
+    if suffix not in _METADATA:
+        raise ConfigError(f"{path}: a figure is written as {', '.join(_METADATA)}, not as {suffix or 'that'}")
+    return suffix

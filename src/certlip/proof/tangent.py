@@ -1,9 +1,9 @@
-"""A rigorous lower bound at a point: the directional derivative there, with the rounding of every step accounted for.
+"""Values of a network at points, and a rigorous lower bound there, with the rounding of every step accounted for.
 
-Every layer has one-sided directional derivatives, so f'(x; v) exists and |f'(x; v)| <= L |v|. Values and tangents are
-computed in float64 together with elementwise bounds on their errors (Higham, Accuracy and Stability, 3.1 and 3.5).
-Where the error leaves open on which side of a kink an input lies, the slope is only enclosed between the activation's
-smallest and largest; that can lower the result, never falsify it.
+The lower bound is a directional derivative: every layer has one-sided ones, so f'(x; v) exists and |f'(x; v)| <= L |v|.
+Values and tangents are computed in float64 together with elementwise bounds on their errors (Higham, Accuracy and
+Stability, 3.1 and 3.5). Where the error leaves open on which side of a kink an input lies, the slope is only enclosed
+between the activation's smallest and largest; that can lower the result, never falsify it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SLOPE_ERROR = 4 * _LIBRARY
 class _Enclosed:
     """An array known up to an elementwise error: the exact one lies in (value +- error) 2^exponent.
 
-    Shape (1, *shape), the largest element near one (`_enclosed`): powers of two are taken out exactly, so that what is
+    Shape (n, *shape), the largest element near one (`_enclosed`): powers of two are taken out exactly, so that what is
     claimed of 2^k f is 2^k times what is claimed of f, and underflow is small beside the largest element.
     """
 
@@ -71,6 +71,22 @@ def lower_at(network: Network, point: Array, direction: Array) -> float:
         for layer in network.layers:
             values, tangents = _step(layer, values, tangents)
         return _ratio(tangents, start)
+
+
+def outputs_within(network: Network, points: Array) -> tuple[Array, Array]:
+    """Outputs at points, and how far each is at most from that of the exact network.
+
+    points: float64, (n, *input_shape), taken as exact. Returns two arrays (n, *output shape); where nothing can be said
+    the second is not finite.
+    """
+    values = [_enclosed(np.asarray(points, dtype=np.float64), 0.0)]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for layer, sources in zip(network.layers, network.sources, strict=True):
+            values.append(_value(layer, *(values[s] for s in sources)))
+        output = values[-1]
+        # one step up covers the half of the smallest double that either of them may lose here
+        error = np.nextafter(np.ldexp(output.error, output.exponent), np.inf)
+        return np.ldexp(output.value, output.exponent), error
 
 
 def _enclosed(value: Array, error: Array | float, exponent: int = 0) -> _Enclosed:
@@ -103,16 +119,37 @@ def _step(layer: Layer, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclos
             linear = replace(layer, bias=np.zeros_like(layer.bias))
             return _affine(layer, values), _affine(linear, tangents)
         case Activation():
-            if not layer.row.homogeneous:
-                values = replace(_moved(values, values.exponent), exponent=0)
-            ends = np.nextafter(values.value - values.error, -np.inf), np.nextafter(values.value + values.error, np.inf)
-            return _activate(layer, values), _scale(tangents, *layer.slopes_within(*ends, _SLOPE_ERROR))
+            z = _unscaled(layer, values)
+            ends = np.nextafter(z.value - z.error, -np.inf), np.nextafter(z.value + z.error, np.inf)
+            return _activate(layer, z), _scale(tangents, *layer.slopes_within(*ends, _SLOPE_ERROR))
         case MaxPool():
             return _pool(layer, values, tangents)
         case Flatten() | Reshape() | Gather():
             return _rearrange(layer, values), _rearrange(layer, tangents)
         case Sum() | Concat():
             raise TypeError(f"{layer.name}: a chain has no layer of several values")
+        case _:
+            assert_never(layer)
+
+
+def _value(layer: Layer, *inputs: _Enclosed) -> _Enclosed:
+    x = inputs[0]
+    match layer:
+        case Conv() | Dense() | Along():
+            return _affine(layer, x)
+        case Activation():
+            return _activate(layer, _unscaled(layer, x))
+        case MaxPool():
+            return _maxima(layer, x)
+        case Sum():
+            return _add(layer, inputs)
+        case Concat():
+            exponent = max(x.exponent for x in inputs)
+            parts = [_moved(x, x.exponent - exponent) for x in inputs]
+            value = np.concatenate([part.value for part in parts], layer.axis + 1)
+            return _enclosed(value, np.concatenate([part.error for part in parts], layer.axis + 1), exponent)
+        case Flatten() | Reshape() | Gather():
+            return _rearrange(layer, x)
         case _:
             assert_never(layer)
 
@@ -134,9 +171,31 @@ def _affine(layer: Linear, x: _Enclosed) -> _Enclosed:
     return _enclosed(scaled.apply(x.value), error + _TINY, exponent)
 
 
+def _add(layer: Sum, inputs: tuple[_Enclosed, ...]) -> _Enclosed:
+    """offset + sum_i f_i x_i: errors of x_i through |f_i|, and gamma_n (|offset| + sum_i |f_i| |x_i|)."""
+    powers = [_exponent(factor) for factor in layer.factors]
+    exponent = max(power + x.exponent for power, x in zip(powers, inputs, strict=True))
+    if layer.offset.any():
+        exponent = max(exponent, _exponent(layer.offset))
+    n_terms = len(inputs) + 4
+    value = np.ldexp(layer.offset, -exponent)
+    size, error = np.abs(value), np.zeros(())
+    for factor, power, x in zip(layer.factors, powers, inputs, strict=True):
+        scaled, x = np.ldexp(factor, -power), _moved(x, x.exponent + power - exponent)
+        value = value + scaled * x.value
+        size, error = size + np.abs(scaled * x.value), error + np.abs(scaled) * x.error
+    error = (error + gamma(n_terms) * size) * (1 + 2 * gamma(n_terms + 4))
+    return _enclosed(value, error + _TINY, exponent)
+
+
 def _exponent(array: Array) -> int:
     """Of the power of two above the largest element."""
     return int(np.frexp(np.abs(array).max(initial=0.0))[1])
+
+
+def _unscaled(layer: Activation, z: _Enclosed) -> _Enclosed:
+    """With exponent zero where the activation sees the size of its input."""
+    return replace(_moved(z, z.exponent), exponent=0) if not layer.row.homogeneous else z
 
 
 def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
@@ -171,8 +230,11 @@ def _pool(layer: MaxPool, values: _Enclosed, tangents: _Enclosed) -> tuple[_Encl
     candidate = np.nextafter(above, np.inf) >= np.nextafter(below, -np.inf).max(axis=(-2, -1), keepdims=True)
     low = np.where(candidate, layer.windows(tangents.value - tangents.error, np.inf), np.inf).min(axis=(-2, -1))
     high = np.where(candidate, layer.windows(tangents.value + tangents.error, -np.inf), -np.inf).max(axis=(-2, -1))
-    error = layer.windows(values.error, 0.0).max(axis=(-2, -1))
     middle = (low + high) / 2
     radius = (high - low) / 2 * (1 + 8 * UNIT) + 4 * UNIT * np.maximum(np.abs(low), np.abs(high)) + _TINY
-    largest = layer.apply(values.value)
-    return _enclosed(largest, error, values.exponent), _enclosed(middle, radius, tangents.exponent)
+    return _maxima(layer, values), _enclosed(middle, radius, tangents.exponent)
+
+
+def _maxima(layer: MaxPool, x: _Enclosed) -> _Enclosed:
+    error = layer.windows(x.error, 0.0).max(axis=(-2, -1))
+    return _enclosed(layer.apply(x.value), error, x.exponent)
