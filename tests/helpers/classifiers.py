@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network, operators
+from certlip.network import Activation, Array, Conv, Dense, Flatten, Layer, Network
 
 
 def classifier(seed: int, *sizes: int, kind: str = "relu") -> Network:
@@ -32,7 +32,7 @@ def pictures(network: Network, n: int, seed: int = 0, wrong: int = 0) -> tuple[A
     """Random inputs with the classes that the network gives them, the first `wrong` of them with the next class."""
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((n, *network.input_shape))
-    outputs = operators.forward(network, images)
+    outputs = network.forward(images)
     labels = outputs.argmax(axis=1)
     labels[:wrong] = (labels[:wrong] + 1) % outputs.shape[1]
     return images, labels
