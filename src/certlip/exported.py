@@ -11,10 +11,12 @@ from torch import nn
 
 from certlip.base.errors import DataError, NoBound, Refusal
 from certlip.base.files import write_refusal
+from certlip.building import build
+from certlip.entries import load_module
 from certlip.network import Network, Shape
 from certlip.pytorch.export import export_network
 from certlip.pytorch.to_torch import to_torch
-from certlip.workflow import BROKEN, build, load_module, refusal_of
+from certlip.workflow import BROKEN, refusal_of
 
 
 def save_exported(path: str | Path, entry: Mapping[str, Any], weights: str | Path) -> None:

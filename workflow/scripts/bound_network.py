@@ -3,10 +3,11 @@
 import importlib
 from functools import partial
 
+from certlip.entries import load_images, load_module
 from certlip.methods import is_portfolio
 from certlip.network import Network
 from certlip.solving.evaluate import Subject, evaluate, record_of, save_result
-from certlip.workflow import job, limits_of, load_images, load_module, settings_of
+from certlip.workflow import job, limits_of, settings_of
 
 
 def best_of_others():

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from certlip.base.errors import NoData
 from certlip.base.waiting import save_attempt
+from certlip.building import build
 from certlip.config import Network
 from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
-from certlip.workflow import BROKEN, build, job, settings_of
+from certlip.workflow import BROKEN, job, settings_of
 
 with job(snakemake):
     entry = Network.model_validate(snakemake.params.entry)
