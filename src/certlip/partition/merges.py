@@ -51,7 +51,7 @@ RULES = {rule.name: rule for rule in (SUM, COVER, WEIGHTED, FOLDED)}
 
 def _known(name: str) -> str:
     if name not in RULES:
-        raise ValueError(f"should be one of {', '.join(RULES)}")
+        raise ValueError(f"should be one of {', '.join(map(repr, RULES))}")
     return name
 
 

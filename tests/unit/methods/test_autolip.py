@@ -135,9 +135,9 @@ def test_overlapping_max_pooling_counts_the_windows_that_share_a_pixel() -> None
 
 
 def test_slope_of_an_unknown_activation_is_sampled_and_recorded() -> None:
-    result = autolip.bound(nn.Sequential(nn.SiLU(), nn.ELU(2.5)).double().eval(), (3,))
-    assert result.details["sampled_slopes"]["0"] == pytest.approx(1.0998, abs=1e-3)
-    assert result.details["sampled_slopes"]["1"] == pytest.approx(2.5, abs=1e-3)
+    result = autolip.bound(seeded(Graph(lambda m, x: torch.erf(torch.sin(x)))), (4,))
+    assert result.details["sampled_slopes"]["sin"] == pytest.approx(1.0, abs=1e-3)
+    assert result.details["sampled_slopes"]["erf"] == pytest.approx(2 / math.sqrt(math.pi), abs=1e-3)
 
 
 def test_number_of_iterations_and_seed_are_recorded() -> None:
@@ -157,7 +157,6 @@ def test_number_of_iterations_and_seed_are_recorded() -> None:
         (lambda m, x: torch.softmax(m.a(x), dim=1), "softmax"),
         (lambda m, x: torch.exp(x), "exp"),
         (lambda m, x: 1.0 / x, "truediv"),
-        (lambda m, x: m.a(x).chunk(2, dim=1)[0], "chunk"),
     ],
 )
 def test_a_node_without_bound_is_refused_by_name(function, name: str, certified: bool) -> None:
@@ -200,7 +199,6 @@ def test_certified_variant_of_a_graph_is_never_below_its_formula(function, expec
 @pytest.mark.parametrize(
     "function",
     [
-        lambda m, x: torch.cat([x, x], dim=1),
         lambda m, x: torch.cat([m.a(x), m.b(x)], dim=0),
         lambda m, x: torch.cat([m.a(x), m.b.bias[None].expand(x.shape[0], -1)], dim=1),
         lambda m, x: m.a(x).mean(dim=1, keepdim=True) + x,
@@ -208,7 +206,7 @@ def test_certified_variant_of_a_graph_is_never_below_its_formula(function, expec
     ],
 )
 def test_certified_variant_refuses_by_name_what_a_graph_does_not_describe(function) -> None:
-    with pytest.raises(UnsupportedLayer, match=r"(cat|mean|mul).*: no bound for"):
+    with pytest.raises(UnsupportedLayer, match=r"(cat|add|mul).*: no bound for"):
         autolip.bound(seeded(Graph(function)), (4,), certified=True)
 
 
