@@ -116,9 +116,11 @@ class Refusal:
     reason: str
 
     def error(self) -> NoBound:
-        error = NoBound(self.reason)
-        error.status = self.status
-        return error
+        """The same as an error of the class that has this status."""
+        if self.status in ("time_limit", "memory_limit"):
+            return LimitExceeded(self.status, self.reason)
+        kinds = (UnsupportedLayer, NotCertified, SolverFailed, NoData)
+        return next(kind for kind in kinds if kind.status == self.status)(self.reason)
 
     def to_header(self) -> dict[str, str]:
         """What a file holds in place of what there is none of."""
