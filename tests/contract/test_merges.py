@@ -39,7 +39,8 @@ def test_a_rule_of_ones_own_is_one_object(tmp_path: Path, monkeypatch: pytest.Mo
     own = MergeRule("own", 0.3, 0.1, shares=lambda n_readers: 1.0 / np.sqrt(n_readers))
     monkeypatch.setitem(RULES, own.name, own)
     goes_from_plan_to_proof(own, (3, 3), tmp_path)
-    records = [certlip.bound(network(), grid=(3, 3), merge=merge, fallback=False) for merge in ("own", "weighted")]
+    options = {"method": "dcp", "grid": (3, 3), "fallback": False}
+    records = [certlip.bound(network(), merge=merge, **options) for merge in ("own", "weighted")]
     assert records[0].options["merge"] == "own"
     assert records[0].value != records[1].value
 
