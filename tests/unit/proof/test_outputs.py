@@ -154,6 +154,38 @@ def test_smooth_activations_are_enclosed(kind: str) -> None:
             assert all(abs(o - mpmath.mpf(v)) <= mpmath.mpf(e) for o, v, e in zip(outer, value, error, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["tanh", "sigmoid"])
+def test_the_library_may_be_wrong_in_the_last_places(kind: str) -> None:
+    network = Network((Activation("a", kind),), (200,))
+    points = points_of(network, 5)
+    values, errors = outputs_within(network, points)
+    phi = mpmath.tanh if kind == "tanh" else lambda x: 1 / (1 + mpmath.exp(-x))
+    with mpmath.workdps(60):
+        for x, value, error in zip(points.ravel(), values.ravel(), errors.ravel(), strict=True):
+            assert abs(phi(mpmath.mpf(x)) - mpmath.mpf(value)) <= mpmath.mpf(error)
+
+
+CARRIED: dict[str, tuple[Layer, tuple[int, ...]]] = {
+    "a sum": (Sum("c", (np.array(1.0), np.array(-1.0)), np.array(0.0)), (2, 0)),
+    "a concatenation": (Concat("c", 0), (2, 0)),
+    "a pool": (MaxPool("c", (2, 1), (1, 1)), (2,)),
+    "a leaky slope": (Activation("c", "leaky_relu", 0.5), (2,)),
+    "a flattening": (Flatten("c"), (2,)),
+}
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_what_cancelled_before_a_layer_is_carried_through_it(name: str) -> None:
+    """Values of size one whose error is that of values of size 1e9."""
+    layer, sources = CARRIED[name]
+    grown = Conv("a", np.full((1, 1, 1, 1), 1e9 / 3), np.zeros(1))
+    back = Sum("b", (np.array(1.0),), np.array(-1e9 / 3))
+    network = Network((grown, back, layer), (1, 4, 4), ((0,), (1,), sources))
+    points = 1 + 1e-9 * np.random.default_rng(0).standard_normal((4, 1, 4, 4))
+    assert np.abs(outputs_within(network, points)[0]).max() < 10
+    assert holds(network, points)
+
+
 def test_errors_are_those_of_rounding_and_no_more() -> None:
     for seed in range(5):
         network = random_network(seed, scales=(1.0,), pooled=True)
