@@ -27,6 +27,7 @@ rule bound_network:
         seed=CONFIG.seed,
         code=lambda w: code_of(
             "bound_network",
+            "certlip.entries",
             "certlip.workflow",
             plugin_name(w),
             *made_by(w.method),

@@ -41,7 +41,9 @@ rule train_network:
         entry=network_entry,
         code=lambda w: code_of(
             "train_network",
+            "certlip.building",
             "certlip.pytorch.train",
+            "certlip.pytorch.weights",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
         ),
@@ -65,6 +67,8 @@ rule fetch_weights:
         code=lambda w: code_of(
             "fetch_weights",
             "certlip.base.waiting",
+            "certlip.building",
+            "certlip.pytorch.weights",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,
         ),

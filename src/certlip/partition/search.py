@@ -148,7 +148,8 @@ class Search:
                 if (longer := self._extend(partial, candidate)) is not None
             ]
             fronts[last] = self._front(reached)
-        ends = [closed for p in fronts[self._ends[-1]] if (closed := self._close(p)) is not None]
+        last = self._ends[-1] if self._ends else 0
+        ends = [closed for p in fronts[last] if (closed := self._close(p)) is not None]
         return min(ends, key=lambda p: (p.looseness, self._wall(p), len(p.segments)))
 
     def _all_candidates(self, network: Network, first: int, last: int, grid: Pair | None) -> list[Candidate]:

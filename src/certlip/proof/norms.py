@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 import numpy as np
 
-from certlip.base.errors import NotCertified
+from certlip.base.errors import NotCertified, UnsupportedLayer
 from certlip.base.rounding import UNIT, add_up, down, gamma, scale_down, scale_up, sqrt_up, up
 from certlip.network import (
     Activation,
@@ -213,7 +213,7 @@ def _closed_form(layer: Gather | Activation | MaxPool | Moved | Join, shape: Sha
             shared = [min(-(-k // s), n) for k, s, n in zip(layer.kernel, layer.stride, windows, strict=True)]
             return 1.0 if shared == [1, 1] else sqrt_up(float(shared[0] * shared[1]))
         case _:
-            assert_never(layer)
+            raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__}")
 
 
 def _is_small(layer: Conv, shape: Shape) -> bool:

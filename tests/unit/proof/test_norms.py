@@ -19,7 +19,7 @@ from random_networks import networks, random_pool
 
 from certlip.base.errors import CertlipError, DataError
 from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, MaxPool, Network, Shape
-from certlip.proof import norms, torus
+from certlip.proof import banded, norms, torus
 
 RNG = np.random.default_rng(11)
 
@@ -94,8 +94,9 @@ def test_the_constant_of_a_small_convolution_is_its_norm_and_not_that_of_the_tor
 
 
 def test_a_convolution_whose_matrix_is_large_is_bounded_on_the_torus() -> None:
-    layer, shape = conv((4, 2, 3, 3), padding=(1, 1, 1, 1)), (2, 32, 32)
+    layer, shape = conv((4, 4, 3, 3), padding=(1, 1, 1, 1)), (4, 160, 160)
     assert not norms._is_small(layer, shape)
+    assert not banded.is_affordable(layer, shape)
     constant = norms.layer_constant(layer, shape)
     assert constant == norms.torus_constant(layer, shape)
     assert norms.holds(layer, shape, constant)
@@ -286,7 +287,7 @@ def test_underflow_in_a_spectrum_is_covered() -> None:
 
 def test_an_unknown_layer_is_an_error_for_the_user() -> None:
     with pytest.raises(CertlipError, match="a: no bound"):
-        norms.layer_constant(Activation("a", "gelu"), (3,))
+        norms.layer_constant(Activation("a", "swiglu"), (3,))
 
 
 def exact_inner_product(a: np.ndarray, b: np.ndarray) -> tuple[Fraction, Fraction]:

@@ -293,7 +293,7 @@ class Batch(nn.Module):
         (Attention(), "block3.attn: no bound for MultiheadAttention"),
         (nn.Sequential(nn.ReLU(), nn.Softmax(dim=1)), "block3.1: no bound for Softmax"),
         (nn.Hardshrink(), "block3: no bound for Hardshrink"),
-        (nn.Conv3d(3, 3, 1), "block3: no bound for Conv3d"),
+        (nn.LocalResponseNorm(2), "block3: no bound for LocalResponseNorm"),
         (nn.BatchNorm2d(3, track_running_stats=False), "block3: no bound for BatchNorm2d without running statistics"),
         (nn.MaxPool2d(1, dilation=2), "block3: no bound for MaxPool2d with dilation"),
         (nn.MaxPool2d(1, return_indices=True), "block3: no bound for MaxPool2d"),
