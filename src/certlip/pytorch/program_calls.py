@@ -18,9 +18,9 @@ Arguments = Mapping[str, Any]
 Call = Callable[[Builder, Arguments], Value | list[Value]]
 
 _NAMES = """
-    _to_copy _weight_norm _weight_norm_interface abs add arange cat clone detach div exp expand full
-    lift_fresh_copy linalg_vector_norm mean mul neg numpy_T ones permute pow reciprocal reshape rsqrt rsub slice sqrt squeeze sub sum t to
-    transpose unsqueeze view zeros
+    _to_copy _weight_norm _weight_norm_interface abs add arange cat clone detach div exp expand full lift_fresh_copy
+    linalg_vector_norm mean mul neg numpy_T ones permute pow reciprocal reshape rsqrt rsub slice sqrt squeeze sub sum t
+    to transpose unsqueeze view zeros
 """
 KNOWN = frozenset(_NAMES.split())
 """Operators that are run while a program is read: they only compute."""
