@@ -17,13 +17,13 @@ from certlip.pytorch.building import Builder, Value
 Arguments = Mapping[str, Any]
 Call = Callable[[Builder, Arguments], Value | list[Value]]
 
-KNOWN = {
-    *("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "expand", "clone", "detach", "slice"),
-    *("add", "sub", "mul", "div", "neg", "abs", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "sum", "mean", "cat"),
-    *("full", "zeros", "ones", "lift_fresh_copy", "detach_", "_to_copy", "to", "arange", "linalg_vector_norm"),
-    *("_weight_norm_interface", "_weight_norm"),
-}
-"""Operators that are run while a program is read: they do nothing but compute."""
+_NAMES = """
+    _to_copy _weight_norm _weight_norm_interface abs add arange cat clone detach div exp expand full lift_fresh_copy
+    linalg_vector_norm mean mul neg numpy_T ones permute pow reciprocal reshape rsqrt rsub slice sqrt squeeze sub sum t
+    to transpose unsqueeze view zeros
+"""
+KNOWN = frozenset(_NAMES.split())
+"""Operators that are run while a program is read: they only compute."""
 
 
 def _of(function: Callable[..., Any], *names: str) -> Call:
@@ -61,11 +61,11 @@ def _dropout(build: Builder, args: Arguments) -> Value:
     return _value(build, args)
 
 
-def _arithmetic(function: Callable[..., Any]) -> Call:
+def _arithmetic(function: Callable[..., Any], first: str = "self", second: str = "other") -> Call:
     def call(build: Builder, args: Arguments) -> Value:
         if args.get("alpha", 1) != 1 or args.get("rounding_mode") is not None:
             raise build.refused(" with alpha or rounding_mode")
-        return build.arithmetic(function, args["self"], args["other"])
+        return build.arithmetic(function, args[first], args[second])
 
     return call
 
@@ -222,6 +222,7 @@ CALLS: dict[str, Call] = {
     "clamp": _elementwise(torch.clamp, "min", "max"),
     "add": _arithmetic(operator.add),
     "sub": _arithmetic(operator.sub),
+    "rsub": _arithmetic(operator.sub, "other", "self"),
     "mul": _arithmetic(operator.mul),
     "div": _arithmetic(operator.truediv),
     "cat": _cat,

@@ -253,9 +253,7 @@ def test_the_layers_of_a_network_are_listed_with_all_that_has_no_bound(folder: P
 
 def test_the_constants_of_layers_are_those_of_their_matrices(folder: Path) -> None:
     code, text = said("layers", "net.npz")
-    lines = text.splitlines()
-    header = next(n for n, line in enumerate(lines) if line.startswith("layer ") and "constant" in line)
-    rows = [line.split() for line in lines[header + 1 :]]
+    rows = [line.split() for line in text.partition("constant\n")[2].splitlines()]
     network = Network.load("net.npz")
     norms = [np.linalg.norm(layer.weight, 2) for layer in network.layers if hasattr(layer, "weight")]
     assert code == 0
