@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MERGES = tuple(RULES)
 COLUMNS = ["network", "merge", "grid", "n_segments", "chain", "value", "seconds", "actual", "predicted", "refitted"]
-COLUMNS += [f"{name}_{merge}" for name in ("grid", "doubling") for merge in MERGES] + ["cut", "chained_cut"]
+COLUMNS += [f"{name}_{merge}" for name in ("grid", "doubling", "overlap") for merge in MERGES] + ["cut", "chained_cut"]
 
 
 def run(
@@ -68,7 +68,8 @@ def run(
     fitted = fit(plans, frame["actual"].to_numpy(dtype=float))
     frame["refitted"] = [looseness(*pair, fitted) for pair in plans]
     for merge in MERGES:
-        frame[f"grid_{merge}"], frame[f"doubling_{merge}"] = fitted.grid[merge], fitted.doubling[merge]
+        for name in ("grid", "doubling", "overlap"):
+            frame[f"{name}_{merge}"] = getattr(fitted, name)[merge]
     return frame.assign(cut=fitted.cut, chained_cut=fitted.chained_cut)
 
 
@@ -88,15 +89,14 @@ def fit(plans: Sequence[tuple[Network, Plan]], actual: Array) -> Losses:
 
 
 def _to_array(losses: Losses) -> Array:
-    by_merge = [losses.grid[m] for m in MERGES] + [losses.doubling[m] for m in MERGES]
+    by_merge = [of[m] for of in (losses.grid, losses.doubling, losses.overlap) for m in MERGES]
     return np.array([losses.cut, losses.chained_cut, *by_merge]) + 1e-9
 
 
 def _from_array(x: Array) -> Losses:
     cut, chained_cut, *by_merge = map(float, x)
-    n = len(MERGES)
-    grid, doubling = (dict(zip(MERGES, half, strict=True)) for half in (by_merge[:n], by_merge[n:]))
-    return Losses(cut, chained_cut, grid, doubling)
+    starts = range(0, len(by_merge), len(MERGES))
+    return Losses(cut, chained_cut, *(dict(zip(MERGES, by_merge[i:], strict=False)) for i in starts))
 
 
 def _plans(

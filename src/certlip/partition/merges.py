@@ -22,15 +22,16 @@ Shares = Callable[[NDArray[np.int64]], Array]
 class MergeRule:
     """A rule for patches that each have a number rho, or an input metric.
 
-    name: of a method's option ``merge``; grid_loss, doubling_loss: of `certlip.partition.predict.Losses`; total: by
-    which of `certlip.proof.merge.TOTALS` numbers add up; joint: metrics come from one program for all patches, and
-    segments can hand them on; shares: metrics are given, from how many patches read each pixel of a patch's input
-    (rows, columns) to its weight there.
+    name: of a method's option ``merge``; grid_loss, doubling_loss, overlap_loss: of `certlip.partition.predict.Losses`;
+    total: by which of `certlip.proof.merge.TOTALS` numbers add up; joint: metrics come from one program for all
+    patches, and segments can hand them on; shares: metrics are given, from how many patches read each pixel of a
+    patch's input (rows, columns) to its weight there.
     """
 
     name: str
     grid_loss: float
     doubling_loss: float
+    overlap_loss: float = 0.0
     total: str = "sum"
     joint: bool = False
     shares: Shares | None = None
@@ -44,7 +45,7 @@ class MergeRule:
 SUM = MergeRule("sum", 0.2, 0.2)
 COVER = MergeRule("cover", 0.45, 0.065, total="cover")
 WEIGHTED = MergeRule("weighted", 0.3, 0.06, shares=lambda n_readers: 1.0 / n_readers)
-FOLDED = MergeRule("folded", 0.0, 0.04, joint=True)
+FOLDED = MergeRule("folded", 0.0, 0.0, 0.09, joint=True)
 
 RULES = {rule.name: rule for rule in (SUM, COVER, WEIGHTED, FOLDED)}
 

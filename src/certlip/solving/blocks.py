@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +75,9 @@ def solve_blocks(
     todo = list(plan.jobs if jobs is None else jobs)
     solved: dict[int, list[SolvedBlock]] = {}
     n_lanes = joblib.effective_n_jobs(n_jobs)
-    with stage("semidefinite programs", len(todo)) as advance:
+    # one that is alone needs no count
+    counted = stage("semidefinite programs", len(todo)) if len(todo) > n_lanes else nullcontext(lambda: None)
+    with counted as advance:
 
         def tell(number: int, found: list[SolvedBlock]) -> None:
             solved[number] = found

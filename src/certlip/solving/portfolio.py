@@ -82,6 +82,7 @@ class _Portfolio:
                 else:
                     with progress.stage(member.name, seconds=self._allowed_seconds(member)):
                         self._try(member)
+            self._once_more(members)
         except KeyboardInterrupt:
             if not self.found:
                 raise
@@ -121,6 +122,20 @@ class _Portfolio:
             self.finished.add(member.name)
         known = {"seconds": bound.details["seconds"], "peak_mb": bound.details.get("peak_mb")}
         self._write_down(member, status=Status.OK, value=bound.value, reason=bound.reason, **known)
+
+    def _once_more(self, members: Sequence[Member]) -> None:
+        """The winner, where its share of the budget cut it short and more is left now."""
+        for member in members:
+            is_best = bool(self.found) and member.name == self._winner and not is_planned(member.method)
+            if is_best and self.found[member.name].reason and self.deadline.left > member.share * self.budget:
+                first = self.found[member.name]
+                with progress.stage(f"{member.name} once more", seconds=self.deadline.left):
+                    self._try(replace(member, share=1.0))
+                self.found[member.name] = min(first, self.found[member.name], key=lambda bound: bound.value)
+
+    @property
+    def _winner(self) -> str:
+        return min(self.found, key=lambda name: self.found[name].value)
 
     def _bound(self, member: Member) -> Bound:
         """What a member gives in its time; raises NoBound where it gives nothing, or is predicted not to keep it."""
@@ -189,7 +204,7 @@ class _Portfolio:
 
     def _best(self, why: str = "") -> Bound:
         """The smallest bound there is; why: no more were tried."""
-        winner = min(self.found, key=lambda name: self.found[name].value)
+        winner = self._winner
         bound = self.found[winner]
         reasons = [why, bound.reason]
         peaks = [row["peak_mb"] for row in self.tried if row["peak_mb"] is not None]

@@ -28,7 +28,7 @@ def make(rows: pd.DataFrame) -> pd.DataFrame:
     return _cells.frame(cells, columns=_COLUMNS)
 
 
-_LOSSES = ("cut", "chained_cut", "grid_", "doubling_")
+_LOSSES = ("cut", "chained_cut", "grid_", "doubling_", "overlap_")
 _COLUMNS = ["Network", "Plans", "Rank correlation", "Largest difference", "Rank, fitted", "Difference, fitted"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from certlip.methods import dcp
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, Network
 from certlip.partition.calibration import Calibration, Law
+from certlip.partition.predict import looseness
 from certlip.partition.segment import find_cuts
 
 CALIBRATION = Calibration(
@@ -65,6 +66,14 @@ def test_a_map_before_global_average_pooling_is_cut_into_patches() -> None:
     first, *_ = dcp.plan(stack(2, 8)).segments
     assert first.layers[-1] == "r1"
     assert first.grid == (2, 2)
+
+
+def test_patches_that_read_the_same_pixels_are_predicted_looser() -> None:
+    relu = Activation("r", "relu")
+    apart = Network((Conv("c", np.ones((2, 2, 1, 1)), np.zeros(2)), relu) * 2, (2, 12, 12))
+    networks = (apart, stack(2, 12, tail=False), stack(6, 12, tail=False))
+    none, some, more = (looseness(n, dcp.plan(n, grid=(4, 4), merge="folded")) for n in networks)
+    assert none == 0 < some < more
 
 
 @pytest.mark.parametrize(("kernel", "budget"), [(3, 60.0), (5, 200.0)])

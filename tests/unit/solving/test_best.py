@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from certlip.base.record import Kind, Record, Status
 from certlip.methods import Bound, Member, MethodInfo, best, dcp, lipsdp, product
 from certlip.network import Activation, Conv, Dense, Flatten, Layer, MaxPool, Network
 from certlip.partition.calibration import Calibration, Law
+from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate
 from certlip.run import subject_of
 from certlip.solving import blocks, portfolio
@@ -203,6 +205,25 @@ def test_an_interrupt_before_there_is_a_value_is_an_interrupt(monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt) as ended:
         certlip.bound(net())
     assert not isinstance(ended.value, Interrupted)
+
+
+def test_the_winner_is_tried_once_more_with_what_is_left_where_its_share_cut_it_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def slow(network: Network) -> Bound:
+        calls.append(1)
+        constants = [(3 - len(calls)) * c for c in norms.layer_constants(network)]
+        certificate = UpperCertificate.from_constants(network, constants)
+        return Bound(certificate.value, certificate, reason="" if len(calls) > 1 else "cut short")
+
+    tried = (replace(member("slow", slow, monkeypatch), share=0.1),)
+    monkeypatch.setattr(best, "members", lambda network, **options: tried)
+    found = bound_of(subject_of(net(), None), best, {"budget": 60.0, "solver": "auto"}, Means())
+    values = [row["value"] for row in found.details["tried"]]
+    assert found.value == values[1] < values[0]
+    assert found.reason == ""
 
 
 def test_no_more_programs_are_begun_after_the_deadline_of_a_plan() -> None:
