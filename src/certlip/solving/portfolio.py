@@ -145,7 +145,7 @@ class _Portfolio:
             return evaluate(self.subject, member.method, options, self._limit(seconds), self.means.seed)
         plan = self._plan(member, seconds)
         self._check(plan, seconds)
-        if self.is_tiny:
+        if self.is_tiny and self.means.limit == Limits(self.means.limit.threads):
             return solve_plan(self.network, plan, self.means)
         means = replace(self.means, limit=replace(self.means.limit, max_memory_mb=self.allowed_mb))
         return solve_plan(self.network, plan, means, Deadline.after((1 - MERGING_SHARE) * seconds))
