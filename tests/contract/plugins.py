@@ -13,6 +13,7 @@ from certlip.base.errors import ConfigError
 from certlip.base.record import Record
 from certlip.methods import FILLED_IN, check_options, entry_point, load, names
 from certlip.network import Network
+from certlip.partition.merges import RULES, Merge
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -56,14 +57,17 @@ def option_types(plugin: Any) -> dict[str, Any]:
     }
 
 
+def choices_of(annotation: Any) -> tuple[Any, ...]:
+    """Of an option that has some: a Literal, a bool, the name of a merge rule."""
+    if annotation == Merge:
+        return tuple(RULES)
+    return get_args(annotation) if get_origin(annotation) is Literal else (False, True) if annotation is bool else ()
+
+
 def variants(name: str, module: str | None = None) -> list[Variant]:
-    """All combinations of the method's choices: options annotated with Literal or bool."""
-    choices = {}
-    for key, annotation in option_types(load(name, module)).items():
-        if get_origin(annotation) is Literal:
-            choices[key] = get_args(annotation)
-        elif annotation is bool:
-            choices[key] = (False, True)
+    """All combinations of the method's choices."""
+    types = option_types(load(name, module)).items()
+    choices = {key: found for key, annotation in types if (found := choices_of(annotation))}
     found = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
     return [Variant(name, module, options) for options in found if _go_together(name, module, options)]
 

@@ -15,12 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from certlip.network import LINEAR, Activation, Array, Linear, Network
+from certlip.network import ACTIVATIONS, LINEAR, Activation, Array, Linear, Network
 from certlip.network.scaling import scale_network
 from certlip.pytorch.modules import Abs, Along
 from certlip.pytorch.to_torch import ELEMENTWISE, chain_to_torch
 
 _LEAKY = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Abs)
+_STRAIGHT = tuple(
+    getattr(nn, row.torch) for row in ACTIVATIONS.values() if row.torch and not row.curvature(*row.parameters.values())
+)
+"""Modules whose slopes do not change between kinks; torch has no second derivative of some."""
 
 _LARGEST = 2.0**500
 """Weights and biases are cut off here where values cannot be rescaled: squares of sums stay finite."""
@@ -163,8 +167,9 @@ def _slopes(module: nn.Module, z: Tensor, temperature: float) -> Tensor:
     if not isinstance(module, _LEAKY):
         with torch.enable_grad():
             points = z if z.requires_grad else z.detach().requires_grad_()
-            (slopes,) = torch.autograd.grad(module(points).sum(), points, create_graph=z.requires_grad)
-        return slopes
+            curved = z.requires_grad and not isinstance(module, _STRAIGHT)
+            (slopes,) = torch.autograd.grad(module(points).sum(), points, create_graph=curved)
+        return slopes if curved else slopes.detach() + 0.0 * z
     left = _left_slope(module, z)
     if temperature == 0:
         return torch.where(z > 0, 1.0, left).to(z.dtype)
