@@ -101,7 +101,8 @@ def test_pictures_are_a_data_set_once_they_lie_where_they_should_and_can_be_read
     broken = tmp_path / "mine" / "train" / "cat" / "2.png"
     for remedy in (broken.unlink, lambda: picture(broken)):
         broken.write_bytes(b"not a picture")
-        follow("repair or remove it", fetch, lambda remedy=remedy: (remedy(), fetch()))
+        advice = "is not a picture that can be read ({}); repair it, or leave it out of the folder"
+        follow(advice, fetch, lambda remedy=remedy: (remedy(), fetch()))
 
 
 def test_what_a_network_was_exported_from_is_added_or_it_is_exported_again(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+import certlip
 from certlip import datasets
-from certlip.network import Network
 from certlip.pytorch.export import export_network
 from certlip.pytorch.train import train
 from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_weights
@@ -232,11 +232,12 @@ def test_a_file_is_loaded_before_it_is_bounded(tmp_path: Path) -> None:
     exported, weights = tmp_path / "net.npz", tmp_path / "net.pt"
     export_network(chain(), SHAPE).save(exported)
     save_weights(weights, chain().state_dict())
-    for path, load in ((exported, Network.load), (weights, lambda path: loaded(load_weights(path)))):
+    of_weights = {"model": f"{__name__}:other", "input_shape": SHAPE}
+    for path, options in ((exported, {}), (weights, of_weights)):
         found = follow(
-            "load it first: certlip.Network.load for a .npz file, load_state_dict into a module for weights",
+            "load it first, with certlip.load",
             lambda path=path: value_of(path, SHAPE),
-            lambda path=path, load=load: value_of(load(path), SHAPE),
+            lambda path=path, options=options: value_of(certlip.load(path, **options)),
         )
         assert found == value_of(chain(), SHAPE)
 
@@ -352,7 +353,10 @@ def test_weights_are_fetched_once_address_file_and_checksum_are_right(tmp_path: 
     follow("nothing was kept: check the address and the checksum", lambda: fetch(sha256="0" * 64), lambda: fetch())
     mine.unlink()
     follow("weights could not be fetched from {} ({}); check the address", lambda: fetch("https://["), fetch)
-    for remedy in (mine.unlink, lambda: mine.write_bytes(theirs.read_bytes())):
-        mine.write_text("older")
-        follow("replace or remove it", fetch, lambda remedy=remedy: (remedy(), fetch()))
+    mine.write_text("older")
+    follow(
+        "{} has sha256 {}, not the expected {}; give the one that the checksum is of",
+        fetch,
+        lambda: (mine.write_bytes(theirs.read_bytes()), fetch()),
+    )
     assert mine.read_bytes() == theirs.read_bytes()

@@ -59,7 +59,10 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"dcp-2x2": {"method": "dcp"}, "dcp": {"method": "dcp", "sweep": {"grid": [[2, 2]]}}},
         {"whole": {"method": "dcp"}, "dcp": {"method": "dcp", "sweep": {"grid": [[2, 2]]}}},
     ),
-    "use merge 'folded'": ({"dcp": {"chain": True}}, {"dcp": {"chain": True, "merge": "folded"}}),
+    "chain: merge {} has no metric to hand from segment to segment; use merge {}": (
+        {"dcp": {"chain": True}},
+        {"dcp": {"chain": True, "merge": "folded"}},
+    ),
 }
 """Advice -> methods that are refused, and those that it makes of them."""
 
@@ -74,14 +77,25 @@ def test_a_configuration_is_taken_when_the_advice_is_followed(advice: str) -> No
     ("advice", "wrong", "right"),
     [
         (
-            "give either an architecture or a factory",
+            "give one of architecture, factory, torchvision, onnx and npz",
             {},
-            [{"architecture": "cnn1"}, {"factory": "a:b", "input_shape": [3]}],
+            [
+                {"architecture": "cnn1"},
+                {"factory": "a:b", "input_shape": [3]},
+                {"torchvision": "vgg16", "input_shape": [3, 224, 224]},
+                {"onnx": "net.onnx"},
+                {"npz": "net.npz"},
+            ],
         ),
         (
             "give either train or weights",
             {"architecture": "cnn1", **TRAINED},
             [{"architecture": "cnn1", key: value} for key, value in TRAINED.items()],
+        ),
+        (
+            "onnx and npz bring their weights: leave out train, weights and options",
+            {"onnx": "net.onnx", "weights": TRAINED["weights"]},
+            [{"onnx": "net.onnx"}],
         ),
     ],
 )
@@ -166,7 +180,8 @@ def command(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_a_command_is_done_when_the_advice_is_followed(command: Callable[..., str], tmp_path: Path) -> None:
-    option = follow("write it as name=value", lambda: command("-o", "grid"), lambda: command("-o", "grid=1x1"))
+    dcp = ["--method", "dcp", "-o"]
+    option = follow("write it as name=value", lambda: command(*dcp, "grid"), lambda: command(*dcp, "grid=1x1"))
     estimate = ["--method", "autolip"]
     without = follow(
         "leave --certificate out",
@@ -175,6 +190,14 @@ def test_a_command_is_done_when_the_advice_is_followed(command: Callable[..., st
     )
     assert "certified by dcp" in option
     assert "estimate by autolip" in without
+    several = ["--method", "product,liplt"]
+    follow(
+        "--certificate is for one method; use --save FOLDER for several",
+        lambda: command(*several, "--certificate", str(tmp_path / "c.npz")),
+        lambda: command(*several, "--save", str(tmp_path / "all")),
+    )
+    assert (tmp_path / "all" / "product.npz").exists()
+    assert (tmp_path / "all" / "liplt.npz").exists()
 
 
 def test_an_exact_search_that_is_too_wide_is_greedy_or_allowed_more_gates() -> None:
