@@ -178,20 +178,6 @@ def of_pickles(path: Path) -> None:
             )
 
 
-class Counting(nn.Module):
-    """Changes a buffer, unless it is in eval mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = chain()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training:
-            self.calls.add_(1)
-        return self.inner(x)
-
-
 def of_two(path: Path) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -214,11 +200,6 @@ def of_a_number(path: Path) -> None:
             return self.inner(x) * factor
 
     torch.export.save(torch.export.export(Scaled(), (torch.zeros(1, 3), 2)), path)
-
-
-def counting_in_training(path: Path) -> None:
-    program = torch.export.export(Counting().train(), (torch.zeros(1, 3),))
-    torch.export.save(program.run_decompositions(), path)
 
 
 def with_dropout(path: Path) -> None:
@@ -299,14 +280,6 @@ FILES: list[tuple[str, str, Callable[[Path], None], Callable[[Path], None], dict
         "net.pt2",
         of_two,
         write_program,
-        {},
-    ),
-    (
-        "{} has {} inputs and {} outputs, buffers that it changes included: export a function of one tensor that "
-        "gives one tensor, in eval mode",
-        "net.pt2",
-        counting_in_training,
-        lambda path: write_program(path, Counting().eval()),
         {},
     ),
     (
