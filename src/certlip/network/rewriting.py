@@ -30,6 +30,7 @@ from certlip.network import (
     Flatten,
     Gather,
     Layer,
+    Linear,
     MaxPool,
     Network,
     Pair,
@@ -211,7 +212,7 @@ def _following(network: Network, known: dict[int, _Affine]) -> tuple[int, ...]:
 def _through(layer: Layer, sources: Sequence[_Affine], state: _State) -> _Affine | None:
     """A layer of values of the state; None where that is not linear, or would be rounded."""
     match layer:
-        case Conv() | Dense() if sources[0].selects(state):
+        case Conv() | Dense() | Along(axis=0) if sources[0].selects(state):
             return _of_layer(layer, sources[0], state)
         case Activation(kind="identity"):
             return sources[0]
@@ -225,11 +226,11 @@ def _through(layer: Layer, sources: Sequence[_Affine], state: _State) -> _Affine
     return None
 
 
-def _of_layer(layer: Conv | Dense, source: _Affine, state: _State) -> _Affine:
+def _of_layer(layer: Linear, source: _Affine, state: _State) -> _Affine:
     shape = layer.output_shape(source.shape)
     only = layer if len(state.values) == 1 and not source.layers else None
     _expect_fits(layer, shape[0] * state.shape[0] * (math.prod(layer.kernel_extent) if isinstance(layer, Conv) else 1))
-    if isinstance(layer, Dense):
+    if not isinstance(layer, Conv):
         kernel, offset, stride = layer.weight[:, :, None, None], (0, 0), (1, 1)
     else:
         kernel, offset, stride = _undilated(layer), (layer.padding[0], layer.padding[2]), layer.stride
@@ -329,6 +330,8 @@ def _joined(state: _State, affines: Sequence[_Affine]) -> Layer | None:
     name = " + ".join(named) or "carried"
     if len(state.shape) == 1:
         return Dense(name, weight[:, :, 0, 0], bias)
+    if len(state.shape) != 3:
+        return Along(name, 0, weight[:, :, 0, 0], bias)
     stride = affines[0].stride
     ends = [
         max(0, (n_out - 1) * s + k - before - n)

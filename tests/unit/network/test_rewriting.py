@@ -12,7 +12,7 @@ from torch import nn
 
 import certlip
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Sum
+from certlip.network import Activation, Along, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Sum
 from certlip.pytorch.export import export_network
 
 ONE, ZERO = np.array(1.0), np.array(0.0)
@@ -241,3 +241,19 @@ def test_a_layer_that_the_output_does_not_need_is_no_part_of_the_chain() -> None
     network = Network((dense("unused", [1e300]), dense("used", [2.0])), (1,), ((0,), (0,)))
     (layer,) = network.chain.layers
     assert layer.name == "used"
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2, 2, 2)])
+def test_values_with_other_numbers_of_axes_than_maps_are_carried_along_their_channels(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    mixed = Along("mixed", 0, rng.standard_normal((3, 3)), rng.standard_normal(3))
+    slopes = Activation("slopes", "leaky_relu", np.array([0.5, -1.0, 2.0]))
+    residual = Sum("sum", (np.array(1.0), np.array(0.5)), np.array(0.25))
+    layers = (mixed, slopes, residual, Concat("side", 0), Activation("last", "relu"))
+    network = Network(layers, shape, ((0,), (1,), (2, 0), (3, 0), (4,)))
+    inputs = rng.standard_normal((20, *shape))
+    assert network.chain.is_chain
+    np.testing.assert_allclose(network.chain.forward(inputs), network.forward(inputs), rtol=1e-14, atol=1e-14)
+    upper, lower = (certlip.bound(network, method=method) for method in ("lipsdp", "lower"))
+    assert lower.value <= upper.value
+    assert certlip.verify(upper.certificate).ok
