@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certlip.base.errors import DataError
-from certlip.building import build, shape_of
 from certlip.config import Network
 from certlip.network import Shape
+from certlip.untrained import build, shape_of
 from certlip.workflow import BROKEN, refusal_of
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from torch import nn
 
 from certlip.base.errors import DataError, NoBound, Refusal
 from certlip.base.files import write_refusal
-from certlip.building import build
 from certlip.entries import load_module
 from certlip.network import Network, Shape
 from certlip.pytorch.export import export_network
 from certlip.pytorch.to_torch import to_torch
+from certlip.untrained import build
 from certlip.workflow import BROKEN, refusal_of
 
 

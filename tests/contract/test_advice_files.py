@@ -16,13 +16,13 @@ import certlip
 from certlip import collect, datasets
 from certlip.base import limits
 from certlip.base.files import read_npz, write_npz
-from certlip.building import build
 from certlip.exported import exported_sha256, save_exported
 from certlip.methods import dcp
 from certlip.network import Activation, Dense, Network
 from certlip.proof import certificate
 from certlip.pytorch.weights import save_weights
 from certlip.solving import blocks
+from certlip.untrained import build
 
 
 def network(number: float = 1.0) -> Network:

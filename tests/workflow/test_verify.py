@@ -19,7 +19,6 @@ from certlip import collect
 from certlip.base.errors import DataError, Refusal
 from certlip.base.files import read_npz, write_npz, write_refusal
 from certlip.base.record import Record
-from certlip.building import build
 from certlip.completeness import prove
 from certlip.entries import load_module
 from certlip.network import Network
@@ -27,6 +26,7 @@ from certlip.proof.certificate import SegmentProof, UpperCertificate
 from certlip.pytorch.export import export_network
 from certlip.pytorch.weights import save_weights
 from certlip.solving.evaluate import save_result
+from certlip.untrained import build
 
 ROWS = [(network, method) for network in NETWORKS for method in [*BOUND, *PLANNED]]
 ENTRIES = yaml.safe_load((HERE / "config" / "networks.yaml").read_text())

@@ -41,7 +41,7 @@ rule train_network:
         entry=network_entry,
         code=lambda w: code_of(
             "train_network",
-            "certlip.building",
+            "certlip.untrained",
             "certlip.pytorch.train",
             "certlip.pytorch.weights",
             "certlip.workflow",
@@ -67,7 +67,7 @@ rule fetch_weights:
         code=lambda w: code_of(
             "fetch_weights",
             "certlip.base.waiting",
-            "certlip.building",
+            "certlip.untrained",
             "certlip.pytorch.weights",
             "certlip.workflow",
             CONFIG.networks[w.network].module_name,

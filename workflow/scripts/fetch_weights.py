@@ -4,9 +4,9 @@ from pathlib import Path
 
 from certlip.base.errors import NoData
 from certlip.base.waiting import save_attempt
-from certlip.building import build
 from certlip.config import Network
 from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_refusal, save_weights
+from certlip.untrained import build
 from certlip.workflow import BROKEN, job, settings_of
 
 with job(snakemake):

@@ -3,11 +3,11 @@
 import json
 
 from certlip.base.files import write_atomically
-from certlip.building import build
 from certlip.config import Network
 from certlip.datasets import Dataset
 from certlip.pytorch.train import train
 from certlip.pytorch.weights import save_refusal, save_weights
+from certlip.untrained import build
 from certlip.workflow import BROKEN, job, refusal_of
 
 with job(snakemake):

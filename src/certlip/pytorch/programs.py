@@ -131,14 +131,15 @@ def _program(path: str | Path, graph_module: Node, tensors: Mapping[str, Known])
                 known[entry["arg"]["name"]] = tensors[entry[_KEYS[kind]]]
             case _:
                 raise DataError(f"{path} takes an input of the kind {kind}: export a function of one tensor")
-    outputs = [entry["arg"]["as_tensor"]["name"] for spec in signature["output_specs"] for entry in spec.values()]
-    if [*(kind for spec in signature["output_specs"] for kind in spec)] != ["user_output"] or len(given) != 1:
+    outputs = [(kind, entry["arg"]) for spec in signature["output_specs"] for kind, entry in spec.items()]
+    if [kind for kind, _ in outputs] != ["user_output"] or len(given) != 1:
         raise DataError(
             f"{path} has {len(given)} inputs and {len(outputs)} outputs, buffers that it changes included: export a "
             "function of one tensor that gives one tensor, in eval mode"
         )
     sizes = [size.get("as_int") for size in graph["tensor_values"][given[0]]["sizes"]]
-    return Program(_leading_to(graph["nodes"], outputs[0]), known, given[0], sizes, outputs[0])
+    output = outputs[0][1]["as_tensor"]["name"]
+    return Program(_leading_to(graph["nodes"], output), known, given[0], sizes, output)
 
 
 _KEYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}

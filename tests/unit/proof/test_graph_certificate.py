@@ -20,7 +20,6 @@ from certlip import collect, zoo
 from certlip.base.errors import DataError
 from certlip.base.files import read_npz, write_npz
 from certlip.base.record import Kind, Record
-from certlip.building import build
 from certlip.completeness import prove
 from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, Network, Sum
 from certlip.proof import certificate as certificates
@@ -29,6 +28,7 @@ from certlip.proof.merge import along
 from certlip.pytorch.export import export_network
 from certlip.pytorch.weights import save_weights
 from certlip.solving.evaluate import save_result
+from certlip.untrained import build
 
 SHAPE = (1, 4, 4)
 

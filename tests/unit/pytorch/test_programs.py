@@ -175,3 +175,21 @@ def test_weights_that_share_numbers_are_read_as_they_lie(tmp_path: Path) -> None
     read, _ = read_program(saved(tmp_path / "net.pt2", module))
     assert read(torch.ones(1, *IMAGE, dtype=torch.float64))[0, :, 0, 0].tolist() == [0.0, 2.0, 4.0, 6.0]
     np.testing.assert_array_equal(module.shift.detach().reshape(-1), [0, 2, 4, 6])
+
+
+def test_a_program_that_changes_a_buffer_is_refused_for_that_also_once_it_is_decomposed(tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count.add_(1)
+            return self.last(x)
+
+    torch.export.save(
+        torch.export.export(Counting(), (torch.zeros(1, 3),)).run_decompositions(), tmp_path / "counting.pt2"
+    )
+    with pytest.raises(DataError, match="1 inputs and 2 outputs, buffers that it changes included"):
+        read_program(tmp_path / "counting.pt2")
