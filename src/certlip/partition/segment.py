@@ -185,7 +185,7 @@ def cover(fields: Sequence[Window | None], shape: Shape) -> NDArray[np.int64]:
 def orders_of(network: Network) -> dict[str, Any]:
     """The orders of a `BlockPlan`: of the input and every neuron that feeds a later linear layer.
 
-    The solver reduces a wide first matrix to its rows and a tall last one to its columns.
+    The solver replaces a wide first matrix and a tall last one by triangles where those have fewer entries.
     """
     return _orders(network.layers, network.shapes)
 
@@ -193,8 +193,17 @@ def orders_of(network: Network) -> dict[str, Any]:
 def _orders(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[str, Any]:
     *hidden, n_out = _sizes(layers, shapes)
     sizes = hidden or [0]
-    solved = [min(sizes[0], sizes[1]) if len(sizes) > 1 else sizes[0], *sizes[1:]]
-    return {"order": sum(sizes), "solved_sizes": (*solved, min(solved[-1], n_out))}
+    linear = [pair for pair in zip(layers, shapes[1:], strict=False) if isinstance(pair[0], LINEAR)]
+    solved = [_reduced(sizes[0], sizes[1], *linear[0]), *sizes[1:]] if len(sizes) > 1 else sizes
+    n_seen = _reduced(n_out, solved[-1], *linear[-1]) if linear else min(solved[-1], n_out)
+    return {"order": sum(sizes), "solved_sizes": (*solved, n_seen)}
+
+
+def _reduced(n: int, beside: int, layer: Layer, shape: Shape) -> int:
+    """Of n inputs or outputs of the network, beside a hidden layer, how many the solver sees; layer, shape: the linear
+    one between, and of its output."""
+    n_entries = layer.weight.size * math.prod(shape[1:]) if isinstance(layer, Conv) else n * beside
+    return beside if beside < n and n_entries > beside * (beside + 1) // 2 else n
 
 
 def _sizes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[int]:

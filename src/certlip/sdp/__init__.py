@@ -204,9 +204,10 @@ def certify_proposal(lmi: Lmi, proposal: solvers.Proposal) -> Certified:
 def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     """An equivalent smaller, well-scaled `Lmi` for the solver, and the factors that take rho and each T_i back.
 
-    Metrics move into W_0 and W_L, a wide W_0 and a tall W_L are replaced by their triangular QR factors, and each layer
-    is divided by a power of two near its norm: with c_i the product of the squared divisors of W_i..W_L,
-    T_i = c_i T_i(reduced) and rho = c_0 rho(reduced). Nothing here needs to be exact: `certify` sees the given `Lmi`.
+    Metrics move into W_0 and W_L, a wide W_0 and a tall W_L are replaced by their triangular QR factors where those
+    have fewer entries, and each layer is divided by a power of two near its norm: with c_i the product of the squared
+    divisors of W_i..W_L, T_i = c_i T_i(reduced) and rho = c_0 rho(reduced). Nothing here needs to be exact: `certify`
+    sees the given `Lmi`.
     """
     from scipy.linalg import interpolative
 
@@ -215,9 +216,9 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
         weights[0] = weights[0] / np.sqrt(lmi.input_metric)
     if lmi.output_metric is not None:
         weights[-1] = np.sqrt(lmi.output_metric)[:, None] * weights[-1]
-    if weights[0].shape[1] > weights[0].shape[0]:
+    if _is_worth_it(*weights[0].shape, weights[0]):
         weights[0] = scipy.linalg.qr(weights[0].T, mode="r")[0][: weights[0].shape[0]].T
-    if weights[-1].shape[0] > weights[-1].shape[1]:
+    if _is_worth_it(*weights[-1].shape[::-1], weights[-1]):
         weights[-1] = scipy.linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
     divisors = []
     for i, weight in enumerate(weights):
@@ -228,6 +229,11 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     with np.errstate(over="ignore", under="ignore"):  # `certify` refuses multipliers that are not finite
         factors = np.cumprod(np.square(divisors[::-1]))[::-1]
     return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors)
+
+
+def _is_worth_it(short: int, long: int, weight: Array) -> bool:
+    """Whether a triangle of the short side has fewer entries than the weight, that of a convolution has many zeros."""
+    return long > short and np.count_nonzero(weight) > short * (short + 1) // 2
 
 
 def restore(proposal: solvers.Proposal, factors: Sequence[float]) -> solvers.Proposal:

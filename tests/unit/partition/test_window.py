@@ -24,6 +24,7 @@ from certlip.partition.plan import Plan
 from certlip.partition.segment import find_cuts, make_segment, orders_of
 from certlip.proof.lmi import Lmi
 from certlip.proof.merge import hand_on, merge_blocks
+from certlip.sdp import reduce
 
 Pick = Callable[[Any], Any]
 
@@ -122,6 +123,29 @@ def test_the_planned_order_is_that_of_the_matrix_inequality(drawn: tuple[Network
     for block in segment.blocks:
         patch, _ = restrict(network, block.windows[0])
         assert block.order == Lmi.of(Chain.of(patch)).order
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "solved"),
+    [
+        ([("conv", 2, 3), ("conv", 2, 3)], (4, 12, 12), (576, 200, 128)),  # sparse: the wide first one stays as it is
+        ([("conv", 1, 3), ("conv", 9, 1)], (1, 8, 8), (64, 36, 324)),  # and the tall last one
+        ([("conv", 2, 6), ("conv", 2, 1)], (4, 6, 6), (2, 2, 2)),  # dense: its 144 columns become a triangle
+        ([("dense", 5), ("dense", 7)], (30,), (5, 5, 5)),
+    ],
+)
+def test_the_planned_sizes_are_those_that_the_solver_sees(
+    layers: list[tuple], shape: Shape, solved: tuple[int, ...]
+) -> None:
+    rng, built = np.random.default_rng(0), []
+    for i, (kind, n_out, *kernel) in enumerate(layers):
+        n_in = Network(tuple(built), shape).shapes[-1][0]
+        weight = rng.standard_normal((n_out, n_in, *(2 * kernel)))
+        built.append((Conv if kind == "conv" else Dense)(f"layer{i}", weight, np.zeros(n_out)))
+        built.append(Activation(f"relu{i}", "relu"))
+    network = Network(tuple(built[:-1]), shape)
+    reduced, _ = reduce(Lmi.of(Chain.of(network)))
+    assert orders_of(network)["solved_sizes"] == (*reduced.sizes, len(reduced.weights[-1])) == solved
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
