@@ -3,8 +3,8 @@
     minimise rho  subject to  P(rho, T) >= 0,  T >= 0 diagonal          (`certlip.proof.lmi`)
 
 One semidefinite program whose order is the number of inputs and hidden neurons: the tightest bound here, where it fits
-the limits. Where a limit cuts it short, the row has what was proved by then, or the product of layer constants where
-that is better, and says so in its reason.
+the limits. Where a limit cuts it short, the row has what was proved by then, or what multipliers shared by channel
+(`certlip.methods.torus`) or the product of layer constants prove where that is better, and says so in its reason.
 """
 
 from __future__ import annotations

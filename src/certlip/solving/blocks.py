@@ -18,12 +18,13 @@ from certlip.base.errors import DamagedFile, DataError, NoBound, Refusal
 from certlip.base.limits import Limits, load_scipy
 from certlip.base.progress import stage
 from certlip.base.record import Status
-from certlip.methods import Bound, needs_calibration
+from certlip.methods import Bound, needs_calibration, torus
 from certlip.methods.product import best_product
 from certlip.network import Network
 from certlip.network.scaling import scale_network
 from certlip.partition.calibration import Calibration
 from certlip.partition.plan import Job, Place, Plan
+from certlip.partition.search import LEFT
 from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate, constants_proof
 from certlip.solving.jobs import code_of
@@ -33,6 +34,9 @@ from certlip.solving.solved_cache import SolvedCache
 from certlip.solving.solved_files import load_solved, places_of, save_solved
 from certlip.solving.solved_proofs import merged_proof, metric_proof, plan_flaw, solved_flaw
 from certlip.solving.way import Step, gap_of, tightest
+
+TORUS_SECONDS = 10.0
+"""Time for one multiplier a channel where programs with one a neuron did not fit theirs."""
 
 
 def make_plan(
@@ -94,7 +98,8 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     """The certified bound of the network: the tightest way through its layers by what is proved of the plan's segments.
 
     A segment of which a limit cut a program short may take its product of layer constants whether the plan has a
-    fallback or not. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
+    fallback or not; and where the partition was not given, the network one multiplier a channel. Raises NoBound where a
+    block that failed leaves no way, or if the plan's solver does not work here.
     """
     if plan.refusal is not None:
         raise plan.refusal.error()
@@ -109,8 +114,11 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         raise DataError("the plan's segments do not reach the last layer; plan again")
     certificate = UpperCertificate(scaled.network, tuple(step.proof for step in way))
     details = {**_details(plan, solved), "gap": gap_of(way)}
-    details["seconds"] += plan.seconds + time.perf_counter() - begin
     found = Bound(certificate.value, certificate, reason=_reason(plan, way, failed), details=details)
+    if why := _given_up(plan, failed):
+        found = _or_torus(scaled.network, found, why)
+    seconds = details["seconds"] + plan.seconds + time.perf_counter() - begin
+    found = replace(found, details={**found.details, "seconds": seconds})
     found = found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
     return _or_product(network, found) if plan.fallback and not network.is_chain else found
 
@@ -143,6 +151,25 @@ def _reason(plan: Plan, way: Sequence[Step], failed: Sequence[Failure]) -> str:
         elif (segment.first, segment.last) not in by_constants:
             notes.append(f"{segment.named} are bounded another way: {refusal.reason}")
     return "; ".join(dict.fromkeys(notes))
+
+
+def _given_up(plan: Plan, failed: Sequence[Failure]) -> str:
+    """Why programs of a plan have no value or are left out, where its partition was not given; else empty."""
+    is_whole = len(plan.segments) == 1 and plan.segments[0].grid == (1, 1)
+    reasons = [refusal.reason for _, refusal in failed] + [s.note for s in plan.segments if s.note == LEFT]
+    return reasons[0] if reasons and (is_whole or plan.prediction) else ""
+
+
+def _or_torus(network: Network, found: Bound, why: str) -> Bound:
+    """The bound, or that of one multiplier a channel, which takes seconds where those of neurons take hours."""
+    try:
+        shared = torus.bound(network, max_seconds=TORUS_SECONDS)
+    except NoBound:
+        return found
+    if shared.value >= found.value:
+        return found
+    reason = f"one multiplier a channel (torus): {why}"
+    return replace(shared, reason=reason, details={**found.details, "gap": shared.details.get("gap")})
 
 
 def _or_product(network: Network, found: Bound) -> Bound:

@@ -32,7 +32,9 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     """Columns By, Claim, Measured, Holds."""
     if bounds.empty:
         return _cells.frame([], columns=_COLUMNS)
-    rows = bounds.assign(role=list(map(_role, bounds["method"], bounds["options"])))
+    # a row that a limit left to something else than its program names no solver
+    solved = (bounds["status"] == Status.OK) & bounds["solver"].notna()
+    rows = bounds.assign(role=list(map(_role, bounds["method"], bounds["options"])), solved=solved)
     cells = [[by, claim, *finding(rows)] for by, claim, finding in CLAIMS]
     return _cells.frame(cells, columns=_COLUMNS)
 
@@ -151,7 +153,7 @@ def _cnn2(bounds: Frame) -> Finding:
         measured.append(
             f"{network}: LipSDP {_cells.bound(whole)}, DCP {_cells.bound(dcp)}, naive {_cells.bound(naive)}"
         )
-        holds.append(whole["status"] != Status.OK and dcp["status"] == Status.OK)
+        holds.append(not whole["solved"] and dcp["status"] == Status.OK)
     return "; ".join(measured), _yes(all(holds))
 
 
@@ -199,11 +201,11 @@ def _dynamic(bounds: Frame) -> Finding:
 
 def _fits(bounds: Frame) -> Finding:
     rows = bounds[bounds["role"] == WHOLE]
-    solved = rows[rows["status"] == Status.OK]
+    solved = rows[rows["solved"]]
     if solved.empty:
         return _unmeasured(rows)
     largest = solved.loc[solved["max_order"].fillna(0).astype(int).idxmax()]
-    failed = rows[~rows["status"].isin([Status.OK, Status.NO_DATA])]
+    failed = rows[~rows["solved"] & (rows["status"] != Status.NO_DATA)]
     words = f"; none for {', '.join(failed['network'])}" if len(failed) else ""
     where = f"order {largest['max_order']} ({largest['network']}, {_cells.seconds(_seconds(rows)[largest.name])} s)"
     return f"the largest solved has {where}{words}", f"{len(solved)} of {len(solved) + len(failed)}"

@@ -18,7 +18,8 @@ def bound(network: str, method: str, value: float | None, seconds: float = 1.0) 
     kind = Kind.LOWER if method == "lower" else Kind.CERTIFIED
     plain = {"grid": [2, 2], "cuts": None, "chain": False, "fallback": True}
     options = {**plain, "merge": method.rsplit("-", 1)[-1]} if "2x2" in method else {}
-    return Record(network=network, method=method, kind=kind, seconds=seconds, options=options, **outcome)
+    solver = "structured" if value and ("dcp" in method or method == "lipsdp") else None
+    return Record(network=network, method=method, kind=kind, seconds=seconds, options=options, solver=solver, **outcome)
 
 
 def sweep(*values: tuple[float, float, float], seconds: tuple[float, float] = (8.0, 2.0)) -> pd.DataFrame:
@@ -48,6 +49,14 @@ def test_dcp_between_lipsdp_and_naive_is_counted_network_by_network() -> None:
     measured, verdict = holds(sweep((1, 2, 3), (1, 4, 3)), "lies between")
     assert verdict == "on 1 of 2 networks"
     assert "below naive by more than rounding on 1 of 2" in measured
+
+
+def test_a_value_that_no_program_gave_is_no_lipsdp() -> None:
+    rows = sweep((1, 2, 3), (1, 4, 5))
+    assert holds(rows, "whole network fits")[1] == "2 of 2"
+    given_up = rows["network"].eq("w1") & rows["method"].eq("lipsdp")
+    measured, verdict = holds(rows.assign(solver=rows["solver"].mask(given_up)), "whole network fits")
+    assert (verdict, "none for w1" in measured) == ("1 of 2", True)
 
 
 def test_a_partition_is_known_by_its_options_whatever_it_is_called() -> None:
