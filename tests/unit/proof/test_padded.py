@@ -113,6 +113,18 @@ def test_a_large_map_that_is_reflected_keeps_both_constants() -> None:
     assert norms.joint_constants(network) == norms.layer_constants(network)
 
 
+def test_what_copies_nothing_is_no_padding() -> None:
+    for module in (nn.ConvTranspose2d(2, 3, 3, stride=2), nn.Sequential(Turned(), nn.Conv2d(2, 3, 3))):
+        network = export_network(module.double(), MAP)
+        assert isinstance(network.layers[0], Gather)
+        assert padded.steps(network) == network.with_shapes
+
+
+class Turned(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(2)
+
+
 def test_only_a_convolution_that_alone_reads_the_padding_is_joined_with_it() -> None:
     gather, layer = exported("plain").layers
     beside = Network((gather, layer, replace(layer, name="other")), MAP, ((0,), (1,), (1,)))
