@@ -34,8 +34,7 @@ def convolution(
     """weight: (c_out, c_in / groups, slices, rows, columns); shapes: (channels, slices, rows, columns)."""
     (every, stride, _), (apart, spread, _) = windows.stride, windows.dilation
     above, below = windows.padding[1]
-    extent = spread * (weight.shape[3] - 1) + 1
-    pitch = _up(max(shape[2] + max(above, below), extent), stride)
+    pitch = _up(shape[2] + max(above, below), stride)  # taps further down see zeros alone
     kernel = _kernel(weight, pitch, every, apart, spread)
     volume = _positions(shape, windows.padding[0], pitch, every, groups)
     last = (output_shape[1] - 1) * pitch + (output_shape[2] - 1) * stride  # where the last window begins, but `above`

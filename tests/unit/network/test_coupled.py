@@ -68,6 +68,14 @@ def test_the_constant_of_log_softmax_is_approached_at_a_corner() -> None:
         assert math.sqrt(n) * (1 - 1e-6) < proved <= norms.layer_constant(layer, (n,)) <= math.sqrt(n) * (1 + 1e-15)
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_the_search_for_a_lower_bound_finds_the_constant_of_softmax(log: bool) -> None:
+    network = Network((Dense("d", 3 * np.eye(2), np.array([0.2, 0.0])), Softmax("p", 0, log)), (2,))
+    record = certlip.bound(network, method="lower", n_points=32, n_starts=4, n_steps=20)
+    constant = 3 * norms.layer_constant(Softmax("p", 0, log), (2,))
+    assert 0.97 * constant <= record.value <= constant
+
+
 def test_sorting_attains_its_constant() -> None:
     assert lower_at(alone(Sort("s", 0), (5,)), RNG.standard_normal(5), RNG.standard_normal(5)) > 1 - 1e-12
     assert norms.layer_constant(Sort("s", 0), (5,)) == 1.0

@@ -76,6 +76,13 @@ def test_the_product_is_the_norm_of_both_together(name: str) -> None:
     assert record.value < apart
 
 
+def test_gram_iteration_takes_its_own_steps_on_the_torus_of_the_map() -> None:
+    network = exported("plain")
+    values = [certlip.bound(network, method="gram", n_iter=n).value for n in (0, 1, 3, 20)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 1.05 * values[-1]
+
+
 @pytest.mark.parametrize("name", AROUND)
 def test_the_matrix_on_the_torus_dominates_it_in_rational_arithmetic(name: str) -> None:
     network = exported(name)
