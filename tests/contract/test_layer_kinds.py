@@ -13,6 +13,7 @@ from certlip.base.errors import UnsupportedLayer
 from certlip.methods import names
 from certlip.network import (
     ACTIVATIONS,
+    JOINS,
     Activation,
     Along,
     Concat,
@@ -20,9 +21,12 @@ from certlip.network import (
     Dense,
     Flatten,
     Gather,
+    Maximum,
     MaxPool,
     Network,
     Reshape,
+    Softmax,
+    Sort,
     Sum,
 )
 from certlip.network.layers import Layer
@@ -41,10 +45,16 @@ LAYERS = {
     "Along": Along("layer", 1, rng.standard_normal((4, 5)), rng.standard_normal(4)),
     "Gather": Gather("layer", np.where(np.arange(45.0) % 7 == 3, -1.0, np.arange(45.0)[::-1]).reshape(3, 5, 3)),
     "MaxPool": MaxPool("layer", (2, 2), (2, 1), (1, 0), ceil=True),
+    "Sort": Sort("layer", 1),
+    "Sort of pairs": Sort("layer", 0),
+    "Softmax": Softmax("layer", 2),
+    "Softmax, its logarithm": Softmax("layer", 0, log=True),
     "Flatten": Flatten("layer"),
     "Reshape": Reshape("layer", (5, 2, 5)),
     "Sum": Sum("layer", (np.array(0.5), np.array(-2.0)), np.array(1.0)),
     "Concat": Concat("layer", 1),
+    "Maximum": Maximum("layer"),
+    "Maximum that is a minimum": Maximum("layer", least=True),
     **{f"Activation {kind}": Activation("layer", kind) for kind in ACTIVATIONS},
 }
 QUICK = {"lower": {"n_points": 8, "n_starts": 2, "n_steps": 5}, "autolip": {"n_iter": 20}}
@@ -57,7 +67,7 @@ def network_with(kind: str) -> Network:
     if isinstance(layer, Dense):
         head, sources = (CONV, Flatten("first")), (2,)
     else:
-        head, sources = (CONV,), (1, 0) if isinstance(layer, Sum | Concat) else (1,)
+        head, sources = (CONV,), (1, 0) if isinstance(layer, JOINS) else (1,)
     before = (*(((k,)) for k in range(len(head))), sources)
     shapes = Network((*head, layer), MAP, before).shapes
     last = Dense("last", rng.standard_normal((3, int(np.prod(shapes[-1])))), np.zeros(3))
@@ -117,7 +127,7 @@ def test_every_method_bounds_it_soundly_or_says_what_it_cannot(kind: str, method
 @every_layer
 def test_a_patch_of_it_is_computed_or_refused_by_name(kind: str) -> None:
     layer = LAYERS[kind]
-    if isinstance(layer, Sum | Concat | Dense):
+    if isinstance(layer, (*JOINS, Dense)):
         return
     network = Network((CONV, layer), MAP)
     if len(network.shapes[-1]) != 3:

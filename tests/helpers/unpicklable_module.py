@@ -29,10 +29,10 @@ class LockedChain(Locked):
             return torch.relu(self.layer(x))
 
 
-class LockedSoftmax(Locked):
+class LockedNorm(Locked):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with self.lock:
-            return torch.softmax(self.layer(x), dim=1)
+            return torch.nn.functional.layer_norm(self.layer(x), (3,))
 
 
 class WithHandle(Locked):
@@ -55,7 +55,7 @@ def scripted() -> nn.Module:
 
 
 def main() -> None:
-    for make in (Locked, LockedChain, LockedSoftmax, WithHandle, parametrized, scripted):
+    for make in (Locked, LockedChain, LockedNorm, WithHandle, parametrized, scripted):
         torch.manual_seed(0)
         module = nn.Sequential(make())
         for method, options in (("product", {}), ("autolip", {}), ("autolip", {"certified": True})):

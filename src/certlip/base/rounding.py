@@ -47,6 +47,16 @@ def sqrt_up(x: float) -> float:
     return up(math.sqrt(x)) if x else 0.0
 
 
+def hypot_up(terms: Iterable[float]) -> float:
+    """Root of the sum of squares of nonnegative terms, rounded up; no square over- or underflows."""
+    kept = [term for term in terms if term]
+    if len(kept) < 2 or not math.isfinite(max(kept)):
+        return max(kept, default=0.0)
+    largest = max(kept)
+    quotients = (up(term / largest) for term in kept)
+    return multiply_up([largest, sqrt_up(add_up(multiply_up([q, q]) for q in quotients))])
+
+
 def scale_up(x: float, exponent: int) -> float:
     """x 2^exponent for x >= 0, exact where it is a normal number, else rounded up."""
     scaled = _ldexp(x, exponent)

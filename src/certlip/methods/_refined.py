@@ -10,17 +10,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from certlip.network import LINEAR, Layer, Network, Shape
-from certlip.proof import norms
-from certlip.proof.matrix_norm import frobenius_norm
+from certlip.network.chain import frobenius_norm
+from certlip.proof import norms, padded
+from certlip.proof.padded import Padded
 
 HEADROOM = 1e-6
 """Room above a Frobenius norm for its proof, which is of the spectral norm: they are the same at rank one."""
 
-Constant = Callable[[Layer, Shape], float]
+Constant = Callable[[Layer | Padded, Shape], float]
 
 
-def quick_constant(layer: Layer, shape: Shape) -> float:
+def quick_constant(layer: Layer | Padded, shape: Shape) -> float:
     """A certified constant of a layer within the time of reading its weights; raises UnsupportedLayer by name."""
+    if isinstance(layer, Padded):
+        copies = 1.0 if layer.circular(shape) else norms.layer_constant(layer.gather, shape)
+        return copies * quick_constant(layer.conv, layer.gather.index.shape)
     if not isinstance(layer, LINEAR):
         return norms.layer_constant(layer, shape)
     n_taps = math.prod(layer.weight.shape[2:])
@@ -30,17 +34,18 @@ def quick_constant(layer: Layer, shape: Shape) -> float:
 def refined_constants(
     networks: Sequence[Network], constant: Constant = norms.layer_constant
 ) -> Iterator[tuple[list[list[float]], list[str]]]:
-    """Certified constants of the layers of each network, and the names of those that are quick ones still.
+    """Certified constants of the layers of each network, a padding counted with the convolution behind it
+    (`certlip.proof.padded`), and the names of those that are quick ones still.
 
     First all quick ones, then one layer more by `constant` each time, those that take longest last.
     """
-    layers = [network.with_shapes for network in networks]
-    found = [[quick_constant(*pair) for pair in pairs] for pairs in layers]
-    slow = [(n, i) for n, pairs in enumerate(layers) for i, (layer, _) in enumerate(pairs) if _iterates(layer)]
-    slow.sort(key=lambda place: _work(*layers[place[0]][place[1]]))
-    for done, (n, i) in enumerate(slow):
-        yield found, [layers[m][j][0].name for m, j in sorted(slow[done:])]
-        found[n][i] = constant(*layers[n][i])
+    steps = [padded.steps(network) for network in networks]
+    found = [[1.0 if step is None else quick_constant(*step) for step in of_network] for of_network in steps]
+    places = [(n, i, step) for n, of_network in enumerate(steps) for i, step in enumerate(of_network) if step]
+    slow = sorted((place for place in places if _iterates(place[2][0])), key=lambda place: _work(*place[2]))
+    for done, (n, i, step) in enumerate(slow):
+        yield found, [layer.name for _, _, (layer, _) in sorted(slow[done:], key=lambda place: place[:2])]
+        found[n][i] = constant(*step)
     yield found, []
 
 
@@ -49,10 +54,11 @@ def quick_ones(names: Sequence[str]) -> str:
     return f"Frobenius norms stand for {', '.join(names)}" if names else ""
 
 
-def _iterates(layer: Layer) -> bool:
-    return isinstance(layer, LINEAR)
+def _iterates(layer: Layer | Padded) -> bool:
+    return isinstance(layer, (*LINEAR, Padded))
 
 
-def _work(layer: Layer, shape: Shape) -> float:
+def _work(layer: Layer | Padded, shape: Shape) -> float:
     """Orders layers by the time that their constants take."""
-    return math.prod(shape) * math.prod(layer.weight.shape) if isinstance(layer, LINEAR) else 0.0
+    linear = layer.conv if isinstance(layer, Padded) else layer
+    return math.prod(shape) * math.prod(linear.weight.shape) if isinstance(linear, LINEAR) else 0.0

@@ -12,9 +12,9 @@ import math
 from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.network import Conv, Dense, Network
+from certlip.network.chain import frobenius_norm
 from certlip.proof import norms
 from certlip.proof.certificate import UpperCertificate
-from certlip.proof.matrix_norm import frobenius_norm
 
 INFO = MethodInfo(title="Product of Frobenius norms", kind=Kind.CERTIFIED, reference="textbook")
 

@@ -22,7 +22,7 @@ from certlip.base.errors import ExportError, NotCertified, UnsupportedLayer
 from certlip.base.record import Kind
 from certlip.methods import Bound, MethodInfo
 from certlip.methods.product import best_product
-from certlip.network import Activation, MaxPool, Shape
+from certlip.network import COUPLED, Activation, Maximum, Shape
 from certlip.proof import norms
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Estimate:
         from certlip.pytorch import node_norms
 
         if (known := _closed_form(node)) is not None:
-            return [known]
+            return known
         node_norms.expect_derivative(node)
         if node_norms.is_affine(node):
             return [node_norms.power_method(node, i, self.n_iter, self.seed) for i in range(len(node.inputs))]
@@ -98,12 +98,20 @@ class _Estimate:
         raise node.refused()
 
 
-def _closed_form(node: Node) -> float | None:
-    """Constant of an activation or max pooling that the suite knows."""
+def _closed_form(node: Node) -> list[float] | None:
+    """Constants of a maximum of several values, or of an activation, pooling, sorting or softmax that the suite knows,
+    what it moves entries by included."""
+    from certlip.pytorch.export import layers_of
+
     try:
-        layers = node.layers()
+        layers = layers_of(node)
     except UnsupportedLayer:
         return None
-    if len(layers) != 1 or not isinstance(layers[0], Activation | MaxPool):
+    if any(isinstance(layer, Maximum) for layer in layers):
+        return [1.0] * len(node.inputs)
+    if not any(isinstance(layer, (Activation, *COUPLED)) for layer in layers):
         return None
-    return norms.layer_constant(layers[0], tuple(node.inputs[0].shape[1:]))
+    product, shape = 1.0, tuple(node.inputs[0].shape[1:])
+    for layer in layers:
+        product, shape = product * norms.layer_constant(layer, shape), layer.output_shape(shape)
+    return [product]

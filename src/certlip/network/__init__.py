@@ -21,6 +21,7 @@ from certlip.base.errors import DamagedFile, DataError
 from certlip.base.files import floats, read_npz, text, whole, write_npz
 from certlip.network.layers import (
     ACTIVATIONS,
+    COUPLED,
     JOINS,
     LINEAR,
     MOST_ENTRIES,
@@ -30,16 +31,20 @@ from certlip.network.layers import (
     Array,
     Concat,
     Conv,
+    Coupled,
     Dense,
     Flatten,
     Gather,
     Join,
     Layer,
     Linear,
+    Maximum,
     MaxPool,
     Pair,
     Reshape,
     Shape,
+    Softmax,
+    Sort,
     Sum,
     expect,
     to_integers,
@@ -47,6 +52,7 @@ from certlip.network.layers import (
 
 __all__ = [
     "ACTIVATIONS",
+    "COUPLED",
     "JOINS",
     "LINEAR",
     "MOST_ENTRIES",
@@ -56,6 +62,7 @@ __all__ = [
     "Array",
     "Concat",
     "Conv",
+    "Coupled",
     "Dense",
     "Flatten",
     "Gather",
@@ -63,10 +70,13 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool",
+    "Maximum",
     "Network",
     "Pair",
     "Reshape",
     "Shape",
+    "Softmax",
+    "Sort",
     "Sum",
 ]
 
@@ -86,9 +96,7 @@ class Network:
     input_shape: Shape
     sources: tuple[tuple[int, ...], ...] = ()
 
-    _KINDS: ClassVar[dict[str, type]] = {
-        c.__name__: c for c in (Conv, Dense, Along, Gather, Activation, MaxPool, Flatten, Reshape, Sum, Concat)
-    }
+    _KINDS: ClassVar[dict[str, type]] = {c.__name__: c for c in (*LINEAR, Gather, Activation, *COUPLED, *MOVED, *JOINS)}
 
     def __post_init__(self) -> None:
         to_integers(self, "input_shape", len(self.input_shape), least=1)
@@ -102,22 +110,25 @@ class Network:
 
     @property
     def is_chain(self) -> bool:
-        """Whether each layer follows the one before, none of them a `Sum` or `Concat`."""
+        """Whether each layer follows the one before, none of them one of `JOINS`."""
         follow = self.sources == _one_after_the_other(len(self.layers))
         return follow and not any(isinstance(layer, JOINS) for layer in self.layers)
 
     @cached_property
     def chain(self) -> Network:
         """The same function as a chain of layers: itself, or residual sums and concatenations written as wider layers
-        (`certlip.network.rewriting`).
+        (`certlip.network.rewriting`), maxima and sorted pairs with absolute values (`certlip.network.pairs`).
 
         Raises UnsupportedLayer naming what cannot be written so.
         """
-        if self.is_chain:
-            return self
+        from certlip.network.pairs import with_absolute_values
+
+        network = with_absolute_values(self)
+        if network.is_chain:
+            return network
         from certlip.network.rewriting import as_chain
 
-        return as_chain(self)
+        return as_chain(network)
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:

@@ -21,10 +21,13 @@ from certlip.network import (
     Flatten,
     Gather,
     Linear,
+    Maximum,
     MaxPool,
     Network,
     Reshape,
     Shape,
+    Softmax,
+    Sort,
     Sum,
 )
 from certlip.network.slopes import Slopes as Slopes
@@ -109,7 +112,10 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                     scale = multiply_up([scale, steepest(pending)])
                 pending = None
                 groups.append([(layer, shape)])
-            case MaxPool() | Sum() | Concat():
+            case MaxPool() | Sort() | Softmax():
+                what = f"{type(layer).__name__} in a chain of matrices; method `dcp` cuts the network there"
+                raise UnsupportedLayer(f"{layer.name}: no bound for {what}")
+            case Sum() | Concat() | Maximum():
                 raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__} in a chain of matrices")
             case _:
                 assert_never(layer)
@@ -161,3 +167,11 @@ def scale(matrix: Array, factors: Array, radius: Array | None = None) -> tuple[A
     if radius is not None:
         error = error + radius * np.abs(factors)
     return scaled, error * (1 + gamma(4)) + SMALLEST
+
+
+def frobenius_norm(matrix: Array) -> float:
+    """An upper bound on the Frobenius norm, scaled so that nothing under- or overflows."""
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if not largest:
+        return 0.0
+    return multiply_up([largest, float(np.linalg.norm(matrix / largest)) * (1 + 2 * gamma(matrix.size + 8))])

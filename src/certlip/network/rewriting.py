@@ -36,6 +36,8 @@ from certlip.network import (
     Pair,
     Reshape,
     Shape,
+    Softmax,
+    Sort,
     Sum,
 )
 
@@ -60,7 +62,8 @@ def as_chain(network: Network) -> Network:
 
 
 def _refused(layer: Layer, why: str) -> UnsupportedLayer:
-    instead = "methods `product`, `gram` and `torus` take it as it is"
+    able = "`product` and `gram`" if isinstance(layer, Sort | Softmax) else "`product`, `gram` and `torus`"
+    instead = f"methods {able} take it as it is"
     return UnsupportedLayer(f"{layer.name}: {why}, so that the network is no chain of layers; {instead}")
 
 
@@ -118,10 +121,11 @@ class _Affine:
 
 
 def _windowed(state: _State) -> tuple[list[Layer], _State] | None:
-    """A flattening or max pooling of the whole state, or where that is one value any other rearrangement of it, where
-    nothing else is done with any of its values."""
+    """A flattening or max pooling of the whole state, or where that is one value any other layer that is not written
+    as a convolution of it, where nothing else is done with any of its values."""
     network, after = state.network, list[int]()
-    kinds = Flatten | MaxPool if len(state.values) > 1 else Flatten | MaxPool | Reshape | Gather | Along
+    side_by_side = Flatten | MaxPool
+    kinds = side_by_side if len(state.values) > 1 else side_by_side | Reshape | Gather | Along | Sort | Softmax
     for value in state.values:
         users = _users(network, value)
         if len(users) != 1 or not isinstance(network.layers[users[0] - 1], kinds):

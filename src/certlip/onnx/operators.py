@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -137,12 +138,21 @@ def _batch_normalization(step: Step) -> Value:
 
 def _softmax(function: Callable[..., Any]) -> Operator:
     def call(step: Step) -> Value:
-        axis, rank = step.get("axis", -1 if step.opset >= 13 else 1), len(step.value().shape)
-        if step.opset < 13 and axis % rank != rank - 1:
-            raise step.refused(" of all axes from one on")
-        return step.call(function, step.value(), axis)
+        axis, value = step.axis(step.get("axis", -1 if step.opset >= 13 else 1)), step.value()
+        if step.opset >= 13 or axis == len(value.shape) - 1:
+            return step.call(function, value, axis)
+        if axis == 0:
+            raise step.refused(" of all axes, that of the batch included")
+        # of all axes from one on, as one
+        rows, row = (math.prod(part) for part in (value.shape[1:axis], value.shape[axis:]))
+        flat = step.call(function, step.build.reshaped(value, (1, rows, row)), 2)
+        return step.build.reshaped(flat, value.shape)
 
     return call
+
+
+def _extreme(largest: bool) -> Operator:
+    return lambda step: step.build.extreme(largest, *step.operands)
 
 
 def _layer_normalization(step: Step) -> Value:
@@ -197,6 +207,10 @@ OPERATORS: dict[str, Operator] = {
     "LogSoftmax": _softmax(torch.log_softmax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
+    "ReduceMax": _reduce(torch.amax),
+    "ReduceMin": _reduce(torch.amin),
+    "Max": _extreme(True),
+    "Min": _extreme(False),
     **shapes.OPERATORS,
     **windows.OPERATORS,
 }

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from certlip.base.errors import UnsupportedLayer
-from certlip.network import LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
+from certlip.network import COUPLED, LINEAR, Activation, Conv, Dense, Flatten, Layer, MaxPool, Network, Pair, Shape
 from certlip.network.slopes import are_identity
 from certlip.partition.calibration import Calibration, job_memory_mb, joint_size
 from certlip.partition.plan import Merge, Plan, SegmentPlan
@@ -267,13 +267,14 @@ def unbeaten(items: Sequence[T], cost: Callable[[T], tuple[float, ...]]) -> list
 def spans_between(network: Network, ends: Sequence[int] = ()) -> list[Pair]:
     """What may be a segment: the layers between any two that may begin one, none of the ends between them.
 
-    Activations stay behind the layer they follow and a flattening before the layer it feeds; pooling is on its own.
+    Activations stay behind the layer they follow and a flattening before the layer it feeds; what is one of `COUPLED`
+    is on its own.
     """
     layers = network.layers
-    pools = [i for i, layer in enumerate(layers) if isinstance(layer, MaxPool)]
+    alone = [i for i, layer in enumerate(layers) if isinstance(layer, COUPLED)]
     starts = {i for i, layer in enumerate(layers) if isinstance(layer, LINEAR)}
     starts = {i - 1 if i and isinstance(layers[i - 1], Flatten) else i for i in starts}
-    cuts = {*ends, *pools, *(i + 1 for i in pools)}
+    cuts = {*ends, *alone, *(i + 1 for i in alone)}
     places = sorted({0, len(layers)} | starts | cuts)
     return [(a, b) for a, b in combinations(places, 2) if not any(a < cut < b for cut in cuts)]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from certlip.base.errors import NoBound, UnsupportedLayer
 from certlip.base.plugins import nearest
 from certlip.network import (
+    COUPLED,
     LINEAR,
     Activation,
     Along,
@@ -19,7 +20,6 @@ from certlip.network import (
     Flatten,
     Gather,
     Layer,
-    MaxPool,
     Network,
     Pair,
     Reshape,
@@ -40,14 +40,14 @@ MAX_SPLIT = 10**11
 def find_cuts(network: Network, after: Sequence[str] | None) -> list[int]:
     """Layer indices where segments begin, the end included.
 
-    after: names of the layers that end a segment; None cuts before a flattening, around max pooling and before global
-    or adaptive average pooling, whose few pixels no grid could cut into patches.
+    after: names of the layers that end a segment; None cuts before a flattening, around max pooling, sorting and
+    softmax, and before global or adaptive average pooling, whose few pixels no grid could cut into patches.
     """
     layers = network.layers
     if after is None:
         cuts = {i for i, layer in enumerate(layers) if isinstance(layer, Flatten)}
         cuts |= {i for i, (layer, shape) in enumerate(network.with_shapes) if _averages_away(layer, shape)}
-        cuts |= {i + k for i, layer in enumerate(layers) if isinstance(layer, MaxPool) for k in (0, 1)}
+        cuts |= {i + k for i, layer in enumerate(layers) if isinstance(layer, COUPLED) for k in (0, 1)}
     else:
         names = [layer.name for layer in layers]
         for name in after:
@@ -80,8 +80,8 @@ def make_segment(
     Equal weights and geometry suffice where patches have no metrics. Metrics gain where patches with another cover of
     their input pixels are on their own, and a chain needs every patch on its own: either is done up to `MAX_SPLIT`.
     A grid finer than the map is cut down to it; a segment without a convolution, or with layers that move entries among
-    its convolutions, is not cut. Max pooling on its own, and a segment where a semidefinite program cannot gain (fewer
-    than two linear layers), are left to their layer constants; max pooling among other layers raises UnsupportedLayer.
+    its convolutions, is not cut. One of `COUPLED` on its own, and a segment where a semidefinite program cannot gain
+    (fewer than two linear layers), are left to their layer constants; one among other layers raises UnsupportedLayer.
     """
     segment = network.segment(first, last)
     names = tuple(layer.name for layer in segment.layers)
@@ -217,8 +217,8 @@ def _sizes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[int]:
             pending = 0
         elif isinstance(layer, Activation) and sizes and not are_identity(layer.slopes):
             pending = math.prod(shape)
-        elif isinstance(layer, MaxPool):
-            raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for MaxPool")
+        elif isinstance(layer, COUPLED):
+            raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {type(layer).__name__}")
     return [*sizes, math.prod(shapes[-1])]
 
 

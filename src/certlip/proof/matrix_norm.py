@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from certlip.base.rounding import add_up, gamma, multiply_up
+from certlip.base.rounding import add_up
 from certlip.network import Array, Dense
+from certlip.network.chain import frobenius_norm
 from certlip.proof import norms
 
 
@@ -16,11 +17,3 @@ def matrix_norm(matrix: Array, radius: Array | None = None) -> float:
     """
     own = norms.layer_constant(Dense("matrix", matrix, np.zeros(len(matrix))), (matrix.shape[1],))
     return own if radius is None else add_up([own, frobenius_norm(radius)])
-
-
-def frobenius_norm(matrix: Array) -> float:
-    """An upper bound on the Frobenius norm, scaled so that nothing under- or overflows."""
-    largest = float(np.abs(matrix).max(initial=0.0))
-    if not largest:
-        return 0.0
-    return multiply_up([largest, float(np.linalg.norm(matrix / largest)) * (1 + 2 * gamma(matrix.size + 8))])

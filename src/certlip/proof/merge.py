@@ -24,23 +24,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certlip.base.rounding import add_up, gamma, multiply_up, sqrt_up, up
-from certlip.network import Array, Network, Shape, Sum
+from certlip.base.rounding import add_up, gamma, hypot_up, multiply_up, sqrt_up, up
+from certlip.network import Array, Maximum, Network, Shape, Sum
 from certlip.network.window import Window
 
 
 def along(network: Network, constants: Sequence[float]) -> float:
     """L of the output, rounded up: L_k = c_k sum_i |f_ki| L_i over the sources i of layer k, whose constant is c_k.
 
-    f_ki: the largest factor of a `Sum`, else one. Virmaux & Scaman 2018 (arXiv 1805.10965), algorithm 1; in a chain
-    the product of the constants. constants: one a layer, in order.
+    f_ki: the largest factor of a `Sum`, else one; of a `Maximum` L_k^2 = sum_i L_i^2. Virmaux & Scaman 2018 (arXiv
+    1805.10965), algorithm 1; in a chain the product of the constants. constants: one a layer, in order.
     """
     reached = [1.0]
     for layer, sources, constant in zip(network.layers, network.sources, constants, strict=True):
         factors = layer.factors if isinstance(layer, Sum) else [np.ones(1)] * len(sources)
         largest = [float(np.abs(factor).max()) for factor in factors]
         terms = (multiply_up([f, reached[s]]) for f, s in zip(largest, sources, strict=True))
-        reached.append(multiply_up([constant, add_up(terms)]))
+        total = hypot_up(terms) if isinstance(layer, Maximum) else add_up(terms)
+        reached.append(multiply_up([constant, total]))
     return reached[-1]
 
 

@@ -5,7 +5,9 @@ hidden layers). Convolutions: the largest spectral norm over the frequencies of 
 iteration, verified by Cholesky; where the image is small, what wraps around the torus counts, and the norm of the
 layer's own matrix is smaller (`certlip.proof.banded` where that matrix is large). Max pooling: the square root of the
 largest number of windows that share a pixel. A `Gather`: the square root of the largest number of copies of an entry.
-Activations: the steepest slope. A `Sum` or `Concat`: one, `certlip.proof.merge.along` counts what it adds.
+Activations: the steepest slope. Sorting: one. Softmax: a half, its logarithm the root of the number of classes. A
+`Sum`, `Concat` or `Maximum`: one, `certlip.proof.merge.along` counts what it adds. A convolution behind a padding that
+copies pixels has one constant with it (`certlip.proof.padded`).
 
 A power of two is taken out of the weights before anything is squared: the constant of 2^k W is 2^k times that of W.
 """
@@ -13,7 +15,7 @@ A power of two is taken out of the weights before anything is squared: the const
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,32 +29,34 @@ from certlip.network import (
     Array,
     Concat,
     Conv,
+    Coupled,
     Dense,
     Flatten,
     Gather,
     Join,
     Layer,
     Linear,
+    Maximum,
     MaxPool,
     Network,
+    Pair,
     Reshape,
     Shape,
+    Softmax,
+    Sort,
     Sum,
 )
-from certlip.network.chain import MAX_ENTRIES, SMALLEST
+from certlip.network.chain import SMALLEST, frobenius_norm
 from certlip.network.layers import Moved
 from certlip.network.slopes import steepest
 from certlip.proof import banded, torus
 from certlip.proof.certify import certify, is_feasible
 from certlip.proof.gram_iteration import Parts, largest_norm
 from certlip.proof.lmi import Lmi
+from certlip.proof.padded import Padded, is_small, steps
 from certlip.proof.torus import Spectrum
 
 AnyLinear = TypeVar("AnyLinear", bound=Linear)
-
-DENSE_WORK = 4e9
-"""Multiplications in the Gram matrix of a convolution's own matrix up to which it is used: about a second."""
-
 
 LOST = 2.0**-1000
 """Above the norm of what falls below the smallest double when the largest weight becomes one: 2^-1075 an entry."""
@@ -61,8 +65,8 @@ MAX_CLAIM = 2.0**200
 """Above the norm of any matrix that can be stored, its largest entry being one; squares of it do not overflow."""
 
 
-def layer_constant(layer: Layer, shape: Shape) -> float:
-    """A certified l2 Lipschitz constant of one layer on inputs of `shape`.
+def layer_constant(layer: Layer | Padded, shape: Shape) -> float:
+    """A certified l2 Lipschitz constant of one layer, or a convolution with its padding, on inputs of `shape`.
 
     Raises UnsupportedLayer by name where none is known, NotCertified where rounding defeats the verification.
     """
@@ -79,6 +83,8 @@ def layer_constant(layer: Layer, shape: Shape) -> float:
                 return around
             own = _rescaled(layer, lambda unit: banded.norm(unit, shape) or math.inf)
             return own if own < around and holds(layer, shape, own) else around
+        case Padded():
+            return _padded_constant(layer, shape)
         case _:
             return _closed_form(layer, shape)
 
@@ -88,36 +94,93 @@ def layer_constants(network: Network) -> list[float]:
     return [layer_constant(layer, shape) for layer, shape in network.with_shapes]
 
 
+def joint_constants(network: Network) -> list[float]:
+    """One a layer, in order, that hold along the network: where a padding is counted with the convolution behind it,
+    its own is one (`certlip.proof.padded`)."""
+    return [1.0 if step is None else layer_constant(*step) for step in steps(network)]
+
+
 def torus_constant(layer: Conv, shape: Shape) -> float:
     """A certified constant of a convolution by its torus, about 1e-9 above the norm there."""
+    return _rescaled(layer, lambda unit: provable(unit, shape, _largest_around(unit, torus.size(unit, shape))))
+
+
+def _largest_around(unit: Conv, sides: Pair) -> float:
+    """At or above the norm on a torus."""
+    largest = largest_norm(Parts(*chunk) for chunk in torus.chunks(unit, sides))
+    return up(largest + torus.rounding_error(unit)) if largest else 0.0
+
+
+def _padded_constant(layer: Padded, shape: Shape) -> float:
+    """The smaller of the norms on the torus, where there is one, and of the matrix, where that is small."""
 
     def of_unit(unit: Conv) -> float:
-        largest = largest_norm(Parts(*chunk) for chunk in torus.chunks(unit, torus.size(unit, shape)))
-        return provable(unit, shape, up(largest + torus.rounding_error(unit)) if largest else 0.0)
+        both, found = replace(layer, conv=unit), list[float]()
+        if around := both.circular(shape):
+            found.append(provable(both, shape, _largest_around(*around)))
+        if both.is_small(shape):
+            matrix, radius = both.matrix(shape)
+            found.append(add_up([certify(_lmi(matrix), ()).bound, frobenius_norm(radius)]))
+        return min(found)
 
-    return _rescaled(layer, of_unit)
+    return _rescaled(layer.conv, of_unit) if layer.conv.weight.any() else 0.0
+
+
+def unproved(network: Network, constants: Sequence[float]) -> int | None:
+    """Index of the first layer whose constant is not proved, those of `joint_constants` included; None if all are."""
+    for k, (step, constant) in enumerate(zip(steps(network), constants, strict=True)):
+        if step is None:
+            continue
+        layer, shape = step
+        if not isinstance(layer, Padded):
+            if not holds(layer, shape, constant):
+                return k
+            continue
+        before = constants[network.sources[k][0] - 1]
+        apart = holds(layer.gather, shape, before) and holds(layer.conv, layer.gather.index.shape, constant)
+        if not (apart or (before >= 0 and holds(layer, shape, constant if before == 1 else down(before * constant)))):
+            return k
+    return None
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def holds(layer: Layer, shape: Shape, constant: float) -> bool:
+def holds(layer: Layer | Padded, shape: Shape, constant: float) -> bool:
     """Whether the constant is proved to be at or above the layer's, rounding included; what overflows is not."""
     if not (np.isfinite(constant) and constant >= 0):
         return False
     match layer:
-        case Conv() | Dense() | Along() if not layer.weight.any():
-            return True
         case Conv() | Dense() | Along():
-            unit, exponent, lost = _unit(layer)
-            claim = min(scale_down(constant, -exponent), MAX_CLAIM)
-            return _holds(unit, shape, down(claim - lost) if lost else claim)
+            return _scaled_holds(layer, constant, lambda unit, claim: _holds(unit, shape, claim))
+        case Padded():
+            return _scaled_holds(layer.conv, constant, lambda unit, claim: _padded_holds(layer, unit, shape, claim))
         case _:
             return constant >= _closed_form(layer, shape)
+
+
+def _scaled_holds(layer: AnyLinear, constant: float, proves: Callable[[AnyLinear, float], bool]) -> bool:
+    """Whether a claim about the layer is proved as one about its `_unit`."""
+    if not layer.weight.any():
+        return True
+    unit, exponent, lost = _unit(layer)
+    claim = min(scale_down(constant, -exponent), MAX_CLAIM)
+    return proves(unit, down(claim - lost) if lost else claim)
+
+
+def _padded_holds(layer: Padded, unit: Conv, shape: Shape, claim: float) -> bool:
+    both = replace(layer, conv=unit)
+    around = both.circular(shape)
+    if around and _bounds_torus(claim, *around):
+        return True
+    if not both.is_small(shape):
+        return False
+    matrix, radius = both.matrix(shape)
+    return _bounds(down(claim - frobenius_norm(radius)), _lmi(matrix))
 
 
 def _holds(unit: Linear, shape: Shape, claim: float) -> bool:
     if not isinstance(unit, Conv):
         return _bounds(claim, _lmi(unit.weight))
-    if _bounds_torus(claim, unit, shape):
+    if _bounds_torus(claim, unit, torus.size(unit, shape)):
         return True
     if _is_small(unit, shape):
         return _bounds(claim, _own_lmi(unit, shape))
@@ -138,7 +201,7 @@ def _unit(layer: AnyLinear) -> tuple[AnyLinear, int, float]:
     return replace(layer, weight=weight), exponent, 0.0 if exact else LOST
 
 
-def provable(layer: Layer, shape: Shape, constant: float) -> float:
+def provable(layer: Layer | Padded, shape: Shape, constant: float) -> float:
     """The constant, or the first one slightly above it that `holds`: the proof by Cholesky needs room of its own.
 
     Raises NotCertified where there is none.
@@ -153,12 +216,11 @@ def _bounds(constant: float, lmi: Lmi) -> bool:
     return constant > 0 and is_feasible(lmi, down(constant * constant), ())
 
 
-def _bounds_torus(constant: float, layer: Conv, shape: Shape) -> bool:
+def _bounds_torus(constant: float, layer: Conv, sides: Pair) -> bool:
     error = torus.rounding_error(layer)
     sigma = (constant - error) * (1 - 4 * UNIT)
     return constant > error and all(
-        _dominates(sigma, _gram(real + 1j * imaginary))
-        for real, imaginary in torus.chunks(layer, torus.size(layer, shape))
+        _dominates(sigma, _gram(real + 1j * imaginary)) for real, imaginary in torus.chunks(layer, sides)
     )
 
 
@@ -198,13 +260,19 @@ def _margin(rho: float, gram: tuple[Spectrum, float]) -> float:
     return rounding + 64 * n**2 * SMALLEST * max(1.0, rho)
 
 
-def _closed_form(layer: Gather | Activation | MaxPool | Moved | Join, shape: Shape) -> float:
+def _closed_form(layer: Gather | Activation | Coupled | Moved | Join, shape: Shape) -> float:
     match layer:
         case Activation():
             layer.output_shape(shape)
             return steepest(layer.slopes)
-        case Flatten() | Reshape() | Sum() | Concat():
+        case Flatten() | Reshape() | Sum() | Concat() | Maximum():
             return 1.0
+        case Sort():
+            layer.output_shape(shape)
+            return 1.0
+        case Softmax():
+            n = layer.output_shape(shape)[layer.axis]
+            return 0.0 if n == 1 else sqrt_up(float(n)) if layer.log else 0.5
         case Gather():
             layer.output_shape(shape)
             return 1.0 if layer.most_copies <= 1 else sqrt_up(float(layer.most_copies))
@@ -217,8 +285,7 @@ def _closed_form(layer: Gather | Activation | MaxPool | Moved | Join, shape: Sha
 
 
 def _is_small(layer: Conv, shape: Shape) -> bool:
-    n_in, n_out = math.prod(shape), math.prod(layer.output_shape(shape))
-    return n_in * n_out <= MAX_ENTRIES and n_in * n_out * min(n_in, n_out) <= DENSE_WORK
+    return is_small(math.prod(shape), math.prod(layer.output_shape(shape)))
 
 
 def _own_lmi(layer: Conv, shape: Shape) -> Lmi:

@@ -92,9 +92,8 @@ def _segment_flaw(network: Network, segment: SegmentProof) -> str:
 def _constants_flaw(network: Network, segment: SegmentProof) -> str:
     if len(segment.constants) != len(network.layers):
         return "there is not one constant a layer"
-    for (layer, shape), constant in zip(network.with_shapes, segment.constants, strict=True):
-        if not norms.holds(layer, shape, constant):
-            return f"{layer.name}: the constant {constant:.6g} is not proved"
+    if (k := norms.unproved(network, segment.constants)) is not None:
+        return f"{network.layers[k].name}: the constant {segment.constants[k]:.6g} is not proved"
     return "" if segment.constant >= along(network, segment.constants) else "the constant is below the product"
 
 

@@ -26,9 +26,12 @@ from certlip.network import (
     Gather,
     Layer,
     Linear,
+    Maximum,
     MaxPool,
     Network,
     Reshape,
+    Softmax,
+    Sort,
     Sum,
 )
 from certlip.network.slopes import along_channels
@@ -124,9 +127,13 @@ def _step(layer: Layer, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclos
             return _activate(layer, z), _scale(tangents, *layer.slopes_within(*ends, _SLOPE_ERROR))
         case MaxPool():
             return _pool(layer, values, tangents)
+        case Sort():
+            return _sort(layer, values, tangents)
+        case Softmax():
+            return _softmax(layer, values, tangents)
         case Flatten() | Reshape() | Gather():
             return _rearrange(layer, values), _rearrange(layer, tangents)
-        case Sum() | Concat():
+        case Sum() | Concat() | Maximum():
             raise TypeError(f"{layer.name}: a chain has no layer of several values")
         case _:
             assert_never(layer)
@@ -141,13 +148,18 @@ def _value(layer: Layer, *inputs: _Enclosed) -> _Enclosed:
             return _activate(layer, _unscaled(layer, x))
         case MaxPool():
             return _maxima(layer, x)
+        case Sort():
+            return _sorted(layer, x)
+        case Softmax():
+            return _probabilities(layer, x)
         case Sum():
             return _add(layer, inputs)
-        case Concat():
+        case Concat() | Maximum():
             exponent = max(x.exponent for x in inputs)
             parts = [_moved(x, x.exponent - exponent) for x in inputs]
-            value = np.concatenate([part.value for part in parts], layer.axis + 1)
-            return _enclosed(value, np.concatenate([part.error for part in parts], layer.axis + 1), exponent)
+            value, errors = layer.apply(*(part.value for part in parts)), [part.error for part in parts]
+            error = np.maximum.reduce(errors) if isinstance(layer, Maximum) else layer.apply(*errors)
+            return _enclosed(value, error, exponent)
         case Flatten() | Reshape() | Gather():
             return _rearrange(layer, x)
         case _:
@@ -195,7 +207,12 @@ def _exponent(array: Array) -> int:
 
 def _unscaled(layer: Activation, z: _Enclosed) -> _Enclosed:
     """With exponent zero where the activation sees the size of its input."""
-    return replace(_moved(z, z.exponent), exponent=0) if not layer.row.homogeneous else z
+    return _in_units(z) if not layer.row.homogeneous else z
+
+
+def _in_units(z: _Enclosed) -> _Enclosed:
+    """With exponent zero."""
+    return replace(_moved(z, z.exponent), exponent=0)
 
 
 def _activate(layer: Activation, z: _Enclosed) -> _Enclosed:
@@ -230,11 +247,65 @@ def _pool(layer: MaxPool, values: _Enclosed, tangents: _Enclosed) -> tuple[_Encl
     candidate = np.nextafter(above, np.inf) >= np.nextafter(below, -np.inf).max(axis=(-2, -1), keepdims=True)
     low = np.where(candidate, layer.windows(tangents.value - tangents.error, np.inf), np.inf).min(axis=(-2, -1))
     high = np.where(candidate, layer.windows(tangents.value + tangents.error, -np.inf), -np.inf).max(axis=(-2, -1))
-    middle = (low + high) / 2
-    radius = (high - low) / 2 * (1 + 8 * UNIT) + 4 * UNIT * np.maximum(np.abs(low), np.abs(high)) + _TINY
-    return _maxima(layer, values), _enclosed(middle, radius, tangents.exponent)
+    return _maxima(layer, values), _between(low, high, tangents.exponent)
 
 
 def _maxima(layer: MaxPool, x: _Enclosed) -> _Enclosed:
     error = layer.windows(x.error, 0.0).max(axis=(-2, -1))
     return _enclosed(layer.apply(x.value), error, x.exponent)
+
+
+def _sort(layer: Sort, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
+    """Sorted values, and tangents between those of all entries that may be the one of their rank."""
+    axis = layer.axis + 1
+    below, above = np.nextafter(values.value - values.error, -np.inf), np.nextafter(values.value + values.error, np.inf)
+    least, most = np.sort(below, axis), np.sort(above, axis)  # of each rank
+    low, high = np.empty_like(values.value), np.empty_like(values.value)
+    smallest, largest = tangents.value - tangents.error, tangents.value + tangents.error
+    for rank in range(values.value.shape[axis]):
+        here = (*[slice(None)] * axis, slice(rank, rank + 1))
+        candidate = (above >= least[here]) & (below <= most[here])
+        low[here] = np.where(candidate, smallest, np.inf).min(axis=axis, keepdims=True)
+        high[here] = np.where(candidate, largest, -np.inf).max(axis=axis, keepdims=True)
+    return _sorted(layer, values), _between(low, high, tangents.exponent)
+
+
+def _sorted(layer: Sort, x: _Enclosed) -> _Enclosed:
+    """No entry of a sorted vector moves further than the entry that moved most."""
+    error = np.broadcast_to(x.error.max(axis=layer.axis + 1, keepdims=True), x.error.shape)
+    return _enclosed(layer.apply(x.value), error, x.exponent)
+
+
+def _softmax(layer: Softmax, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclosed, _Enclosed]:
+    """p_i (t_i - sum_j p_j t_j), and what is in brackets for the logarithm."""
+    axis = layer.axis + 1
+    p = _in_units(_probabilities(replace(layer, log=False), values))
+    size = np.abs(tangents.value) + tangents.error
+    rounding = 4 * gamma(tangents.value.shape[axis] + 8)
+    mean = (p.value * tangents.value).sum(axis=axis, keepdims=True)
+    off = ((p.value + p.error) * (tangents.error + rounding * size) + p.error * size).sum(axis=axis, keepdims=True)
+    bracket = tangents.value - mean
+    error = (tangents.error + off * (1 + rounding) + rounding * (size + np.abs(mean))) + _TINY
+    if layer.log:
+        return _probabilities(layer, values), _enclosed(bracket, error, tangents.exponent)
+    slope = (p.value + p.error) * (error + rounding * np.abs(bracket)) + p.error * np.abs(bracket)
+    scaled = _enclosed(p.value * bracket, slope * (1 + rounding) + _TINY, tangents.exponent)
+    return p, scaled
+
+
+def _probabilities(layer: Softmax, x: _Enclosed) -> _Enclosed:
+    """An entry of p moves by at most 2 p_i (1 - p_i) <= 1/2 of how far the entries do, one of log p by 2 (1 - p_i)."""
+    x, axis = _in_units(x), layer.axis + 1
+    n = x.value.shape[axis]
+    value = layer.apply(x.value)
+    steepest = 2.0 if layer.log else 0.5
+    library = (_LIBRARY + gamma(n + 8)) * (4 + math.log(n) + (np.abs(value) if layer.log else 0.0))
+    error = steepest * x.error.max(axis=axis, keepdims=True) + library
+    return _enclosed(value, error * (1 + 4 * UNIT) + _TINY)
+
+
+def _between(low: Array, high: Array, exponent: int) -> _Enclosed:
+    """Anything from low to high."""
+    middle = (low + high) / 2
+    radius = (high - low) / 2 * (1 + 8 * UNIT) + 4 * UNIT * np.maximum(np.abs(low), np.abs(high)) + _TINY
+    return _enclosed(middle, radius, exponent)

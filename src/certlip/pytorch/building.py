@@ -155,6 +155,25 @@ class Builder:
             function, numbers = operator.mul, 1.0 / numbers
         return self.on_held(function, *((value, numbers) if value_first else (numbers, value)))
 
+    def extreme(self, largest: bool, *operands: Operand) -> Value:
+        """The largest or smallest of values and numbers, entry by entry."""
+        values = [operand for operand in operands if isinstance(operand, Value)]
+        known = [np.asarray(operand) for operand in operands if not isinstance(operand, Value)]
+        if not values:
+            raise self.refused(" of constants")
+        function = torch.maximum if largest else torch.minimum
+        found = values[0]
+        for other in values[1:]:
+            found = self.arithmetic(function, found, other)
+        for end in known:
+            if end.size > 1:
+                found = self.call(function, found, end)
+            elif largest and float(end.reshape(())) == 0.0:
+                found = self.on_held(F.relu, found)
+            else:
+                found = self.on_held(torch.clamp, found, **{"min" if largest else "max": float(end.reshape(()))})
+        return found
+
     def of_one_rank(self, *operands: Operand) -> list[Operand]:
         """With axes of length one in front of those of an example, where another operand has more."""
         rank = max(len(o.shape) if isinstance(o, Value) else np.ndim(o) for o in operands)

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from certlip.base.errors import ExportError, UnsupportedLayer
-from certlip.network import Array, Concat, Layer, Network, Shape, Sum
-from certlip.pytorch.folding import as_linear, fold
+from certlip.network import Array, Concat, Gather, Layer, Maximum, Network, Shape, Sum
+from certlip.pytorch.couples import with_couples
+from certlip.pytorch.folding import as_linear, before_choice, fold
 from certlip.pytorch.graph import Node, walk
+from certlip.pytorch.ordering import PAIRS
 from certlip.pytorch.plain import plain_copy
 
 RTOL = 1e-10
@@ -119,19 +121,26 @@ class _Draft:
         if self.refusals:
             raise UnsupportedLayer("; ".join(dict.fromkeys(map(str, self.refusals))))
         given = Network(tuple(self.layers[: self.at[output]]), input_shape, tuple(self.sources[: self.at[output]]))
+        given = with_couples(given)
         layers: list[Layer] = []
         sources: list[tuple[int, ...]] = []
         at = [0]
         for layer, of_layer, shape in zip(given.layers, given.sources, given.shapes[1:], strict=True):
             here = tuple(at[s] for s in of_layer)
-            before = layers[here[0] - 1] if here[0] and _is_read_once(given, of_layer[0]) else None
-            folded = fold(before, layer, given.shapes[of_layer[0]]) if before else None
+            into, read = here[0], of_layer[0]
+            passed: Layer | None = layer
+            choice = given.layers[read - 1] if read and _is_read_once(given, read) else None
+            if isinstance(choice, Gather):  # a scaling of what was chosen is one of what it was chosen from
+                (read,) = given.sources[read - 1]
+                into, passed = at[read], before_choice(layer, choice, given.shapes[read])
+            before = layers[into - 1] if into and _is_read_once(given, read) else None
+            folded = fold(before, passed, given.shapes[read]) if before and passed else None
             if folded is None:
                 layers.append(as_linear(layer, shape))
                 sources.append(here)
                 at.append(len(layers))
             else:
-                layers[here[0] - 1] = folded
+                layers[into - 1] = folded
                 at.append(here[0])
         return Network(tuple(layers), input_shape, tuple(sources))
 
@@ -147,11 +156,13 @@ def _is_read_once(network: Network, value: int) -> bool:
 
 
 def _joint(node: Node) -> Layer | None:
-    """A node that adds, scales or puts side by side; None for any other."""
+    """A node that adds, scales, puts side by side or is a maximum of several values; None for any other."""
     same_shape = all(x.shape == node.output.shape for x in node.inputs)
     scaling = node.operation in _SCALINGS and len(node.inputs) == 1 and not node.repeated
     if same_shape and (scaling or node.operation in _SUMS):
         return _sum(node)
+    if same_shape and node.operation in PAIRS and len(node.inputs) == 2:
+        return Maximum(node.name, node.operation.startswith("min"))
     return _concat(node) if node.operation in _CONCATS and len(node.inputs) > 1 else None
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from certlip.network import Along, Conv, Dense, Layer, Shape, Sum
+from certlip.network import Along, Conv, Dense, Gather, Layer, Shape, Sum
 
 
 def fold(before: Layer, after: Layer, shape: Shape) -> Layer | None:
@@ -26,6 +27,23 @@ def fold(before: Layer, after: Layer, shape: Shape) -> Layer | None:
         return None
     top, bottom, left, right = (p + q for p, q in zip(before.padding, after.padding, strict=True))
     return replace(after, padding=(top, bottom, left, right))
+
+
+def before_choice(layer: Layer, choice: Gather, shape: Shape) -> Sum | None:
+    """A scaling behind a choice of entries of each channel as one before it; None for anything else.
+
+    shape: of the map that is chosen from.
+    """
+    index = choice.index
+    if not isinstance(layer, Sum) or len(layer.factors) != 1 or index.ndim < 2 or len(index) != shape[0]:
+        return None
+    numbers = layer.per_channel(index.shape)
+    channel = np.arange(shape[0]).reshape(-1, *[1] * (index.ndim - 1))
+    if numbers is None or not (index // math.prod(shape[1:]) == channel).all():
+        return None
+    (scale,), offset = (numbers[0], numbers[1])
+    a_channel = (-1, *[1] * (len(shape) - 1))
+    return Sum(layer.name, (scale.reshape(a_channel),), offset.reshape(a_channel))
 
 
 def as_linear(layer: Layer, shape: Shape) -> Layer:

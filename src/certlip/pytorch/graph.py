@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.network import Layer, Shape
-from certlip.pytorch import moving
+from certlip.pytorch import moving, ordering
 from certlip.pytorch.layers import WHY_NOT, convert, refused
 from certlip.pytorch.plain import plain_copy
 from certlip.pytorch.tracing import METADATA, module_of, operation_of, qualified_name, run_node, trace
@@ -62,6 +62,7 @@ def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) ->
     interpreter.args_iter = iter([example])
     positions: dict[fx.Node, int] = {}
     parted: dict[fx.Node, fx.Node] = {}
+    moved: dict[fx.Node, fx.Node] = {}
     n_visited = 0
     for node in traced.graph.nodes:
         sources = [n for n in node.all_input_nodes if n in positions]
@@ -75,12 +76,15 @@ def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) ->
             raise refused(qualified_name(node), f"{operation_of(node)} in place of what others use")
         if node.op == "placeholder" and not positions:
             positions[node] = 0
-        elif len(sources) == 1 and isinstance(value, tuple | list) and operation_of(node) in moving.OPERATIONS:
+        elif len(sources) == 1 and isinstance(value, tuple | list) and operation_of(node) in _SEVERAL:
             positions[node], parted[node] = positions[sources[0]], parted.get(sources[0], sources[0])
         elif sources and not isinstance(value, METADATA):
-            visit(_step(node, interpreter, {n: positions[n] for n in sources}, parted))
+            pair = _parts_of_one(sources, moved) if operation_of(node) in ordering.PAIRS else {}
+            visit(_step(node, interpreter, sources, positions, {**parted, **pair}))
             n_visited += 1
             positions[node] = n_visited
+            if operation_of(node) in moving.OPERATIONS and len(sources) == 1 and not _ordered(node, parted):
+                moved[node] = parted.get(sources[0], sources[0])
     if not sources or node.args != (sources[0],) or sources[0] in parted:
         raise refused("output", "anything but one tensor that depends on the input")
     return positions[sources[0]], interpreter.env[sources[0]]
@@ -121,43 +125,90 @@ def _version(value: Any) -> int:
     return value._version if isinstance(value, Tensor) else 0
 
 
+_SEVERAL = moving.OPERATIONS.union(ordering.TUPLES)
+"""Operations that may give several tensors."""
+
+
+def _ordered(node: fx.Node, parted: Mapping[fx.Node, fx.Node]) -> fx.Node | None:
+    """The sorting or maximum along an axis of whose results a node takes one."""
+    of = node.args[0] if node.args else None
+    return of if isinstance(of, fx.Node) and of in parted and operation_of(of) in ordering.TUPLES else None
+
+
+def _parts_of_one(sources: Sequence[fx.Node], moved: Mapping[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
+    """Nodes that only move entries of one value, which each of two sources is or leads back to, and that value; nothing
+    where there is no such value."""
+    ways = []
+    for node in sources:
+        way = [node]
+        while way[-1] in moved:
+            way.append(moved[way[-1]])
+        ways.append(way)
+    common = next((node for node in ways[0] if all(node in way for way in ways[1:])), None)
+    if len(sources) != 2 or common is None:
+        return {}
+    return {node: common for way in ways for node in way[: way.index(common)]}
+
+
 def _step(
-    node: fx.Node, interpreter: fx.Interpreter, sources: Mapping[fx.Node, int], parted: Mapping[fx.Node, fx.Node]
+    node: fx.Node,
+    interpreter: fx.Interpreter,
+    sources: Sequence[fx.Node],
+    positions: Mapping[fx.Node, int],
+    parted: Mapping[fx.Node, fx.Node],
 ) -> Node:
-    """sources: positions of the nodes whose values it takes; parted: of those that are several parts of one value, the
-    node that has it."""
+    """sources: the nodes whose values it takes; positions: as of `Node.sources`; parted: of nodes that are parts of one
+    value the node that has it."""
     whole = list(dict.fromkeys(parted.get(n, n) for n in sources))
     values = (*(interpreter.env[n] for n in whole), interpreter.env[node])
     if not all(isinstance(v, Tensor) for v in values):
         raise refused(qualified_name(node), f"{operation_of(node)}, which is more than one tensor")
 
-    def call(*inputs: Tensor) -> Tensor:
+    def values_with(inputs: Sequence[Tensor]) -> Callable[[fx.Node], Any]:
+        """The value of each node that the step takes, for other inputs of the step."""
         replaced = dict(zip(whole, (v.clone() for v in inputs), strict=True))  # a step may work in place
 
         def value_of(n: fx.Node) -> Any:
             if n not in replaced and n in parted:
-                replaced[n] = run(n)
+                replaced[n] = run(n, value_of)
             return replaced.get(n, interpreter.env.get(n))
 
-        def run(of: fx.Node) -> Any:
-            args, kwargs = fx.node.map_arg((of.args, of.kwargs), value_of)
-            return getattr(interpreter, of.op)(of.target, args, kwargs)
+        return value_of
 
-        result: Tensor = run(node)
+    def run(of: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        args, kwargs = fx.node.map_arg((of.args, of.kwargs), value_of)
+        return getattr(interpreter, of.op)(of.target, args, kwargs)
+
+    def call(*inputs: Tensor) -> Tensor:
+        result: Tensor = run(node, values_with(inputs))
         return result
-
-    def as_module() -> nn.Module:
-        if node.op != "call_module" and operation_of(node) in moving.OPERATIONS:
-            return moving.Moving(operation_of(node), call, len(values[0]))
-        return module_of(node, interpreter, whole[0])
 
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
+    operands = [n for n in uses if n in sources]
+    ordered = _ordered(node, parted)
+    name, operation = qualified_name(ordered or node), operation_of(ordered or node)
+
+    def both(inputs: Tensor) -> Tensor:
+        value_of = values_with([inputs])
+        return torch.stack(torch.broadcast_tensors(*map(value_of, operands)), 1)
+
+    def as_module() -> nn.Module:
+        if ordered is not None:
+            if node.args[1] not in (0, "values"):
+                raise refused(name, f"{operation} where more than its values is used")
+            return module_of(ordered, interpreter, whole[0])
+        if operation in ordering.PAIRS and len(operands) == 2:
+            return ordering.ExtremeOfParts(operation.startswith("max"), both, len(values[0]))
+        if node.op != "call_module" and operation in moving.OPERATIONS:
+            return moving.Moving(operation, call, len(values[0]))
+        return module_of(node, interpreter, whole[0])
+
     repeated = len(whole) < len(sources) or any(uses.count(n) > 1 for n in sources)
     return Node(
-        qualified_name(node),
-        operation_of(node),
-        tuple(dict.fromkeys(sources.values())),
+        name,
+        operation,
+        tuple(positions[n] for n in whole),
         values[:-1],
         values[-1],
         call,

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from certlip.network import ACTIVATIONS, LINEAR, Activation, Array, Linear, Network
+from certlip.network import ACTIVATIONS, LINEAR, Activation, Array, Linear, Network, Softmax
 from certlip.network.scaling import scale_network
-from certlip.pytorch.modules import Abs, Along
+from certlip.pytorch.modules import Abs, Along, Sorted
 from certlip.pytorch.to_torch import ELEMENTWISE, chain_to_torch
 
 _LEAKY = (nn.ReLU, nn.LeakyReLU, nn.PReLU, Abs)
@@ -59,11 +59,11 @@ class Rescaled:
 
 
 def _feeds_smooth(network: Network, index: int) -> bool:
-    """Whether an activation that is not positively homogeneous stands between this layer and the next linear one."""
+    """Whether a layer that is not positively homogeneous stands between this one and the next linear one."""
     for layer in network.layers[index + 1 :]:
         if isinstance(layer, LINEAR):
             return False
-        if isinstance(layer, Activation) and not layer.row.homogeneous:
+        if isinstance(layer, Softmax) or (isinstance(layer, Activation) and not layer.row.homogeneous):
             return True
     return False
 
@@ -156,6 +156,14 @@ def _derivative(module: nn.Module, points: Tensor, temperature: float) -> Callab
                 return_indices=True,
             )[1]
             return lambda v: v.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
+        case Sorted():
+            order = points.detach().sort(module.dim).indices
+            return lambda v: v.gather(module.dim, order)
+        case nn.Softmax() | nn.LogSoftmax():
+            axis = int(module.dim or 0)
+            p = torch.softmax(points, axis)
+            scale = 1.0 if isinstance(module, nn.LogSoftmax) else p
+            return lambda v: scale * (v - (p * v).sum(axis, keepdim=True))
         case _ if isinstance(module, ELEMENTWISE):
             slopes = _slopes(module, points, temperature)
             return lambda v: slopes * v

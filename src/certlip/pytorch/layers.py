@@ -12,13 +12,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from certlip.network import ACTIVATIONS, Activation, Layer, MaxPool, Reshape, Shape
-from certlip.pytorch import linear
-from certlip.pytorch.linear import Reduced, numbers, pair, refused
-from certlip.pytorch.modules import Abs
+from certlip.pytorch import linear, ordering, volumes
+from certlip.pytorch.linear import Reduced, numbers, refused
+from certlip.pytorch.modules import Abs, Sorted
 from certlip.pytorch.moving import Moving, moved
 
 DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d)
+BATCH_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 TENSORS = (torch.Tensor, nn.Parameter)
 """Classes of tensors whose arithmetic is torch's own."""
@@ -28,9 +31,6 @@ _PRODUCT = " (a product of values that both depend on the input has no constant)
 WHY_NOT = {
     **dict.fromkeys(("LayerNorm", "layer_norm", "GroupNorm", "group_norm", "normalize"), _BY_ITS_SPREAD),
     **dict.fromkeys(("MultiheadAttention", "scaled_dot_product_attention", "matmul", "bmm", "Bilinear"), _PRODUCT),
-    **dict.fromkeys(
-        ("Softmax", "softmax", "LogSoftmax", "log_softmax", "Softmax2d"), " (leave it out and bound the logits)"
-    ),
 }
 """Kind of layer -> why it has none, and what would do, where that is known."""
 
@@ -89,29 +89,32 @@ def _convolution(kind: type[nn.Module]) -> Callable[..., nn.Module]:
     return make
 
 
-def _transposed(
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> nn.Module:
-    c_in, c_out, *kernel = weight.shape
-    module = nn.ConvTranspose2d(
-        c_in,
-        c_out * groups,
-        (kernel[0], kernel[1]),
-        stride,
-        padding,
-        output_padding,
-        groups,
-        bias is not None,
-        dilation,
-        device="meta",
-    )
-    return _with_weights(module, weight, bias)
+def _transposed(kind: type[nn.Module]) -> Callable[..., nn.Module]:
+    def make(
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> nn.Module:
+        c_in, c_out, *kernel = weight.shape
+        module = kind(
+            c_in,
+            c_out * groups,
+            tuple(kernel),
+            stride,
+            padding,
+            output_padding,
+            groups,
+            bias is not None,
+            dilation,
+            device="meta",
+        )
+        return _with_weights(module, weight, bias)
+
+    return make
 
 
 def _with_weights(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
@@ -157,6 +160,16 @@ def _max_pool(kind: type[nn.Module]) -> Callable[..., nn.Module]:
     return make
 
 
+def _softmax(kind: type[nn.Module]) -> Callable[..., nn.Module | None]:
+    def make(dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> nn.Module | None:
+        return kind(dim) if dtype in (None, torch.float64) else None
+
+    return make
+
+
+_SOFTMAXES: dict[str, type[nn.Module]] = {"softmax": nn.Softmax, "log_softmax": nn.LogSoftmax}
+
+
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module | None:
     return None if training else nn.Identity()
 
@@ -173,25 +186,35 @@ def _interpolate(*args: Any, antialias: bool = False, **kwargs: Any) -> nn.Modul
 
 
 def _pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if pair(module.dilation) != (1, 1):
-        raise refused(name, f"{type(module).__name__} with dilation")
-    stride = module.stride or module.kernel_size
-    if isinstance(module, nn.MaxPool1d):
-        kernel, stride, padding = ((1, *_single(v)) for v in (module.kernel_size, stride, module.padding))
-        layer = MaxPool(name, kernel, stride, (0, padding[1]), module.ceil_mode)
-        return [*linear.as_row(name, shape, layer), Reshape(f"{name} row", output_shape)]
-    return [MaxPool(name, pair(module.kernel_size), pair(stride), pair(module.padding), module.ceil_mode)]
+    n_axes = len(shape) - 1
+    options = (module.kernel_size, module.stride or module.kernel_size, module.padding, module.dilation)
+    kernel, stride, padding, dilation = ((v,) * n_axes if isinstance(v, int) else tuple(v) for v in options)
+    if {*dilation} != {1} or module.return_indices:
+        what = "with dilation" if {*dilation} != {1} else "whose places are used"
+        raise refused(name, f"{type(module).__name__} {what}")
+    return _max_windows(name, kernel, stride, padding, module.ceil_mode, shape, output_shape)
 
 
-def _single(value: Any) -> tuple[int]:
-    return (value,) if isinstance(value, int) else (value[0],)
+def _max_windows(
+    name: str, kernel: Shape, stride: Shape, padding: Shape, ceil: bool, shape: Shape, output_shape: Shape
+) -> list[Layer]:
+    """Of a row, a map or a volume."""
+    windows = list(zip(kernel, stride, padding, strict=True))
+    if len(windows) == 3:
+        return volumes.max_pool(name, windows, ceil, shape)
+    (k_h, s_h, p_h), (k_w, s_w, p_w) = [(1, 1, 0), *windows][-2:]
+    layer = MaxPool(name, (k_h, k_w), (s_h, s_w), (p_h, p_w), ceil)
+    if len(windows) == 2:
+        return [layer]
+    return [*linear.as_row(name, shape, layer), Reshape(f"{name} row", output_shape)]
 
 
 def _adaptive_max_pool(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
-    if shape[1] % output_shape[1] or shape[2] % output_shape[2]:
-        raise refused(name, f"AdaptiveMaxPool2d of {shape[1:]} to {output_shape[1:]}: it does not divide evenly")
-    kernel = (shape[1] // output_shape[1], shape[2] // output_shape[2])
-    return [MaxPool(name, kernel, kernel)]
+    if any(n % m for n, m in zip(shape[1:], output_shape[1:], strict=True)):
+        kind = type(module).__name__
+        raise refused(name, f"{kind} of {shape[1:]} to {output_shape[1:]}: it does not divide evenly")
+    kernel = tuple(n // m for n, m in zip(shape[1:], output_shape[1:], strict=True))
+    return _max_windows(name, kernel, kernel, (0,) * len(kernel), False, shape, output_shape)
 
 
 def _moved(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
@@ -241,19 +264,26 @@ _CONVERTERS: dict[type[nn.Module], Callable[[str, Any, Shape, Shape], list[Layer
     **dict.fromkeys(DROPPED, lambda name, module, shape, output_shape: []),
     nn.Conv1d: linear.conv1d,
     nn.Conv2d: linear.conv2d,
-    nn.ConvTranspose2d: linear.conv_transpose2d,
+    nn.Conv3d: linear.conv3d,
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), linear.conv_transpose),
     nn.Linear: linear.dense,
     **dict.fromkeys(BATCH_NORMS, linear.batch_norm),
     nn.AvgPool2d: linear.average_pool,
+    nn.AvgPool3d: linear.average_pool_of_volumes,
     nn.AdaptiveAvgPool2d: linear.adaptive_average_pool,
+    **dict.fromkeys((nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool3d), linear.separable),
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), linear.separable),
     Reduced: linear.reduced,
-    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d), _pool),
-    nn.AdaptiveMaxPool2d: _adaptive_max_pool,
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _pool),
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), _adaptive_max_pool),
+    Sorted: ordering.sorting,
+    ordering.Extreme: ordering.extreme_along,
+    ordering.ExtremeOfParts: ordering.extreme_of_parts,
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), ordering.softmax),
+    nn.Softmax2d: ordering.softmax_of_channels,
     **dict.fromkeys((Moving, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), _moved),
-    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d), _moved),
-    **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d), _moved),
-    **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d), _moved),
+    **{getattr(nn, f"{pad}Pad{n}d"): _moved for pad in ("Zero", "Constant", "Circular") for n in (1, 2, 3)},
+    **{getattr(nn, f"{pad}Pad{n}d"): _moved for pad in ("Reflection", "Replication") for n in (1, 2, 3)},
     **{kind: _elementwise(name) for name, kind in _CLASSES.items()},
     nn.ReLU6: _elementwise("hardtanh"),
     nn.GELU: _gelu,
@@ -282,17 +312,31 @@ _FUNCTIONS: dict[object, Callable[..., nn.Module | None]] = {
     operator.matmul: _matmul,
     F.conv1d: _convolution(nn.Conv1d),
     F.conv2d: _convolution(nn.Conv2d),
-    F.conv_transpose2d: _transposed,
+    F.conv3d: _convolution(nn.Conv3d),
+    F.conv_transpose1d: _transposed(nn.ConvTranspose1d),
+    F.conv_transpose2d: _transposed(nn.ConvTranspose2d),
+    F.conv_transpose3d: _transposed(nn.ConvTranspose3d),
     F.batch_norm: _batch_norm,
     F.max_pool1d: _max_pool(nn.MaxPool1d),
     F.max_pool2d: _max_pool(nn.MaxPool2d),
     torch.max_pool2d: _max_pool(nn.MaxPool2d),
+    F.max_pool3d: _max_pool(nn.MaxPool3d),
+    F.adaptive_max_pool1d: nn.AdaptiveMaxPool1d,
     F.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
+    F.adaptive_max_pool3d: nn.AdaptiveMaxPool3d,
+    F.avg_pool1d: nn.AvgPool1d,
     F.avg_pool2d: nn.AvgPool2d,
+    F.avg_pool3d: nn.AvgPool3d,
+    F.adaptive_avg_pool1d: nn.AdaptiveAvgPool1d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    F.adaptive_avg_pool3d: nn.AdaptiveAvgPool3d,
     F.interpolate: _interpolate,
     torch.mean: lambda dim=None, keepdim=False: Reduced(True, dim, keepdim),
     torch.sum: lambda dim=None, keepdim=False: Reduced(False, dim, keepdim),
+    **dict.fromkeys((torch.sort, ordering.sorted_values), Sorted),
+    **{getattr(torch, name): ordering.extreme(name.endswith("max")) for name in ("max", "min", "amax", "amin")},
+    **{getattr(torch, name): ordering.limit(name == "maximum") for name in ("maximum", "minimum")},
+    **{getattr(home, name): _softmax(kind) for home in (torch, F) for name, kind in _SOFTMAXES.items()},
     F.dropout: _dropout,
     F.dropout2d: _dropout,
 }

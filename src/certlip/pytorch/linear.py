@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from certlip.base.errors import UnsupportedLayer
 from certlip.network import Along, Array, Conv, Dense, Flatten, Gather, Layer, Pair, Reshape, Shape, Sum
+from certlip.pytorch import volumes
 from certlip.pytorch.moving import moved
 
 
@@ -90,41 +91,69 @@ def conv1d(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[La
     if len(shape) != 2:
         raise refused(name, f"Conv1d of an input of shape {shape}")
     weight, (left, right) = numbers(module.weight)[:, :, None], _paddings(module)
-    before: list[Layer] = []
+    padding: list[Layer] = []
     if module.padding_mode != "zeros" and (left or right):
-        before, (left, right) = _padded(name, module.padding_mode, (left, right), shape), (0, 0)
-        shape = before[0].output_shape(shape)
+        padding = _padded(name, module.padding_mode, (left, right, 0, 0), (shape[0], 1, shape[1]))
+        left = right = 0
     stride, dilation = (1, module.stride[0]), (1, module.dilation[0])
     layer = Conv(name, weight, _bias(module, len(weight)), stride, (0, 0, left, right), dilation, module.groups)
-    return [*before, *as_row(name, shape, layer), Reshape(f"{name} row", output_shape)]
+    return [*as_row(name, shape, *padding, layer), Reshape(f"{name} row", output_shape)]
 
 
-def as_row(name: str, shape: Shape, layer: Layer) -> list[Layer]:
-    """A layer of maps, for a value (channels, length) as a map of one row."""
-    return [Reshape(f"{name} as a row", (shape[0], 1, shape[1])), layer]
+def as_row(name: str, shape: Shape, *layers: Layer) -> list[Layer]:
+    """Layers of maps, for a value (channels, length) as a map of one row."""
+    return [Reshape(f"{name} as a row", (shape[0], 1, shape[1])), *layers]
 
 
-def conv_transpose2d(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+def conv3d(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    """A convolution of a map in which the slices of the volume stand below each other."""
+    if len(shape) != 4:
+        raise refused(name, f"Conv3d of an input of shape {shape}")
+    weight, sides, padded = numbers(module.weight), _paddings(module), None
+    if module.padding_mode != "zeros" and any(sides):
+        (padded,) = _padded(name, module.padding_mode, sides, shape)
+        shape, sides = padded.output_shape(shape), (0,) * 6
+    left, right, above, below, front, back = sides
+    padding, bias = ((front, back), (above, below), (left, right)), _bias(module, len(weight))
+    windows = volumes.Windows(module.stride, padding, module.dilation)
+    first, *layers = volumes.convolution(name, weight, bias, windows, module.groups, shape, output_shape)
+    if isinstance(padded, Gather) and isinstance(first, Gather):
+        first = Gather(first.name, np.append(padded.index, -1.0)[first.positions].reshape(first.index.shape))
+    return [first, *layers]
+
+
+def conv_transpose(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
     """A convolution with the kernel turned around, of the map with zeros between its pixels."""
-    if len(shape) != 3 or module.padding_mode != "zeros":
-        raise refused(name, f"ConvTranspose2d of an input of shape {shape}")
-    stride, dilation, sides, extra = map(pair, (module.stride, module.dilation, module.padding, module.output_padding))
-    grouped = numbers(module.weight).reshape(module.groups, -1, *module.weight.shape[1:])  # (groups, in, out, k_h, k_w)
-    weight = grouped.transpose(0, 2, 1, 3, 4)[:, :, :, ::-1, ::-1].reshape(-1, grouped.shape[1], *grouped.shape[3:])
-    reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], sides, strict=True)]
-    if min(reach) < 0:
-        raise refused(name, f"ConvTranspose2d with padding {sides} beyond its kernel")
-    padding = reach[0], reach[0] + extra[0], reach[1], reach[1] + extra[1]
-    layer = Conv(
-        name, np.ascontiguousarray(weight), _bias(module, len(weight)), (1, 1), padding, dilation, module.groups
-    )
-    return [layer] if stride == (1, 1) else [_spread(f"{name} spread", shape, stride), layer]
+    n_axes, kind = len(module.kernel_size), type(module).__name__
+    if len(shape) != n_axes + 1 or module.padding_mode != "zeros":
+        raise refused(name, f"{kind} of an input of shape {shape}")
+    grouped = numbers(module.weight).reshape(module.groups, -1, *module.weight.shape[1:])  # (groups, in, out, *kernel)
+    turned = np.flip(grouped.swapaxes(1, 2), tuple(range(3, 3 + n_axes)))
+    weight = np.ascontiguousarray(turned.reshape(-1, *turned.shape[2:]))
+    extents = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if any(p > extent for p, extent in zip(module.padding, extents, strict=True)):
+        raise refused(name, f"{kind} with padding {module.padding} beyond its kernel")
+    ends = zip(extents, module.padding, module.output_padding, strict=True)
+    padding, bias = [(extent - p, extent - p + extra) for extent, p, extra in ends], _bias(module, len(weight))
+    layers: list[Layer] = []
+    if n_axes == 1:
+        layers, shape = as_row(name, shape), (shape[0], 1, shape[1])
+    strides = (1,) * (len(shape) - 1 - n_axes) + tuple(module.stride)
+    if max(strides) > 1:
+        layers.append(_spread(f"{name} spread", shape, strides))
+        shape = layers[-1].output_shape(shape)
+    if n_axes == 3:
+        windows = volumes.Windows((1, 1, 1), (padding[0], padding[1], padding[2]), module.dilation)
+        return [*layers, *volumes.convolution(name, weight, bias, windows, module.groups, shape, output_shape)]
+    if n_axes == 1:
+        layer = Conv(name, weight[:, :, None], bias, (1, 1), (0, 0, *padding[0]), (1, *module.dilation), module.groups)
+        return [*layers, layer, Reshape(f"{name} row", output_shape)]
+    return [*layers, Conv(name, weight, bias, (1, 1), (*padding[0], *padding[1]), module.dilation, module.groups)]
 
 
-def _spread(name: str, shape: Shape, stride: Pair) -> Gather:
-    sides = [(n - 1) * s + 1 for n, s in zip(shape[1:], stride, strict=True)]
-    index = np.full((shape[0], *sides), -1.0)
-    index[:, :: stride[0], :: stride[1]] = np.arange(float(math.prod(shape))).reshape(shape)
+def _spread(name: str, shape: Shape, strides: Shape) -> Gather:
+    index = np.full((shape[0], *((n - 1) * s + 1 for n, s in zip(shape[1:], strides, strict=True))), -1.0)
+    index[:, *(slice(None, None, s) for s in strides)] = np.arange(float(math.prod(shape))).reshape(shape)
     return Gather(name, index)
 
 
@@ -175,23 +204,43 @@ def _mean_of_windows(name: str, shape: Shape, kernel: Pair) -> Conv:
     return Conv(name, weight, np.zeros(shape[0]), stride=kernel, groups=shape[0])
 
 
+def average_pool_of_volumes(name: str, module: Any, shape: Shape, output_shape: Shape) -> list[Layer]:
+    """A depthwise convolution where zeros of the padding count."""
+    kernel, stride, sides = (_triple(v) for v in (module.kernel_size, module.stride, module.padding))
+    counts = module.count_include_pad or module.divisor_override is not None
+    if len(shape) != 4 or not (any(sides) and counts) or module.ceil_mode:
+        return separable(name, module, shape, output_shape)
+    weight = np.full((shape[0], 1, *kernel), 1.0 / (module.divisor_override or math.prod(kernel)))
+    windows = volumes.Windows(stride, ((sides[0],) * 2, (sides[1],) * 2, (sides[2],) * 2))
+    return volumes.convolution(name, weight, np.zeros(shape[0]), windows, shape[0], shape, output_shape)
+
+
+def _triple(value: Any) -> volumes.Triple:
+    return (value, value, value) if isinstance(value, int) else (value[0], value[1], value[2])
+
+
+_SIDES = ("slices", "rows", "columns")
+
+
 def separable(name: str, module: nn.Module, shape: Shape, output_shape: Shape) -> list[Layer]:
-    """What maps each channel of a map alike, by a matrix along its rows and one along its columns, read off.
+    """What maps each channel alike, by a matrix along each of its axes, read off.
 
     Constant maps must stay constant, as means and interpolation leave them.
     """
-    if len(shape) != 3 or len(output_shape) != 3:
+    n_axes = len(shape) - 1
+    if len(shape) != len(output_shape) or not 1 <= n_axes <= 3:
         raise refused(name, f"{type(module).__name__} of {shape} to {output_shape}")
-    matrices = []
-    for axis in (2, 3):
-        n = shape[axis - 1]
-        ends = torch.ones(n, 1, *shape[1:], dtype=torch.float64) * torch.eye(n, dtype=torch.float64).reshape(
-            n, 1, *([n, 1] if axis == 2 else [1, n])
-        )
+    layers: list[Layer] = []
+    for axis, side in enumerate(_SIDES[-n_axes:], start=1):
+        n = shape[axis]
+        along = [n if a == axis else 1 for a in range(1, n_axes + 1)]
+        ends = torch.ones(n, 1, *shape[1:], dtype=torch.float64) * torch.eye(n, dtype=torch.float64).view(n, 1, *along)
         with torch.no_grad():
-            matrices.append(numbers(module(ends)[:, 0, :, 0] if axis == 2 else module(ends)[:, 0, 0, :]).T)
-    sides = zip(("rows", "columns"), (1, 2), matrices, strict=True)
-    return [Along(f"{name} {side}", axis, matrix, np.zeros(len(matrix))) for side, axis, matrix in sides]
+            found = module(ends)[:, 0]
+        line = found[:, *(slice(None) if a == axis else 0 for a in range(1, n_axes + 1))]
+        matrix = numbers(line.T)
+        layers.append(Along(f"{name} {side}", axis, matrix, np.zeros(len(matrix))))
+    return layers
 
 
 def reduced(name: str, module: Reduced, shape: Shape, output_shape: Shape) -> list[Layer]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,12 +63,26 @@ class Reshape(nn.Module):
         return inputs.reshape(-1, *self.shape)
 
 
+class Sorted(nn.Module):
+    """The values of `torch.sort`."""
+
+    def __init__(self, dim: int = -1, descending: bool = False, stable: bool = False) -> None:
+        super().__init__()
+        self.dim, self.descending = dim, descending
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.sort(self.dim, self.descending).values
+
+
 class Joined(nn.Module):
-    """A weighted sum, or values side by side."""
+    """A weighted sum, a maximum, or values side by side."""
 
     def __init__(self, layer: network.Join) -> None:
         super().__init__()
         self.axis = layer.axis if isinstance(layer, network.Concat) else None
+        self.extreme: Any = None
+        if isinstance(layer, network.Maximum):
+            self.extreme = torch.minimum if layer.least else torch.maximum
         if isinstance(layer, network.Sum):
             self.register_buffer("offset", torch.tensor(layer.offset))
             for i, factor in enumerate(layer.factors):
@@ -74,6 +91,8 @@ class Joined(nn.Module):
     def forward(self, *values: Tensor) -> Tensor:
         if self.axis is not None:
             return torch.cat(values, self.axis + 1)
+        if self.extreme is not None:
+            return reduce(self.extreme, values)
         total = self.get_buffer("offset").expand(values[0].shape[1:])
         for i, value in enumerate(values):
             total = total + self.get_buffer(f"factor{i}") * value

@@ -50,10 +50,11 @@ def moved(
         return None
     if any(not np.array_equal(other, first + k * n * (first > 0)) for k, other in enumerate(others, start=1)):
         return None
-    return _simplest(name, first - 1, shape)
+    return simplest(name, first - 1, shape)
 
 
-def _simplest(name: str, index: Array, shape: Shape) -> list[Layer]:
+def simplest(name: str, index: Array, shape: Shape) -> list[Layer]:
+    """The layers of a `Gather` of a value of a shape."""
     order = np.arange(float(math.prod(shape))).reshape(shape)
     if index.size == order.size and (index.ravel() == order.ravel()).all():
         if index.shape == shape:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from certlip.network import Shape
 from certlip.pytorch.building import Builder, Value
+from certlip.pytorch.ordering import sorted_values
 
 Arguments = Mapping[str, Any]
 Call = Callable[[Builder, Arguments], Value | list[Value]]
@@ -173,6 +174,24 @@ def _select(build: Builder, args: Arguments) -> Value:
     return build.call(torch.select, value, axis, args["index"])
 
 
+def _sort(build: Builder, args: Arguments) -> list[Value]:
+    return [build.call(sorted_values, _value(build, args), args.get("dim", -1), args.get("descending", False))]
+
+
+def _extreme(largest: bool) -> Call:
+    """Along an axis, whose places nothing may use, or of two values."""
+
+    def call(build: Builder, args: Arguments) -> Value | list[Value]:
+        if "other" in args:
+            return build.extreme(largest, args["self"], args["other"])
+        if args.get("dim") in (None, []):
+            raise build.refused(" of everything, the examples of a batch included")
+        reduce = torch.amax if largest else torch.amin
+        return [build.call(reduce, _value(build, args), args["dim"], args.get("keepdim", False))]
+
+    return call
+
+
 def _layer_norm(build: Builder, args: Arguments) -> Value:
     more = args["normalized_shape"], args.get("weight"), args.get("bias"), args.get("eps", 1e-5)
     return build.call(F.layer_norm, _value(build, args), *more)
@@ -189,16 +208,20 @@ CALLS: dict[str, Call] = {
     "conv3d": _of(F.conv3d, *_CONVOLUTION),
     "conv_transpose1d": _of(F.conv_transpose1d, *_TRANSPOSED),
     "conv_transpose2d": _of(F.conv_transpose2d, *_TRANSPOSED),
+    "conv_transpose3d": _of(F.conv_transpose3d, *_TRANSPOSED),
     "linear": _linear,
     "addmm": _addmm,
     "mm": _addmm,
     "batch_norm": _batch_norm,
     "max_pool1d": _of(F.max_pool1d, *_MAX_POOL),
     "max_pool2d": _of(F.max_pool2d, *_MAX_POOL),
+    "max_pool3d": _of(F.max_pool3d, *_MAX_POOL),
     "avg_pool1d": _of(F.avg_pool1d, *_AVERAGE_POOL[:-1]),
     "avg_pool2d": _of(F.avg_pool2d, *_AVERAGE_POOL),
+    "avg_pool3d": _of(F.avg_pool3d, *_AVERAGE_POOL),
     "adaptive_avg_pool1d": _of(F.adaptive_avg_pool1d, "output_size"),
     "adaptive_avg_pool2d": _of(F.adaptive_avg_pool2d, "output_size"),
+    "adaptive_avg_pool3d": _of(F.adaptive_avg_pool3d, "output_size"),
     "pad": _of(F.pad, "pad", "mode", "value"),
     "constant_pad_nd": _of(F.pad, "pad", "value"),
     "relu": _elementwise(F.relu),
@@ -232,8 +255,11 @@ CALLS: dict[str, Call] = {
     "slice": _slice,
     "select": _select,
     "layer_norm": _layer_norm,
-    "softmax": _of(torch.softmax, "dim"),
-    "log_softmax": _of(torch.log_softmax, "dim"),
+    **dict.fromkeys(("softmax", "_softmax"), _of(torch.softmax, "dim")),
+    **dict.fromkeys(("log_softmax", "_log_softmax"), _of(torch.log_softmax, "dim")),
+    "sort": _sort,
+    **dict.fromkeys(("max", "amax", "maximum"), _extreme(True)),
+    **dict.fromkeys(("min", "amin", "minimum"), _extreme(False)),
     "mean": _mean(torch.mean),
     "sum": _mean(torch.sum),
     "view": _view,

@@ -19,9 +19,12 @@ from certlip.network import (
     Flatten,
     Gather,
     Layer,
+    Maximum,
     MaxPool,
     Network,
     Reshape,
+    Softmax,
+    Sort,
     Sum,
 )
 from certlip.pytorch import modules as own
@@ -75,11 +78,15 @@ def _modules(layer: Layer) -> list[nn.Module]:
             return [_activation(layer)]
         case MaxPool():
             return [nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)]
+        case Sort():
+            return [own.Sorted(layer.axis + 1)]
+        case Softmax():
+            return [nn.LogSoftmax(layer.axis + 1) if layer.log else nn.Softmax(layer.axis + 1)]
         case Flatten():
             return [nn.Flatten()]
         case Reshape():
             return [own.Reshape(layer)]
-        case Sum() | Concat():
+        case Sum() | Concat() | Maximum():
             return [own.Joined(layer)]
         case _:
             assert_never(layer)

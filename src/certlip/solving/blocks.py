@@ -119,8 +119,9 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
         found = _or_torus(scaled.network, found, why)
     seconds = details["seconds"] + plan.seconds + time.perf_counter() - begin
     found = replace(found, details={**found.details, "seconds": seconds})
-    found = found.given_back(network, scaled.exponents, rewritten=not network.is_chain)
-    return _or_product(network, found) if plan.fallback and not network.is_chain else found
+    rewritten = network.chain is not network
+    found = found.given_back(network, scaled.exponents, rewritten)
+    return _or_product(network, found) if plan.fallback and rewritten else found
 
 
 Failure = tuple[SolvedBlock, Refusal]
@@ -205,7 +206,7 @@ def _segment_steps(network: Network, plan: Plan, index: int, solved: Mapping[Pla
     if plan.fallback or not blocks or cut_short:
         why = failed[0].reason if failed else "its programs give no better one"
         note = f"{segment.named} use the product of norms: {why}" if blocks else ""
-        yield Step(constants_proof(segment.first, part, norms.layer_constants(part)), note=note)
+        yield Step(constants_proof(segment.first, part, norms.joint_constants(part)), note=note)
     if blocks and not failed:
         has_metrics = plan.merges_metrics(index)
         proof = metric_proof(network, plan, [index], solved) if has_metrics else merged_proof(part, plan, index, blocks)

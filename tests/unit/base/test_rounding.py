@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certlip.base.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, scale_down, scale_up, sqrt_up, up
+from certlip.base.rounding import (
+    UNIT,
+    add_up,
+    coarsen_up,
+    down,
+    gamma,
+    hypot_up,
+    multiply_up,
+    scale_down,
+    scale_up,
+    sqrt_up,
+    up,
+)
 
 nonnegative = st.floats(0.0, 1e150, allow_subnormal=True)
 factors = st.lists(st.floats(0.0, 1e30, allow_subnormal=True), max_size=6)
@@ -31,6 +43,13 @@ def test_a_sum_rounded_up_is_never_below_the_exact_one(values: list[float]) -> N
 @given(nonnegative)
 def test_a_root_rounded_up_is_never_below_the_exact_one(x: float) -> None:
     assert Fraction(sqrt_up(x)) ** 2 >= Fraction(x)
+
+
+@given(st.lists(st.floats(0.0, 1e307, allow_subnormal=True), max_size=6))
+def test_the_root_of_squares_rounded_up_is_never_below_the_exact_one_nor_much_above(values: list[float]) -> None:
+    exact, found = sum((Fraction(value) ** 2 for value in values), Fraction(0)), Fraction(hypot_up(values))
+    assert exact <= found**2
+    assert found == 0 or found**2 <= exact * Fraction(1 + 1e-14) or found < Fraction(1e-300)
 
 
 @given(st.floats(0.0, allow_nan=False, allow_infinity=False), st.integers(-3000, 3000))

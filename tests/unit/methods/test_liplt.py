@@ -14,8 +14,8 @@ from random_networks import networks
 from certlip.base.rounding import coarsen_up
 from certlip.methods import liplt
 from certlip.network import Activation, Dense, Network
-from certlip.network.chain import Chain, multiply
-from certlip.proof.matrix_norm import frobenius_norm, matrix_norm
+from certlip.network.chain import Chain, frobenius_norm, multiply
+from certlip.proof.matrix_norm import matrix_norm
 
 
 @given(networks(max_hidden=7))

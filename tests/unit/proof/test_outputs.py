@@ -15,8 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import networks, random_network
 
-from certlip.network import Activation, Array, Concat, Conv, Dense, Flatten, Layer, MaxPool, Network, Shape, Sum
-from certlip.proof.tangent import outputs_within
+from certlip.network import (
+    Activation,
+    Array,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Maximum,
+    MaxPool,
+    Network,
+    Shape,
+    Softmax,
+    Sort,
+    Sum,
+)
+from certlip.proof.tangent import lower_at, outputs_within
 
 
 def exact_outputs(network: Network, point: Array) -> Exact:
@@ -55,6 +70,12 @@ def _exact_layer(layer: Layer, inputs: list[Exact], before: Shape, after: Shape)
             lowest = min(value.exponent for value in inputs)
             parts = [value.integers << (value.exponent - lowest) for value in inputs]
             return Exact(np.concatenate(parts, axis=layer.axis), lowest)
+        case Maximum():
+            lowest = min(value.exponent for value in inputs)
+            parts = [value.integers << (value.exponent - lowest) for value in inputs]
+            return Exact((np.minimum if layer.least else np.maximum).reduce(parts), lowest)
+        case Sort():
+            return Exact(np.sort(x.integers, axis=layer.axis), x.exponent)
     return x
 
 
@@ -171,6 +192,9 @@ CARRIED: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "a pool": (MaxPool("c", (2, 1), (1, 1)), (2,)),
     "a leaky slope": (Activation("c", "leaky_relu", 0.5), (2,)),
     "a flattening": (Flatten("c"), (2,)),
+    "a sorting": (Sort("c", 1), (2,)),
+    "a maximum": (Maximum("c"), (2, 0)),
+    "a minimum": (Maximum("c", least=True), (2, 0)),
 }
 
 
@@ -184,6 +208,31 @@ def test_what_cancelled_before_a_layer_is_carried_through_it(name: str) -> None:
     points = 1 + 1e-9 * np.random.default_rng(0).standard_normal((4, 1, 4, 4))
     assert np.abs(outputs_within(network, points)[0]).max() < 10
     assert holds(network, points)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e9])
+def test_softmax_and_its_slopes_are_enclosed_also_of_what_cancelled(log: bool, scale: float) -> None:
+    """Values of size one to 1e3 whose error is that of values of size `scale`."""
+    rng = np.random.default_rng(7)
+    layers = (Sum("a", (np.array(scale),), np.array(0.0)), Sum("b", (np.array(1.0),), np.array(-scale / 3)))
+    layer = Softmax("c", 0, log)
+    network = Network((*layers, layer), (4,))
+    increments = Network((Dense("a", scale * np.eye(4), np.full(4, -scale / 3)), layer), (4,))
+    points = 1 / 3 + rng.uniform(-1, 1, (40, 4)) / scale * 10.0 ** rng.uniform(-2, 3, (40, 1))
+    values, errors = outputs_within(network, points)
+    with mpmath.workdps(60):
+        for x, value, error in zip(points, values, errors, strict=True):
+            direction = rng.standard_normal(4)
+            inner = [mpmath.mpf(scale) * mpmath.mpf(t) - mpmath.mpf(scale / 3) for t in x]
+            powers = [mpmath.exp(t) for t in inner]
+            p = [power / mpmath.fsum(powers) for power in powers]
+            expected = [mpmath.log(q) for q in p] if log else p
+            assert all(abs(e - mpmath.mpf(v)) <= mpmath.mpf(r) for e, v, r in zip(expected, value, error, strict=True))
+            mean = mpmath.fsum(q * mpmath.mpf(d) for q, d in zip(p, direction, strict=True))
+            moved = [(1 if log else q) * (mpmath.mpf(d) - mean) for q, d in zip(p, direction, strict=True)]
+            exact = mpmath.norm(moved) * mpmath.mpf(scale) / mpmath.norm([mpmath.mpf(d) for d in direction])
+            assert mpmath.mpf(lower_at(increments, x, direction)) <= exact
 
 
 def test_errors_are_those_of_rounding_and_no_more() -> None:

@@ -291,7 +291,7 @@ class Batch(nn.Module):
     ("inner", "sentence"),
     [
         (Attention(), "block3.attn: no bound for MultiheadAttention"),
-        (nn.Sequential(nn.ReLU(), nn.Softmax(dim=1)), "block3.1: no bound for Softmax"),
+        (nn.Sequential(nn.ReLU(), nn.Softmin(dim=1)), "block3.1: no bound for Softmin"),
         (nn.Hardshrink(), "block3: no bound for Hardshrink"),
         (nn.LocalResponseNorm(2), "block3: no bound for LocalResponseNorm"),
         (nn.BatchNorm2d(3, track_running_stats=False), "block3: no bound for BatchNorm2d without running statistics"),

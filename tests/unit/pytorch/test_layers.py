@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from certlip.proof.tangent import lower_at
 from certlip.pytorch.export import export_network
 from certlip.pytorch.to_torch import to_torch
 
-MAP, ROW, FLAT = (4, 6, 8), (4, 9), (8,)
+MAP, ROW, FLAT, VOLUME = (4, 6, 8), (4, 9), (8,), (2, 4, 5, 3)
 
 
 class Called(nn.Module):
@@ -49,6 +50,27 @@ LINEAR = {
     "conv same circular": (nn.Conv2d(4, 3, (4, 3), padding="same", padding_mode="circular"), MAP),
     "transposed": (nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1), MAP),
     "transposed grouped": (nn.ConvTranspose2d(4, 6, (3, 2), stride=(1, 3), groups=2, dilation=(2, 1)), MAP),
+    "transposed row": (nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), ROW),
+    "transposed volume": (nn.ConvTranspose3d(2, 4, (2, 3, 2), stride=(1, 2, 2), output_padding=(0, 1, 0)), VOLUME),
+    "transposed volume, grouped": (nn.ConvTranspose3d(2, 4, 2, padding=1, groups=2, dilation=(1, 2, 1)), VOLUME),
+    "conv3d": (nn.Conv3d(2, 3, 3, padding=1), VOLUME),
+    "conv3d unpadded": (nn.Conv3d(2, 3, (2, 3, 1)), VOLUME),
+    "conv3d with strides": (nn.Conv3d(2, 2, 3, stride=(3, 2, 2), padding=(2, 1, 1)), VOLUME),
+    "conv3d with dilation": (
+        nn.Conv3d(2, 2, (3, 2, 2), stride=(2, 1, 1), padding=(2, 1, 0), dilation=(1, 3, 2)),
+        VOLUME,
+    ),
+    "conv3d in groups": (nn.Conv3d(2, 4, 2, stride=2, padding="valid", groups=2), VOLUME),
+    "conv3d with a kernel beyond the map": (nn.Conv3d(2, 1, (3, 9, 3), padding=(1, 2, 2)), VOLUME),
+    "conv3d circular": (nn.Conv3d(2, 2, 3, padding=(1, 0, 1), padding_mode="circular"), VOLUME),
+    "batch norm of a volume": (with_statistics(nn.BatchNorm3d(2)), VOLUME),
+    "average of volumes": (nn.AvgPool3d((2, 3, 1), stride=(1, 2, 2)), VOLUME),
+    "average of volumes, padded": (nn.AvgPool3d(2, padding=1), VOLUME),
+    "average of volumes without padding": (nn.AvgPool3d(3, 2, 1, ceil_mode=True, count_include_pad=False), VOLUME),
+    "mean of volumes": (nn.AdaptiveAvgPool3d((3, 2, 1)), VOLUME),
+    "average of a row": (nn.AvgPool1d(3, 2, 1), ROW),
+    "mean of a row": (nn.AdaptiveAvgPool1d(4), ROW),
+    "trilinear": (nn.Upsample((6, 4, 7), mode="trilinear"), VOLUME),
     "linear of pixels": (nn.Linear(8, 5), MAP),
     "linear of a row": (nn.Linear(9, 5, bias=False), ROW),
     "matmul": (Called(lambda x: x @ W), FLAT),
@@ -89,6 +111,8 @@ MOVING = {
     "reflection": (nn.ReflectionPad2d(2), MAP),
     "replication": (Called(lambda x: F.pad(x, (1, 2, 0, 1), mode="replicate")), MAP),
     "circular": (nn.CircularPad2d((1, 2, 3, 0)), MAP),
+    "reflection of volumes": (nn.ReflectionPad3d(1), VOLUME),
+    "zero padding of volumes": (nn.ZeroPad3d((1, 0, 2, 1, 0, 1)), VOLUME),
     "repeat": (Called(lambda x: x.repeat(1, 2)), FLAT),
     "squeeze": (Called(lambda x: x.unsqueeze(1).squeeze(1)), MAP),
 }
@@ -97,6 +121,10 @@ OTHER = {
     "pool with ceil and padding": (nn.MaxPool2d((3, 2), (2, 3), 1, ceil_mode=True), MAP),
     "pool of a row": (nn.MaxPool1d(3, 2), ROW),
     "adaptive maximum": (nn.AdaptiveMaxPool2d((3, 2)), MAP),
+    "adaptive maximum of a row": (nn.AdaptiveMaxPool1d(3), ROW),
+    "adaptive maximum of volumes": (nn.AdaptiveMaxPool3d((2, 5, 1)), VOLUME),
+    "pool of volumes": (nn.MaxPool3d((2, 3, 2), stride=(1, 2, 1), padding=(1, 1, 0)), VOLUME),
+    "pool of volumes with ceil": (nn.MaxPool3d(2, ceil_mode=True), VOLUME),
     "prelu": (nn.PReLU(4, 0.3), MAP),
     "rrelu": (nn.RReLU(), MAP),
     "relu6": (nn.ReLU6(), MAP),
@@ -199,6 +227,42 @@ def test_methods_bound_networks_of_such_layers(name, method):
         assert record.value >= certlip.bound(module, shape, "lower").value
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in LINEAR if "conv3d" in name and not name.endswith(("circular", "map"))]
+)
+def test_a_convolution_of_a_volume_costs_little_more_than_its_norm(name):
+    torch.manual_seed(0)
+    module = copy.deepcopy(EVERY[name][0])
+    module.reset_parameters()
+    network = export_network(module.double().eval(), VOLUME)
+    exact = np.linalg.norm(jacobian(network), 2)
+    assert math.prod(norms.layer_constants(network)) <= 1.4 * exact
+
+
+def test_a_normalisation_behind_a_convolution_of_a_volume_is_folded_into_it():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), with_statistics(nn.BatchNorm3d(3))).double().eval()
+    network = export_network(module, VOLUME)
+    assert [type(layer) for layer in network.layers] == [Gather, Conv, Gather]
+    inputs = np.random.default_rng(1).standard_normal((3, *VOLUME))
+    np.testing.assert_allclose(network.forward(inputs), outputs_of(module, inputs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.flip((1, 2)), lambda x: F.pad(x, (1, 0), mode="constant")[:, [2, 1, 0]]])
+def test_a_normalisation_behind_what_moves_channels_or_adds_zeros_stays_where_it_is(turn):
+    torch.manual_seed(0)
+    norm = with_statistics(nn.BatchNorm2d(3))
+    module = nn.Sequential(nn.Conv2d(4, 3, 3), Called(turn), norm).double().eval()
+    network = export_network(module, MAP)
+    inputs = np.random.default_rng(1).standard_normal((3, *MAP))
+    np.testing.assert_allclose(network.forward(inputs), outputs_of(module, inputs), rtol=1e-12, atol=1e-12)
+
+
+def test_pooling_of_a_volume_costs_the_root_of_the_windows_that_share_an_entry():
+    network = export_network(nn.MaxPool3d((2, 3, 2), stride=(1, 2, 1)), VOLUME)
+    assert math.prod(norms.layer_constants(network)) == pytest.approx(math.sqrt(2 * 2 * 2), rel=1e-12)
+
+
 def test_a_channel_that_is_moved_is_a_convolution_and_padding_is_part_of_the_next():
     shuffled = export_network(nn.Sequential(nn.ChannelShuffle(2), nn.ReLU()).double(), MAP)
     assert isinstance(shuffled.layers[0], Conv)
@@ -213,13 +277,14 @@ def test_a_channel_that_is_moved_is_a_convolution_and_padding_is_part_of_the_nex
 
 def test_everything_without_a_bound_is_named_at_once_with_the_reason():
     module = nn.Sequential(
-        nn.Conv2d(4, 4, 3), nn.LayerNorm([4, 4, 6]), nn.ReLU(), nn.Hardshrink(), nn.Softmax(1)
+        nn.Conv2d(4, 4, 3), nn.LayerNorm([4, 4, 6]), nn.ReLU(), nn.Hardshrink(), nn.GroupNorm(2, 4)
     ).double()
     with pytest.raises(UnsupportedLayer) as refusal:
         export_network(module, MAP)
     assert str(refusal.value) == (
         "1: no bound for LayerNorm (it divides by the spread of its input, which no constant bounds; BatchNorm in eval "
-        "mode does not); 3: no bound for Hardshrink; 4: no bound for Softmax (leave it out and bound the logits)"
+        "mode does not); 3: no bound for Hardshrink; 4: no bound for GroupNorm (it divides by the spread of its input, "
+        "which no constant bounds; BatchNorm in eval mode does not)"
     )
 
 

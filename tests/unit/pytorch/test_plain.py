@@ -419,10 +419,10 @@ def test_modules_that_do_not_pickle_have_the_same_answer_with_and_without_limits
             for kind in ("Locked", "LockedChain", "WithHandle", "parametrized")
             for m in ("product", "autolip")
         ),
-        *((kind, m, "unsupported") for kind in ("LockedSoftmax", "scripted") for m in ("product", "autolip")),
+        *((kind, m, "unsupported") for kind in ("LockedNorm", "scripted") for m in ("product", "autolip")),
     }
-    reason = "0.softmax: no bound for softmax"
-    assert {a[5].partition(" (")[0] for a in answers if a[0] == "LockedSoftmax"} == {reason}
+    reason = "0.layer_norm: no bound for layer_norm"
+    assert {a[5].partition(" (")[0] for a in answers if a[0] == "LockedNorm"} == {reason}
 
 
 @pytest.mark.parametrize("method", sorted(certlip.methods()))

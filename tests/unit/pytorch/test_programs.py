@@ -55,6 +55,9 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "pieces": lambda m, x: torch.cat(x.split([1, 3], 1)[::-1], 1) + torch.cat(x.split(3, 2), 2),
     "padding": lambda m, x: F.pad(x, (1, 2, 0, 1)) + F.pad(x, (1, 2, 0, 1), mode="replicate"),
     "endings": lambda m, x: F.layer_norm(x.softmax(1), (6,)).log_softmax(-1),
+    "order": lambda m, x: x.view(-1, 2, 2, 6, 6).sort(2)[0].flatten(1, 2) + x.sort(1, descending=True).values,
+    "extremes": lambda m, x: x.max(1)[0] + x.amin((1, 2), keepdim=True)[:, 0] + torch.min(x[:, 0], m.conv(x)[:, 1]),
+    "extremes of numbers": lambda m, x: torch.maximum(x, torch.tensor(0.0)) + torch.minimum(x, torch.tensor(0.5)),
     "weights that are computed": lambda m, x: F.linear(x, m.dense.weight.T * 2 + torch.ones(6, 6)),
     "dropout": lambda m, x: F.dropout(x, 0.5, training=False).clone(),
 }
@@ -100,9 +103,9 @@ def test_layers_are_called_as_in_the_module(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], type[CertlipError], str]] = {
     "unknown calls": (
-        lambda m, x: torch.cumsum(torch.sort(x)[0], 1).cumsum(2),
+        lambda m, x: torch.cumsum(torch.cumprod(x, 1), 1).cumsum(2),
         UnsupportedLayer,
-        r"^sort: no bound for sort; cumsum, cumsum_1: no bound for cumsum$",
+        r"^cumprod: no bound for cumprod; cumsum, cumsum_1: no bound for cumsum$",
     ),
     "an unknown call of weights": (
         lambda m, x: x + torch.linalg.inv(m.dense.weight),

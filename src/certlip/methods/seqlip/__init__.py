@@ -16,7 +16,8 @@ mode ``greedy`` (estimate): ascent over the gates. It may miss the maximum of a 
 side of the constant for sure, and the published ones fall below sampled lower bounds. With `rank` the factors keep only
 the largest singular triples, found without writing convolutions out as matrices.
 
-The network is cut at max pooling, which no gate describes: the constants of the stretches and of the pooling multiply.
+The network is cut at max pooling, sorting and softmax, which no gate describes: their constants and those of the
+stretches multiply.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from certlip.methods.seqlip.factors import factorise, residual
 from certlip.methods.seqlip.greedy import ascend
 from certlip.methods.seqlip.operator import compose
 from certlip.methods.seqlip.search import largest_gated_norm
-from certlip.network import MaxPool, Network
+from certlip.network import COUPLED, Network
 from certlip.network.chain import Chain, linear_groups
 from certlip.network.slopes import steepest
 from certlip.proof import norms
@@ -85,12 +86,12 @@ def check(options: Mapping[str, Any]) -> None:
 
 
 def _stretches(network: Network, constant: Callable[[Network], float]) -> Iterable[float]:
-    """The constants of the network's stretches between max pooling layers, and of those."""
+    """The constants of the network's stretches between layers of `COUPLED`, and of those."""
     indices = range(len(network.layers))
-    for pooled, run in groupby(indices, key=lambda i: isinstance(network.layers[i], MaxPool)):
+    for coupled, run in groupby(indices, key=lambda i: isinstance(network.layers[i], COUPLED)):
         found = list(run)
         stretch = network.segment(found[0], found[-1] + 1)
-        if pooled:
+        if coupled:
             yield from norms.layer_constants(stretch)
         else:
             yield constant(stretch)

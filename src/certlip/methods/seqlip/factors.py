@@ -10,8 +10,8 @@ import scipy
 
 from certlip.base.rounding import add_up, multiply_up
 from certlip.network import Array
-from certlip.network.chain import Chain, multiply
-from certlip.proof.matrix_norm import frobenius_norm, matrix_norm
+from certlip.network.chain import Chain, frobenius_norm, multiply
+from certlip.proof.matrix_norm import matrix_norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,10 +3,11 @@
 from certlip.network.layers.activation import ACTIVATIONS, Activation, Elementwise
 from certlip.network.layers.base import MOST_ENTRIES, Array, Pair, Shape, expect, to_integers
 from certlip.network.layers.linear import Along, Conv, Dense
-from certlip.network.layers.moving import Concat, Flatten, Gather, MaxPool, Reshape, Sum
+from certlip.network.layers.moving import Concat, Flatten, Gather, Maximum, MaxPool, Reshape, Sort, Sum
+from certlip.network.layers.softmax import Softmax
 
-Join = Sum | Concat
-JOINS = (Sum, Concat)
+Join = Sum | Concat | Maximum
+JOINS = (Sum, Concat, Maximum)
 """Layers that take several values."""
 
 Linear = Conv | Dense | Along
@@ -17,11 +18,16 @@ Moved = Flatten | Reshape
 MOVED = (Flatten, Reshape)
 """Layers that leave the flattened value as it is."""
 
-Layer = Linear | Gather | Activation | MaxPool | Moved | Join
+Coupled = MaxPool | Sort | Softmax
+COUPLED = (MaxPool, Sort, Softmax)
+"""Layers that are neither linear nor elementwise."""
+
+Layer = Linear | Gather | Activation | Coupled | Moved | Join
 """Any of them."""
 
 __all__ = [
     "ACTIVATIONS",
+    "COUPLED",
     "JOINS",
     "LINEAR",
     "MOST_ENTRIES",
@@ -31,6 +37,7 @@ __all__ = [
     "Array",
     "Concat",
     "Conv",
+    "Coupled",
     "Dense",
     "Elementwise",
     "Flatten",
@@ -39,10 +46,13 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool",
+    "Maximum",
     "Moved",
     "Pair",
     "Reshape",
     "Shape",
+    "Softmax",
+    "Sort",
     "Sum",
     "expect",
     "to_integers",

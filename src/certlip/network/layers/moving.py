@@ -144,6 +144,24 @@ class MaxPool:
         return maxima
 
 
+@dataclass(frozen=True)
+class Sort:
+    """Entries along an axis of one example in ascending order: sorting of groups, and what maxima are chosen from.
+
+    Its constant is one: sorting two vectors brings them no further apart (the rearrangement inequality).
+    """
+
+    name: str
+    axis: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        expect(0 <= whole(self.axis) < len(shape), self.name, f"there is no axis {self.axis} of {shape} to sort")
+        return shape
+
+    def apply(self, values: Array) -> Array:
+        return np.sort(values, axis=self.axis + 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Sum:
     """offset + sum_i factor_i * x_i, entry by entry: residual sums, differences, scalings.
@@ -192,6 +210,29 @@ class Concat:
 
     def apply(self, *values: Array) -> Array:
         return np.concatenate(values, axis=self.axis + 1)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """The largest of its sources entry by entry, the smallest where `least` is set.
+
+    |max(a, b) - max(c, d)| is at most the larger of |a - c| and |b - d|: constants of sources add up in squares.
+    """
+
+    name: str
+    least: bool = False
+
+    def __post_init__(self) -> None:
+        expect(isinstance(self.least, bool), self.name, f"least cannot be {self.least}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        expect(len({*shapes}) == 1, self.name, f"a maximum does not fit {shapes}")
+        return shapes[0]
+
+    def apply(self, *values: Array) -> Array:
+        reduce = np.minimum.reduce if self.least else np.maximum.reduce
+        largest: Array = reduce(values)
+        return largest
 
 
 def _a_channel(array: Array, shape: Shape) -> Array | None:
