@@ -127,6 +127,17 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
     module.load_state_dict(dict(state_dict))
 
 
+def in_order(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> StateDict:
+    """Weights under the module's own names, given to them in their order; raises DataError unless they are as many."""
+    own = list(module.state_dict())
+    if len(own) != len(state_dict):
+        raise DataError(
+            f"the weights are {len(state_dict)} tensors, those of {type(module).__name__} {len(own)}; use the "
+            "architecture and options that they were trained with"
+        )
+    return dict(zip(own, state_dict.values(), strict=True))
+
+
 def _read(path: str | Path) -> Mapping[str, Any]:
     if Path(path).suffix == ".safetensors":
         return read_safetensors(path)
