@@ -128,14 +128,9 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
 
 
 def in_order(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> StateDict:
-    """Weights under the module's own names, given to them in their order; raises DataError unless they are as many."""
+    """The tensors under the names of the module's, one after the other; those that are too many keep their own."""
     own = list(module.state_dict())
-    if len(own) != len(state_dict):
-        raise DataError(
-            f"the weights are {len(state_dict)} tensors, those of {type(module).__name__} {len(own)}; use the "
-            "architecture and options that they were trained with"
-        )
-    return dict(zip(own, state_dict.values(), strict=True))
+    return dict(zip([*own, *list(state_dict)[len(own) :]], state_dict.values(), strict=False))
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:

@@ -140,6 +140,10 @@ def test_weights_of_other_names_are_loaded_in_their_order():
     assert equal(source.state_dict(), target.state_dict())
     with pytest.raises(DataError, match=r"the weights do not fit Sequential: '0\.weight' is "):
         load_into(target, in_order(target, dict(reversed(theirs.items()))))
+    with pytest.raises(DataError, match=r"it lacks '5\.bias'"):
+        load_into(target, in_order(target, dict(list(theirs.items())[:5])))
+    with pytest.raises(DataError, match=r"'theirs\.more' is not the network's"):
+        load_into(target, in_order(target, {**theirs, "theirs.more": STATE["bias"]}))
 
 
 def test_weights_of_the_same_architecture_are_loaded():
