@@ -26,4 +26,4 @@ def draw(bounds: pd.DataFrame) -> Figure:
     rows = rows[(rows["kind"] == Kind.CERTIFIED) & (rows["method"] != "product")]
     if not (rows["factor"] > 0).any():
         return style.message("No network of this configuration is a model of this table, or none has a bound.")
-    return tightness.dots(bounds, rows, "factor", "product / value", "no value but the product's")
+    return tightness.dots(bounds, rows, "factor", "product / value", "no further bound")

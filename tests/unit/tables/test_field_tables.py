@@ -187,7 +187,7 @@ def test_the_figure_of_models_shows_what_is_won_and_names_networks_without():
     figure, renderer = drawn("imagenet_models", models())
     assert_fits_one_column(figure, renderer)
     assert sorted(x for x, *_ in markers(figure.axes[0])) == [500, 1000]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["no value but the product's"] * 2
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no further bound"] * 2
 
 
 def test_networks_of_other_experiments_are_in_none_of_these_tables():
