@@ -36,7 +36,6 @@ class Comparison:
     is_lower: bool
     theirs: float
     their_seconds: float
-    solver: str
     source: str
     note: str
     ours: Any
@@ -61,11 +60,18 @@ class Comparison:
             return f"theirs is below our lower bound {_cells.marked(self.lower, Kind.LOWER)}: no bound of this network"
         if not self.is_lower and self.ratio > 1:
             within = not _cells.is_missing(self.ours.gap) and self.ratio <= 1 + self.ours.gap
-            excess = f"ours is above by {100 * (self.ratio - 1):.2g}%{', within our gap' if within else ''}"
+            excess = f"ours is {_times(self.ratio)} theirs{', within our gap' if within else ''}"
             return f"{excess}; {self.note}" if self.note else excess
         if self.is_lower and self.ratio < 1:
-            return f"ours is below by {100 * (1 - self.ratio):.2g}%"
+            return f"ours is {_times(self.ratio)} theirs"
         return ""
+
+
+def _times(ratio: float) -> str:
+    """How much more or less, as read before what is compared with."""
+    if ratio > 2:
+        return f"{ratio:.3g} times"
+    return f"{100 * abs(ratio - 1):.2g}% {'above' if ratio > 1 else 'below'}"
 
 
 def make(bounds: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +84,6 @@ _COLUMNS = [
     "Published",
     "Theirs",
     "Their s",
-    "Solver",
     "Ours",
     "Method",
     "Seconds",
@@ -111,8 +116,7 @@ def _of_network(rows: pd.DataFrame) -> list[Comparison]:
             is_lower=is_lower,
             theirs=theirs,
             their_seconds=published.get("seconds", {}).get(method, float("nan")),
-            solver=published.get("solver", "") if not is_lower else "",
-            source=published.get("source", ""),
+            source=", ".join(filter(None, (published.get("source"), published.get("solver")))),
             note=published.get("note", ""),
             ours=lowest if is_lower else best,
             naive=float("nan") if naive is None else naive.value,
@@ -134,7 +138,6 @@ def _row(comparison: Comparison) -> list[str]:
         comparison.method or _cells.NONE,
         _cells.number(comparison.theirs),
         _cells.NONE if _cells.is_missing(comparison.their_seconds) else _cells.seconds(comparison.their_seconds),
-        comparison.solver or _cells.NONE,
         comparison.status if ours is None else _cells.bound(ours),
         _cells.NONE if ours is None else ours.method,
         _cells.NONE if ours is None else _cells.seconds(ours.seconds + ours.calibration_seconds),

@@ -43,7 +43,7 @@ def test_each_published_value_stands_beside_the_best_of_its_kind_and_survives_th
     for bounds in (rows, read(tmp_path / "bounds.csv")):
         made = cells(bounds)
         assert made.loc["GLipSDP"].tolist() == [
-            *("net", "10.00", "70.3", "MOSEK", "≤8.000", "torus", "3.00", "0.8000", "5.00", "", "Pauli 2024")
+            *("net", "10.00", "70.3", "≤8.000", "torus", "3.00", "0.8000", "5.00", "", "Pauli 2024, MOSEK")
         ]
         assert made.loc["MP", ["Their s", "Ours / theirs"]].tolist() == [_cells.NONE, "0.2000"]
         assert made.loc["sampled", ["Ours", "Method", "Ours / theirs"]].tolist() == ["≥5.000", "lower", "1.250"]
@@ -53,9 +53,9 @@ def test_each_published_value_stands_beside_the_best_of_its_kind_and_survives_th
     ("theirs", "note", "remark"),
     [
         (8.0, "", ""),
-        (7.996, "", "ours is above by 0.05%, within our gap"),
-        (7.5, "", "ours is above by 6.7%"),
-        (7.5, "below the dual", "ours is above by 6.7%; below the dual"),
+        (7.996, "", "ours is 0.05% above theirs, within our gap"),
+        (7.5, "", "ours is 6.7% above theirs"),
+        (7.5, "below the dual", "ours is 6.7% above theirs; below the dual"),
         (4.9, "below the dual", "theirs is below our lower bound ≥5.000: no bound of this network"),
     ],
 )
@@ -64,7 +64,7 @@ def test_where_ours_is_no_better_the_table_says_so(theirs, note, remark):
 
 
 def test_a_lower_bound_of_theirs_that_is_better_is_said_so():
-    assert cells(peers(*NET, lower={"sampled": 6.25})).loc["sampled", "Remark"] == "ours is below by 20%"
+    assert cells(peers(*NET, lower={"sampled": 6.25})).loc["sampled", "Remark"] == "ours is 20% below theirs"
 
 
 def test_a_network_without_published_value_or_without_ours_is_a_row_too():
