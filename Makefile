@@ -1,18 +1,20 @@
 # make          set up, run the quick configuration, write the report, print the main table
 # make test     set up, run the tests, room by room (one of them: make tests/unit/proof)
 # make paper    set up, run the configuration of the paper, and its benchmarks
+# make field    set up, run the field beyond the paper: published networks, scaling, models of ImageNet
 # Also: setup, lint, clean; nightly (tests of an hour), reliability (writes docs/reliability.md).
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
 QUICK := --configfile config/quick.yaml
+FIELD := --configfile config/field.yaml
 BOTH := -- all benchmarks
 # Of the tests, the longest first. A process each: what a test forks must have one thread.
 ROOMS := tests/workflow tests/fuzz tests/contract tests/helpers $(sort $(wildcard tests/unit/*))
 
 .DEFAULT_GOAL := quick
-.PHONY: quick paper setup test $(ROOMS) nightly reliability lint clean
+.PHONY: quick paper field setup test $(ROOMS) nightly reliability lint clean
 
 quick: setup
 	$(RUN) $(QUICK) $(BOTH)
@@ -23,6 +25,12 @@ quick: setup
 paper: setup
 	$(RUN) $(BOTH)
 	$(RUN) --report results/report.html $(BOTH)
+	@$(BIN)/certlip show
+	@echo "Tables: results/tables/  Figures: results/figures/  Report: results/report.html"
+
+field: setup
+	$(RUN) $(FIELD)
+	$(RUN) $(FIELD) --report results/report.html
 	@$(BIN)/certlip show
 	@echo "Tables: results/tables/  Figures: results/figures/  Report: results/report.html"
 

@@ -27,6 +27,7 @@ COLUMNS: dict[str, str] = {
     "reported": "float64",
     "reported_seconds": "float64",
     "reported_by": "str",
+    "published": "str",
     "best_lower": "float64",
     "ratio": "float64",
     "below_lower": "bool",
@@ -38,10 +39,10 @@ def collect(records: Iterable[Record], networks: Mapping[str, Mapping[str, Any]]
     """One row a record, in the order given, with the columns of `COLUMNS`.
 
     networks: name -> experiment (the sweep it belongs to), x (its abscissa there), test_accuracy in [0, 1],
-    known_constant (the Lipschitz constant, or just below it), reported (source, bounds and seconds by method, note:
-    `certlip.config.Reported`); each may be left out. best_lower: largest lower value of
-    the row's network; ratio: value / best_lower, missing where best_lower is missing or zero; below_lower: an estimate
-    under best_lower, hence below the Lipschitz constant.
+    known_constant (the Lipschitz constant, or just below it), reported (`certlip.config.Reported`); each may be left
+    out. reported: of the row's method; published: all that is reported of its network; best_lower: largest lower value
+    of the row's network; ratio: value / best_lower, missing where best_lower is missing or zero; below_lower: an
+    estimate under best_lower, hence below the Lipschitz constant.
     """
     import pandas as pd
 
@@ -71,9 +72,14 @@ def _row(record: Record, network: Mapping[str, Any]) -> dict[str, Any]:
         "known_constant": network.get("known_constant", np.nan),
         "reported": reported["bounds"].get(record.method, np.nan),
         "reported_seconds": reported["seconds"].get(record.method, np.nan),
-        "reported_by": f"{reported['source']}: {reported['note']}" if record.method in reported["bounds"] else "",
+        "reported_by": _source(reported) if record.method in reported["bounds"] else "",
+        "published": json.dumps(reported, sort_keys=True) if network.get("reported") else "",
         "below_lower": False,
     }
+
+
+def _source(reported: Mapping[str, Any]) -> str:
+    return ": ".join(filter(None, (reported["source"], reported["note"])))
 
 
 def check(bounds: pd.DataFrame) -> list[str]:

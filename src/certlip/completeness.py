@@ -21,7 +21,7 @@ Pair = tuple[str, str]
 
 _NOT_IN_RECORDS = (
     *("experiment", "x", "test_accuracy", "known_constant"),
-    *("reported", "reported_seconds", "reported_by"),
+    *("reported", "reported_seconds", "reported_by", "published"),
 )
 """Columns that come from the configuration and from training."""
 

@@ -48,11 +48,23 @@ class Training(_Model):
 
 
 class Weights(_Model):
-    """Trained weights to fetch; url: https:// or file://; sha256: of the file; key: of the state_dict inside it."""
+    """Trained weights to fetch.
+
+    url: https:// or file://; sha256: of the file; key: of the state_dict inside it; file: where it lies in the data
+    folder, by default under its own name in ``weights``; in_order: whether its tensors are the network's in their
+    order, whatever they are called there.
+    """
 
     url: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     key: str | None = None
+    file: str | None = None
+    in_order: bool = False
+
+    @property
+    def place(self) -> str:
+        """Of the file in the data folder."""
+        return self.file or f"weights/{Path(self.url).name}"
 
 
 class Experiment(_Model):
@@ -63,23 +75,29 @@ class Experiment(_Model):
 
 
 class Reported(_Model):
-    """What a publication says of such a network: its bounds and seconds by method, and what can be compared."""
+    """What a publication says of such a network, and what can be compared.
+
+    bounds, seconds: by method, of this suite where one is the same, else as it is called there; lower: lower bounds by
+    method; solver: of its semidefinite programs.
+    """
 
     source: str
-    bounds: dict[str, float]
+    bounds: dict[str, float] = {}
+    lower: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    note: str
+    solver: str = ""
+    note: str = ""
 
 
 class Network(_Model):
     """An entry of networks.yaml.
 
     architecture: a file of certlip/zoo; factory: ``package.module:function``, whose code is run; torchvision: one of
-    its models; options: of one of these; onnx, npz: a file that holds the network with its weights; input_shape:
-    needed with a factory or torchvision, and where an ONNX file leaves it open; seed: of the random weights, and of
-    training; orthogonal: whether an architecture's random weights are orthogonal; train or weights: where trained
-    weights come from, random ones without; dataset: whose images the lower bound starts from, by default the one
-    trained on.
+    its models; options: of one of these; onnx, npz: a file that holds the network with its weights; origin: where that
+    file comes from, for whoever lacks it; input_shape: needed with a factory or torchvision, and where an ONNX file
+    leaves it open; seed: of the random weights, and of training; orthogonal: whether an architecture's random weights
+    are orthogonal; train or weights: where trained weights come from, random ones without; dataset: whose images the
+    lower bound starts from, by default the one trained on.
     """
 
     architecture: str | None = None
@@ -87,6 +105,7 @@ class Network(_Model):
     torchvision: str | None = None
     onnx: str | None = None
     npz: str | None = None
+    origin: str | None = None
     options: dict[str, Any] = {}
     input_shape: tuple[int, ...] | None = None
     seed: int = Field(default=0, ge=0)
@@ -108,6 +127,8 @@ class Network(_Model):
             raise ValueError("give either train or weights")
         if self.file is not None and (self.train or self.weights or self.options):
             raise ValueError("onnx and npz bring their weights: leave out train, weights and options")
+        if self.origin is not None and self.file is None:
+            raise ValueError("origin is of a file: give it with onnx or npz")
         if self.orthogonal and (self.architecture is None or self.train or self.weights):
             raise ValueError("orthogonal is for the random weights of an architecture")
         return self

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certlip.base.errors import DataError
+from certlip.base.errors import DataError, NoData
 from certlip.config import Network
 from certlip.network import Shape
 from certlip.untrained import build, shape_of
@@ -64,10 +64,12 @@ def _input_shape(entry: Mapping[str, Any] | Network) -> Shape:
 
 
 def _read(network: Network) -> tuple[nn.Module, Shape]:
-    """The torch module of an entry's file, and the shape of its input."""
+    """The torch module of an entry's file, and the shape of its input; raises NoData for one that is not there."""
     from certlip import sources
     from certlip.pytorch.to_torch import to_torch
 
+    if network.origin is not None and not Path(str(network.file)).exists():
+        raise NoData(f"{network.file} is not there; put the file there by hand: it comes from {network.origin}")
     loaded = sources.load(str(network.file), input_shape=network.input_shape)
     if isinstance(loaded, sources.Model):
         return loaded.module, loaded.input_shape

@@ -26,6 +26,7 @@ import certlip
 from certlip.base.errors import DamagedFile
 from certlip.certify import images, report
 from certlip.datasets import cifar10, mnist
+from certlip.entries import make_module
 from certlip.exported import exported_sha256, save_exported
 from certlip.network import Network
 from certlip.pytorch.export import export_network
@@ -380,6 +381,17 @@ def test_weights_of_a_given_network_are_made_again(tmp_path: Path) -> None:
         lambda: (write(1.0), exported_sha256(tmp_path, "net", entry))[1],
     )
     assert found == Network.load(network).sha256
+
+
+def test_a_file_whose_origin_is_known_is_put_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.npz"
+    entry = {"npz": str(path), "origin": "github.com/them/theirs"}
+    found = follow(
+        "{} is not there; put the file there by hand: it comes from {}",
+        lambda: make_module(entry),
+        lambda: (export_network(chain(), SHAPE).save(path), value_of(make_module(entry), SHAPE))[1],
+    )
+    assert found == pytest.approx(expected())
 
 
 def test_published_files_are_read_once_they_are_in_their_place(tmp_path: Path) -> None:

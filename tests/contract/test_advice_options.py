@@ -97,6 +97,11 @@ def test_a_configuration_is_taken_when_the_advice_is_followed(advice: str) -> No
             {"onnx": "net.onnx", "weights": TRAINED["weights"]},
             [{"onnx": "net.onnx"}],
         ),
+        (
+            "origin is of a file: give it with onnx or npz",
+            {"architecture": "cnn1", "origin": "somewhere"},
+            [{"onnx": "net.onnx", "origin": "somewhere"}, {"npz": "net.npz", "origin": "somewhere"}],
+        ),
     ],
 )
 def test_of_two_keys_either_is_taken(advice: str, wrong: dict[str, Any], right: list[dict[str, Any]]) -> None:

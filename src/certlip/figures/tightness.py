@@ -29,8 +29,18 @@ def draw(bounds: pd.DataFrame) -> Figure:
     return dots(bounds, rows, "ratio", "value / best lower bound")
 
 
-def dots(bounds: pd.DataFrame, rows: pd.DataFrame, column: str, label: str) -> Figure:
-    """A column of some rows of `bounds`, of which at least one is positive, beside the line at 1."""
+def dots(
+    bounds: pd.DataFrame,
+    rows: pd.DataFrame,
+    column: str,
+    label: str,
+    otherwise: str = "no positive lower bound",
+    title: str | None = None,
+) -> Figure:
+    """A column of some rows of `bounds`, of which at least one is positive, beside the line at 1.
+
+    otherwise: what to say of a network that has all its data and no marker; title: of the legend.
+    """
     drawn = rows[rows[column] > 0]
     networks = rows["network"].unique().tolist()
     methods = drawn["method"].unique().tolist()
@@ -40,21 +50,21 @@ def dots(bounds: pd.DataFrame, rows: pd.DataFrame, column: str, label: str) -> F
     figure = style.new_figure(0.45 + row_height * len(networks), methods)
     axes = figure.add_subplot()
     axes.set_yticks(range(len(networks)), labels)
-    _rows(axes, [_missing(rows[rows["network"] == network], column) for network in networks])
+    _rows(axes, [_missing(rows[rows["network"] == network], column, otherwise) for network in networks])
     lane = (drawn["method"].map(methods.index) + 0.5) / len(methods) - 0.5
     drawn = drawn.assign(y=drawn["network"].map(networks.index) + 0.8 * lane)
     style.draw_points(axes, drawn, column, "y", found)
     style.logarithmic(axes, "x", [*drawn[column], 1.0])
     axes.set_xlabel(label)
-    style.legend(figure, drawn, found)
+    style.legend(figure, drawn, found, title=title)
     return figure
 
 
-def _missing(rows: pd.DataFrame, column: str) -> str:
+def _missing(rows: pd.DataFrame, column: str, otherwise: str) -> str:
     """Why a network has no marker, empty where it has."""
     if (rows[column] > 0).any():
         return ""
-    return "waits for data" if (rows["status"] == Status.NO_DATA).any() else "no positive lower bound"
+    return "waits for data" if (rows["status"] == Status.NO_DATA).any() else otherwise
 
 
 def _rows(axes: Axes, missing: list[str]) -> None:

@@ -127,6 +127,12 @@ def load_into(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None
     module.load_state_dict(dict(state_dict))
 
 
+def in_order(module: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> StateDict:
+    """The tensors under the names of the module's, one after the other; those that are too many keep their own."""
+    own = list(module.state_dict())
+    return dict(zip([*own, *list(state_dict)[len(own) :]], state_dict.values(), strict=False))
+
+
 def _read(path: str | Path) -> Mapping[str, Any]:
     if Path(path).suffix == ".safetensors":
         return read_safetensors(path)

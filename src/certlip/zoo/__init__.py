@@ -36,7 +36,7 @@ def make(architecture: str, seed: int, orthogonal: bool = False, /, **options: A
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
             module = plugin.make(**options)
-            module(torch.zeros(1, *plugin.input_shape(**options)))
+            module.eval()(torch.zeros(1, *plugin.input_shape(**options)))  # else batch normalisation learns from it
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             raise _no_network(architecture, options, error) from error
         if hasattr(plugin, "known_constant"):

@@ -35,6 +35,7 @@ def test_columns_are_the_fields_of_a_record_then_those_of_the_comparison():
             "reported",
             "reported_seconds",
             "reported_by",
+            "published",
             "best_lower",
             "ratio",
             "below_lower",

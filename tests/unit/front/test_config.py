@@ -131,6 +131,10 @@ def test_a_misspelt_name_is_named_with_the_nearest_right_one(
         (put("networks", "small", {"torchvision": "resnet18"}), ["'small'", "torchvision needs input_shape"]),
         (put("networks", "small", {"onnx": "a.onnx", "npz": "a.npz"}), ["'small'", "give one of architecture"]),
         (
+            put("networks", "small", {"architecture": "mlp", "origin": "somewhere"}),
+            ["'small'", "origin is of a file: give it with onnx or npz"],
+        ),
+        (
             put("networks", "small", {"onnx": "a.onnx", "train": {"dataset": "digits"}}),
             ["'small'", "onnx and npz bring their weights"],
         ),

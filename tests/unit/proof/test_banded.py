@@ -72,3 +72,15 @@ def test_on_a_small_padded_map_with_many_channels_the_torus_is_loose_and_this_is
     assert norms.torus_constant(layer, shape) > 1.02 * exact
     assert norms.holds(layer, shape, constant)
     assert not norms.holds(layer, shape, exact * (1 - 1e-9))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, (1, 1)), (1, (2, 2)), (2, (2, 2))])
+def test_windows_that_meet_no_border_are_bounded_by_their_weights_alone(kernel: int, stride: tuple[int, int]) -> None:
+    weight = np.random.default_rng(0).standard_normal((16, 4, kernel, kernel))
+    layer = Conv("conv", weight, np.zeros(16), stride)
+    shape = (4, 56, 56)
+    assert not norms._is_small(layer, shape)
+    assert not banded.is_affordable(layer, shape)
+    exact = np.linalg.norm(weight.reshape(16, -1), 2)
+    assert exact <= norms.layer_constant(layer, shape) <= exact * (1 + 1e-8)
+    assert banded.is_affordable(Conv("conv", weight, np.zeros(16), stride, padding=(1, 1, 1, 1)), shape)

@@ -10,7 +10,7 @@ from torch import nn
 
 from certlip import zoo
 from certlip.base.errors import ConfigError, DataError, NoData
-from certlip.pytorch.weights import fetch_weights, load_into, load_weights, save_weights
+from certlip.pytorch.weights import fetch_weights, in_order, load_into, load_weights, save_weights
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([0.5])}
 
@@ -131,6 +131,19 @@ def test_addresses_other_than_https_and_file_are_refused(tmp_path, address):
 def test_malformed_sha256_is_refused_before_anything_is_fetched(tmp_path, sha256):
     with pytest.raises(ConfigError, match="must be 64 hexadecimal digits"):
         fetch_weights("https://localhost:9/w.pth", sha256, tmp_path / "w.pt")
+
+
+def test_weights_of_other_names_are_loaded_in_their_order():
+    source, target = zoo.make("digits_cnn", 0), zoo.make("digits_cnn", 1)
+    theirs = {f"theirs.{n}": value for n, value in enumerate(source.state_dict().values())}
+    load_into(target, in_order(target, theirs))
+    assert equal(source.state_dict(), target.state_dict())
+    with pytest.raises(DataError, match=r"the weights do not fit Sequential: '0\.weight' is "):
+        load_into(target, in_order(target, dict(reversed(theirs.items()))))
+    with pytest.raises(DataError, match=r"it lacks '5\.bias'"):
+        load_into(target, in_order(target, dict(list(theirs.items())[:5])))
+    with pytest.raises(DataError, match=r"'theirs\.more' is not the network's"):
+        load_into(target, in_order(target, {**theirs, "theirs.more": STATE["bias"]}))
 
 
 def test_weights_of_the_same_architecture_are_loaded():

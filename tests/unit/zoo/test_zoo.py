@@ -17,7 +17,38 @@ NETWORKS = [
     ("cnn2", {"channels": 2, "n_classes": 4}, (3, 32, 32), [1800, 1568, 1352, 1152, 968, 50, 100], 4),
     ("cnn1", {"kernels": [5, 9]}, (1, 28, 28), [2880, 1280, 50], 10),
     ("cifar_2c2f", {}, (3, 32, 32), [3600, 3136, 32], 10),
-    ("mnist_cnn_small", {}, (1, 28, 28), [1568, 784, 256], 10),
+    ("strided_cnn", {}, (1, 28, 28), [1568, 784, 256], 10),
+    (
+        "strided_cnn",
+        {"input_shape": [3, 32, 32], "channels": [16, 32], "hidden": 100},
+        (3, 32, 32),
+        [16 * 16**2, 32 * 8**2, 100],
+        10,
+    ),
+    ("residual_mlp", {}, (784,), [64] * 17, 10),
+    ("resnet", {}, (3, 32, 32), [16 * 32**2] * 7 + [32 * 16**2] * 6 + [64 * 8**2] * 6, 10),
+    (
+        "resnet",
+        {
+            "input_shape": [1, 28, 28],
+            "widths": [16],
+            "n_blocks": 8,
+            "stem_kernel": 7,
+            "stem_pool": 2,
+            "head_pool": 2,
+            "batch_norm": False,
+        },
+        (1, 28, 28),
+        [16 * 28**2] + [16 * 14**2] * 16,
+        10,
+    ),
+    (
+        "vgg",
+        {"input_shape": [1, 8, 12], "widths": [4, 8], "n_layers": 1, "hidden": 5},
+        (1, 8, 12),
+        [4 * 8 * 12, 8 * 4 * 6, 5],
+        10,
+    ),
     ("mnist_4", {}, (1, 28, 28), [4608, 1600, 512], 10),
     ("mnist_5", {}, (1, 28, 28), [4608, 1600, 1600, 512], 10),
     ("digits_cnn", {}, (1, 8, 8), [144, 64, 16], 10),
@@ -30,6 +61,13 @@ NETWORKS = [
         (1, 64, 64),
         [60**2, 56**2, 52**2, 48**2, 44**2, 40**2, 36**2, 32**2, 28**2],
         24**2,
+    ),
+    (
+        "conv_block",
+        {"channels": 2, "n_layers": 2, "image_size": 5},
+        (1, 5, 5),
+        [2 * 3 * 3],
+        2,
     ),
     (
         "conv_block",
@@ -68,6 +106,13 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not any(first[key].equal(other[key]) for key in first if key.endswith("weight"))
 
 
+def test_batch_normalisation_learns_nothing_while_a_network_is_made():
+    state = zoo.make("resnet", 0, widths=[4], n_blocks=1, input_shape=[1, 8, 8]).state_dict()
+    tracked = {key: value for key, value in state.items() if "running" in key or "tracked" in key}
+    assert len(tracked) == 9
+    assert all(value.eq(1.0 if key.endswith("var") else 0.0).all() for key, value in tracked.items())
+
+
 def test_making_a_network_leaves_the_global_random_state_alone():
     before = torch.get_rng_state()
     zoo.make("digits_cnn", 1)
@@ -103,7 +148,7 @@ def test_layers_with_orthogonal_weights_have_norm_at_most_one_and_mix_their_pixe
         ("conv_block", {"kernel": 6}, "architecture 'conv_block' with kernel=6 makes no network: "),
         ("conv_block", {"n_layers": 0}, "n_layers must be at least 1"),
         ("conv_block", {"stride": 0}, "makes no network"),
-        ("conv_block", {"image_size": 10}, "makes no network"),
+        ("conv_block", {"image_size": [10]}, "makes no network"),
         ("cnn1", {"channels": 0}, "makes no network"),
         ("cnn1", {"channels": "five"}, "makes no network"),
         ("mlp", {"widths": [3]}, "widths must name"),
@@ -118,8 +163,8 @@ def test_wrong_architecture_or_option_is_one_sentence(architecture, options, sen
 
 
 def test_input_shape_of_wrong_options_is_one_sentence():
-    with pytest.raises(ConfigError, match="image_size=10 makes no network"):
-        zoo.input_shape("conv_block", image_size=10)
+    with pytest.raises(ConfigError, match=r"image_size=\[10\] makes no network"):
+        zoo.input_shape("conv_block", image_size=[10])
 
 
 @pytest.fixture
