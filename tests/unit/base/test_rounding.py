@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certlip.base.rounding import UNIT, add_up, coarsen_up, down, gamma, multiply_up, scale_down, scale_up, sqrt_up, up
+from certlip.base.rounding import (
+    UNIT,
+    add_up,
+    coarsen_down,
+    coarsen_up,
+    down,
+    gamma,
+    multiply_up,
+    scale_down,
+    scale_up,
+    sqrt_up,
+    up,
+)
 
 nonnegative = st.floats(0.0, 1e150, allow_subnormal=True)
 factors = st.lists(st.floats(0.0, 1e30, allow_subnormal=True), max_size=6)
@@ -44,6 +56,7 @@ def test_a_power_of_two_is_exact_or_rounded_outwards(x: float, exponent: int) ->
 @given(st.floats(1e-300, 1e300))
 def test_a_coarser_number_is_never_below_the_finer_one(x: float) -> None:
     assert x <= coarsen_up(x) <= x * (1 + 1.1e-8)
+    assert x >= coarsen_down(x) >= x * (1 - 1.1e-8)
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 10**6, 2**40])
