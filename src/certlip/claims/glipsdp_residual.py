@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from certlip.base.errors import NoData
 from certlip.claims import Finding, Proof
+from certlip.claims._glipsdp import FOLDER, SOURCE, found, read_mat
 from certlip.network import Activation, Dense, Layer, Network, Sum
 from certlip.run import bound
 
-SOURCE = "GLipSDP (github.com/ppauli/GLipSDP, Versatility), FC-R18"
+SOURCE = f"{SOURCE}, Versatility"
 
-CLAIMED = 20.956
-FILES = ["glipsdp-versatility/FC-R18.pt"]
+RESULTS, WEIGHTS = (f"{FOLDER}/Versatility/{f}" for f in ("results/mnist_resnet_fc.mat", "models/weights_pt/FC-R18.pt"))
+FILES = [RESULTS, WEIGHTS]
 N_BLOCKS = 8
 
 
@@ -24,17 +24,15 @@ def check(folder: Path) -> list[Finding]:
     """784-64, eight blocks relu(W2 relu(W1 x) + x) of width 64, 64-10."""
     from certlip.pytorch.weights import load_weights
 
-    path = folder / FILES[0]
-    if not path.exists():
-        raise NoData(f"{path} is not there: Versatility/models/weights_pt/FC-R18.pt of the source", [str(path)])
-    state = {key: value.double().numpy() for key, value in load_weights(path).items()}
+    claimed = float(read_mat(folder, RESULTS)["Lip_GLipSDP"])
+    state = {key: value.double().numpy() for key, value in load_weights(found(folder, WEIGHTS)).items()}
     network = residual_network(state)
     record, lower = bound(network, method="lipsdp"), bound(network, method="lower")
     value, gap = float(record.value or np.inf), float(record.gap or 0.0)
     return [
         Finding(
-            "a bound by multipliers of single neurons",
-            CLAIMED,
+            "FC-R18, a bound by multipliers of single neurons",
+            claimed,
             value / (1 + gap),
             Proof.DUAL,
             f"Proved: the dual value of LipSDP-Neuron, below which no diagonal multipliers go. Largest gradient found "

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+import torch
 
 import certlip
 from certlip import claims, tables
 from certlip.base.errors import ConfigError
-from certlip.claims import Proof, glipsdp_digits, glipsdp_residual, greedy_seqlip, lipsdp_network, verdict
+from certlip.claims import Proof, eclipse_nn, glipsdp_digits, glipsdp_residual, greedy_seqlip, lipsdp_network, verdict
 from certlip.claims.__main__ import main
 from certlip.network import Activation, Conv, Dense, Flatten, Network
 
@@ -80,8 +81,40 @@ def test_matrices_mixed_up_are_those_of_a_network_whose_pixels_are_permuted() ->
     first, last = glipsdp_digits.mixed_up(network)
     right = oracle.dense_matrix(conv, (1, 3, 3))
     assert last.tolist() == dense.weight.tolist()
-    assert first.reshape(9, 2, 9).tolist() == right.reshape(2, 9, 9).transpose(1, 0, 2).tolist()
-    assert first.tolist() != right.tolist()
+    for channel, row, column in np.ndindex(2, 3, 3):
+        assert first[channel + 2 * (row + 3 * column)].tolist() == right[9 * channel + 3 * row + column].tolist()
+
+
+def test_networks_of_the_digits_are_read_as_torch_computes_them() -> None:
+    rng = np.random.default_rng(2)
+    kernels = {"conv1_weight": rng.standard_normal((3, 3, 2)), "conv2_weight": rng.standard_normal((3, 3, 2, 4))}
+    biases = {"conv1_bias": np.ones(2), "conv2_bias": np.ones(4), "fc1_bias": np.arange(10.0)}
+    content = {**kernels, **biases, "fc1_weight": rng.standard_normal((256, 10))}
+    network = glipsdp_digits.network_of(content)
+    x = torch.from_numpy(rng.standard_normal((3, 1, 8, 8)))
+    y, weight = x, torch.from_numpy(kernels["conv1_weight"]).permute(2, 0, 1)[:, None]
+    for k, w in ((1, weight), (2, torch.from_numpy(kernels["conv2_weight"]).permute(3, 2, 0, 1))):
+        y = torch.relu(torch.nn.functional.conv2d(y, w, torch.from_numpy(biases[f"conv{k}_bias"]), padding=1))
+    expected = (y.flatten(1) @ torch.from_numpy(content["fc1_weight"]))[:, 7] + 7
+    np.testing.assert_allclose(network.forward(x.numpy())[:, 0], expected.numpy(), rtol=1e-10)
+
+
+def test_the_recursion_that_forgets_a_layer_is_the_right_one_else() -> None:
+    found = finding("eclipse_nn")
+    assert verdict(found.claimed, found.proved, found.proof) == "no bound"
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(shape) for shape in ((5, 3), (4, 5), (2, 4))]
+    layers = [
+        *(
+            layer
+            for k, w in enumerate(weights[:-1])
+            for layer in (Dense(f"d{k}", w, np.zeros(len(w))), Activation(f"a{k}", "relu"))
+        ),
+        Dense("last", weights[-1], np.zeros(2)),
+    ]
+    certified = certlip.bound(Network(tuple(layers), (3,)), method="eclipse_fast").value
+    assert eclipse_nn.recursion(weights) == pytest.approx(certified, rel=1e-3)
+    assert eclipse_nn.recursion([10 * weights[0], *weights[1:]], 1) == eclipse_nn.recursion(weights, 1)
 
 
 def test_a_residual_network_is_built_as_its_source_computes_it() -> None:
@@ -102,7 +135,7 @@ def test_a_residual_network_is_built_as_its_source_computes_it() -> None:
 def test_claims_without_their_files_wait_and_say_for_what() -> None:
     rows = claims.check(NOWHERE, ["glipsdp_digits", "glipsdp_residual", "max_pooling"])
     assert rows["verdict"].tolist() == ["no_data", "no_data", "no bound", "no bound"]
-    assert "cnn2-s0.npz is not there" in rows["reason"].iloc[0]
+    assert "git clone https://github.com/ppauli/GLipSDP no-such-folder/GLipSDP" in rows["reason"].iloc[0]
     cells = tables.load("claims_of_others").make(rows)
     assert cells["Verdict"].tolist() == rows["verdict"].tolist()
     assert "is not there" in cells["How"].iloc[0]
