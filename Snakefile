@@ -65,6 +65,7 @@ localrules:
     plan_blocks,
     collect_bounds,
     collect_predictions,
+    collect_accuracies,
     write_table,
     draw_figure,
     simulate_schedule,
@@ -74,6 +75,7 @@ localrules:
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/blocks.smk"
 include: "workflow/rules/methods.smk"
+include: "workflow/rules/accuracy.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/verify.smk"

@@ -241,6 +241,7 @@ def certify(
     method: Annotated[str, typer.Option(help="a certified one that `certlip methods` lists")] = "lipsdp",
     option: Annotated[list[str] | None, typer.Option("-o", help="the method's own, as name=value in YAML")] = None,
     budget: Annotated[float | None, typer.Option(help="seconds for constants of pairs of classes")] = None,
+    local_budget: Annotated[float, typer.Option(min=0, help="seconds for constants around images left open")] = 0.0,
     first: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
     jobs: Annotated[int, typer.Option(help="constants found side by side")] = 1,
     certificates: Annotated[Path | None, typer.Option(help="folder to write certificates to")] = None,
@@ -256,7 +257,7 @@ def certify(
     source, name = _load(network, model, input_shape, weights, key)
     loaded = network_of(source)
     given, labels = read_images(images, loaded)
-    how = {"budget": budget, "n_jobs": jobs, **dict(map(_parse, option or []))}
+    how = {"budget": budget, "local_budget": local_budget, "n_jobs": jobs, **dict(map(_parse, option or []))}
     found = certify_images(loaded, given[:first], labels[:first], radius, method=method, **how)
     if not quiet:
         Console().print(report.table(found))

@@ -132,11 +132,11 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def rows_file(source: str) -> str:
-    """File, in the folder of results, of the comparison (``bounds``), of ``predictions`` or of a benchmark's rows."""
+    """File, in the folder of results, of the rows of one of `COMPARED` or of a benchmark."""
     return f"{source}.csv" if source in COMPARED else f"benchmarks/{source}.csv"
 
 
-COMPARED = ("bounds", "predictions")
+COMPARED = ("bounds", "predictions", "certified_accuracy", "claims_of_others")
 """Rows that a run of the comparison makes; all others are of benchmarks."""
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from certlip.base.errors import CertlipError, DataError
 from certlip.base.record import Kind, Record, Status
+from certlip.certify.proving import Expected, accuracies_flaws, accuracy_flaw
 from certlip.collect import COLUMNS, check, collect, read
 from certlip.proof import certificate as certificates
 from certlip.proof.certificate import LowerCertificate
@@ -27,14 +28,19 @@ _NOT_IN_RECORDS = (
 
 
 def prove(
-    results: str | Path, rows: Sequence[Pair], networks: Mapping[str, Mapping[str, Any]], n_jobs: int = 1
+    results: str | Path,
+    rows: Sequence[Pair],
+    networks: Mapping[str, Mapping[str, Any]],
+    n_jobs: int = 1,
+    accuracies: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Prove the folder again, `n_jobs` certificates at a time, and say how much there was to prove.
 
-    rows: those to expect; networks: the entry of each row's network. A network's file must be what its weights export
-    to, or the refusal that they export to; a certified or lower value must be proved by its certificate, of the network
-    that the weights export to; bounds.csv must say what the records say, and certify nothing below what is attained or
-    known.
+    rows: those to expect; networks: the entry of each row's network; accuracies: what certified accuracy to expect, as
+    of `Expected`. A network's file must be what its weights export to, or the refusal that they export to; a certified
+    or lower value must be proved by its certificate, of the network that the weights export to; bounds.csv must say
+    what the records say, and certify nothing below what is attained or known. So must radii of images be proved by
+    certificates, and what an attack found by its points, and certified_accuracy.csv say what the records say.
 
     Raises DataError, one sentence that names the first things that do not hold.
     """
@@ -43,20 +49,27 @@ def prove(
     folder = Path(results)
     flaws: list[str] = []
     exported: dict[str, str | None] = {}
-    for name in dict.fromkeys(network for network, _ in rows):
+    expected = Expected(**(accuracies or {}))
+    for name in dict.fromkeys(network for network, _ in [*rows, *expected.rows]):
         try:
             exported[name] = exported_sha256(folder / "networks", name, networks[name])
         except CertlipError as error:
             flaws.append(str(error))
     todo = [joblib.delayed(_row_flaw)(folder, row, exported[row[0]]) for row in rows if row[0] in exported]
+    todo += [
+        joblib.delayed(accuracy_flaw)(folder, row, exported[row[0]], expected)
+        for row in map(tuple, expected.rows)
+        if row[0] in exported
+    ]
     flaws += filter(None, joblib.Parallel(n_jobs)(todo))
-    flaws = flaws or _table_flaws(folder, rows)
+    flaws = flaws or _table_flaws(folder, rows) or accuracies_flaws(folder, expected)
     if flaws:
         more = f"; and {len(flaws) - 3} more" if len(flaws) > 3 else ""
         raise DataError(f"not sound: {'; '.join(flaws[:3])}{more}")
     bounds = read(folder / "bounds.csv")
     counts = bounds[bounds["status"] == Status.OK]["kind"].value_counts()
-    return {"rows": len(bounds), **{str(kind): int(counts.get(kind, 0)) for kind in Kind}}
+    counted = {"rows": len(bounds), **{str(kind): int(counts.get(kind, 0)) for kind in Kind}}
+    return counted | ({"accuracies": len(expected.rows)} if expected.rows else {})
 
 
 def _row_flaw(results: Path, row: Pair, sha256: str | None) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from certlip.base import plugins
@@ -23,6 +24,7 @@ from certlip.methods import load as load_method
 from certlip.sweep import expand
 
 M = TypeVar("M", bound=BaseModel)
+Radius = Annotated[float, Field(gt=0)]
 
 
 class _Model(BaseModel):
@@ -74,11 +76,19 @@ class Experiment(_Model):
     x: float
 
 
+class ReportedAccuracy(_Model):
+    """What a publication certifies of images within a radius: shares by its methods, and what stands its attack."""
+
+    radius: float = Field(gt=0)
+    certified: dict[str, float]
+    attacked: float | None = None
+
+
 class Reported(_Model):
     """What a publication says of such a network, and what can be compared.
 
     bounds, seconds: by method, of this suite where one is the same, else as it is called there; lower: lower bounds by
-    method; solver: of its semidefinite programs.
+    method; solver: of its semidefinite programs; accuracy: that is certified.
     """
 
     source: str
@@ -86,7 +96,24 @@ class Reported(_Model):
     lower: dict[str, float] = {}
     seconds: dict[str, float] = {}
     solver: str = ""
+    accuracy: ReportedAccuracy | None = None
     note: str = ""
+
+
+class Standardised(_Model):
+    """How pixels in [0, 1] become what a network takes: (x - mean) / spread, a mean a channel."""
+
+    means: tuple[float, ...] = Field(min_length=1)
+    spread: float = Field(gt=0)
+
+    def applied(self, pixels: Any) -> Any:
+        """Of pixels (n, channels, ...), in double precision."""
+        if pixels.shape[1] != len(self.means):
+            raise ConfigError(
+                f"standardise: {len(self.means)} means do not fit {pixels.shape[1]} channels; give one each"
+            )
+        means = np.array(self.means).reshape(-1, *[1] * (pixels.ndim - 2))
+        return (pixels.astype(np.float64) - means) / self.spread
 
 
 class Network(_Model):
@@ -97,7 +124,8 @@ class Network(_Model):
     file comes from, for whoever lacks it; input_shape: needed with a factory or torchvision, and where an ONNX file
     leaves it open; seed: of the random weights, and of training; orthogonal: whether an architecture's random weights
     are orthogonal; train or weights: where trained weights come from, random ones without; dataset: whose images the
-    lower bound starts from, by default the one trained on.
+    lower bound starts from and predictions are certified of, by default the one trained on; standardise: what its
+    pixels become before the network takes them.
     """
 
     architecture: str | None = None
@@ -113,6 +141,7 @@ class Network(_Model):
     train: Training | None = None
     weights: Weights | None = None
     dataset: str | None = None
+    standardise: Standardised | None = None
     experiment: Experiment | None = None
     reported: Reported | None = None
 
@@ -129,6 +158,8 @@ class Network(_Model):
             raise ValueError("onnx and npz bring their weights: leave out train, weights and options")
         if self.origin is not None and self.file is None:
             raise ValueError("origin is of a file: give it with onnx or npz")
+        if self.standardise is not None and self.train is not None:
+            raise ValueError("a network is trained on pixels as they are: leave out standardise")
         if self.orthogonal and (self.architecture is None or self.train or self.weights):
             raise ValueError("orthogonal is for the random weights of an architecture")
         return self
@@ -155,6 +186,11 @@ class Network(_Model):
         """The data set whose images methods may use."""
         return self.dataset or (self.train.dataset if self.train else None)
 
+    @property
+    def unit(self) -> float:
+        """Of the network's input, in pixels of the data set."""
+        return self.standardise.spread if self.standardise else 1.0
+
 
 class Method(BaseModel):
     """An entry of ``methods:``.
@@ -176,6 +212,39 @@ class Method(BaseModel):
         return dict(self.model_extra or {})
 
 
+class MarginMethod(Method):
+    """An entry of ``methods:`` under ``certified_accuracy:``, as of `Method`.
+
+    pairs: whether pairs of classes have constants of their own, or all of them sqrt(2) times that of the network;
+    local_budget: seconds for constants around images that those leave open.
+    """
+
+    pairs: bool = True
+    local_budget: float = Field(default=0.0, ge=0)
+
+
+class Attack(_Model):
+    """An attack by projected gradient: steps of an ascent, ascents of an image, seed of their starts."""
+
+    n_steps: int = Field(default=40, ge=1)
+    n_restarts: int = Field(default=4, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class CertifiedAccuracy(_Model):
+    """Predictions certified of the first test images.
+
+    networks: names or patterns of networks to the radii asked for, l2, in pixels of their data set; images: how many;
+    budget: seconds for constants of pairs of classes, of each network and method.
+    """
+
+    networks: dict[str, tuple[Radius, ...]] = Field(min_length=1)
+    methods: dict[str, MarginMethod | None] = Field(min_length=1)
+    images: int = Field(default=200, ge=1)
+    attack: Attack = Attack()
+    budget: float = Field(default=60.0, ge=0)
+
+
 class Limits(_Model):
     """What a method, or each semidefinite program, may take; threads: of each."""
 
@@ -191,6 +260,7 @@ class Config(_Model):
     methods: dict[str, Method]
     datasets: dict[str, Dataset]
     benchmarks: dict[str, dict[str, Any]] = {}
+    certified_accuracy: CertifiedAccuracy | None = None
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -204,9 +274,34 @@ class Config(_Model):
     def plugin(self, method: str) -> ModuleType:
         """The module of a method's entry."""
         if method not in self._plugins:
-            entry = self.methods[method]
-            self._plugins[method] = load_method(entry.method or method, entry.module)
+            self._plugins[method] = _module_of(method, self.methods[method])
         return self._plugins[method]
+
+    @property
+    def margin_methods(self) -> dict[str, MarginMethod]:
+        """The methods that certify predictions."""
+        section = self.certified_accuracy
+        return {name: entry or MarginMethod() for name, entry in section.methods.items()} if section else {}
+
+    def margin_plugin(self, method: str) -> ModuleType:
+        """The module of the entry of a method that certifies predictions."""
+        return _module_of(method, self.margin_methods[method])
+
+    @property
+    def radii(self) -> dict[str, list[float]]:
+        """Networks whose predictions are certified, to the radii asked for in pixels, the smallest first."""
+        found: dict[str, set[float]] = {}
+        for pattern, radii in self.certified_accuracy.networks.items() if self.certified_accuracy else ():
+            for network in self.networks:
+                if _matches(network, [pattern]):
+                    found.setdefault(network, set()).update(radii)
+        return {network: sorted(radii) for network, radii in found.items()}
+
+    @property
+    def accuracy_rows(self) -> list[tuple[str, str]]:
+        """The (network, method) pairs of certified accuracy."""
+        methods = self.margin_methods.items()
+        return [(n, m) for n in self.radii for m, entry in methods if _matches(n, entry.networks)]
 
     def options(self, method: str) -> dict[str, Any]:
         """The checked options of a method's entry."""
@@ -238,6 +333,7 @@ class ConfigFile(_Model):
     networks: list[str] = Field(min_length=1, description="names of networks.yaml, or patterns of them")
     methods: dict[str, Method | None] = Field(min_length=1)
     benchmarks: dict[str, dict[str, Any] | None] = {}
+    certified_accuracy: CertifiedAccuracy | None = None
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -291,14 +387,44 @@ def resolve(raw: Mapping[str, Any], folder: str | Path = ".") -> Config:
                 raise ConfigError(
                     f"benchmark {name!r}, networks: {network!r} is none{nearest(network, config.networks)}"
                 )
+    _check_accuracy(config)
     for name, method in config.methods.items():
         config.options(name)
         if method.parts > 1 and not is_planned(config.plugin(name)):
             raise ConfigError(f"method {name!r}, parts: it is one piece of work; leave parts out")
-        for pattern in method.networks:
-            if not any(_matches(network, [pattern]) for network in config.networks):
-                raise ConfigError(f"method {name!r}, networks: {pattern!r} is none{nearest(pattern, config.networks)}")
+        _expect_networks(f"method {name!r}", method.networks, config.networks)
     return config
+
+
+def _check_accuracy(config: Config) -> None:
+    """Raises ConfigError naming what is wrong with the section ``certified_accuracy:``."""
+    section = config.certified_accuracy
+    if section is None:
+        return
+    where = "certified_accuracy"
+    _expect_networks(where, section.networks, config.networks)
+    for pattern, radii in section.networks.items():
+        if not radii:
+            raise ConfigError(f"{where}, networks, {pattern!r}: give radii, as [0.1, 0.3]")
+    for network in config.radii:
+        if config.networks[network].images is None:
+            raise ConfigError(f"{where}: network {network!r} has no images; give it a dataset in the networks file")
+    for name, entry in config.margin_methods.items():
+        plugin = config.margin_plugin(name)
+        _expect_networks(f"{where}, method {name!r}", entry.networks, config.radii)
+        if entry.parts > 1:
+            raise ConfigError(f"{where}, method {name!r}, parts: its constants are one job; leave parts out")
+        check_options(name, plugin, entry.options)
+
+
+def _expect_networks(where: str, patterns: Iterable[str], networks: Iterable[str]) -> None:
+    for pattern in patterns:
+        if not any(_matches(network, [pattern]) for network in networks):
+            raise ConfigError(f"{where}, networks: {pattern!r} is none{nearest(pattern, networks)}")
+
+
+def _module_of(name: str, entry: Method) -> ModuleType:
+    return load_method(entry.method or name, entry.module)
 
 
 def _chosen(file: ConfigFile, networks: Iterable[str]) -> list[str]:
@@ -309,7 +435,9 @@ def _chosen(file: ConfigFile, networks: Iterable[str]) -> list[str]:
         if not found:
             raise ConfigError(f"networks: {file.networks_file} has no {pattern!r}{nearest(pattern, networks)}")
         chosen += found
-    for kind, names in (("network", chosen), ("method", file.methods), ("benchmark", file.benchmarks)):
+    margin_methods = file.certified_accuracy.methods if file.certified_accuracy else ()
+    named = ("network", chosen), ("method", [*file.methods, *margin_methods]), ("benchmark", file.benchmarks)
+    for kind, names in named:
         for name in names:
             if not re.fullmatch(_NAME, name):
                 raise ConfigError(
@@ -326,7 +454,7 @@ def _matches(network: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(network, pattern) for pattern in patterns)
 
 
-_COMMON = {"tables", "figures", "limits", "data_folder", "cache_folder", "seed"}
+_COMMON = {"certified_accuracy", "tables", "figures", "limits", "data_folder", "cache_folder", "seed"}
 
 
 def load(path: str | Path) -> Config:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from certlip.base.errors import DataError, NoData
 from certlip.config import Network
 from certlip.network import Shape
@@ -55,6 +57,9 @@ def load_images(paths: Sequence[str], entry: Mapping[str, Any] | Network) -> Ima
     shape, images = _input_shape(entry), Dataset.load(paths[0]).train_images
     if images[0].size != math.prod(shape):
         raise DataError(f"{paths[0]}: images {images.shape[1:]} do not fit the network's input {shape}")
+    standardise = Network.model_validate(entry).standardise
+    if standardise is not None:
+        images = standardise.applied(images).astype(np.float32)
     return images.reshape(-1, *shape)
 
 

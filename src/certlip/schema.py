@@ -23,10 +23,11 @@ def schemas() -> dict[str, dict[str, Any]]:
     for method in names():
         for option in option_names(load(method)):
             options.setdefault(option, []).append(method)
-    known = config["$defs"]["Method"]["properties"]
-    for option, owners in sorted(options.items()):
-        known.setdefault(option, {"description": f"option of {', '.join(owners)}"})
-    known["sweep"] = _SWEEP
+    for kind in ("Method", "MarginMethod"):
+        known = config["$defs"][kind]["properties"]
+        for option, owners in sorted(options.items()):
+            known.setdefault(option, {"description": f"option of {', '.join(owners)}"})
+    config["$defs"]["Method"]["properties"]["sweep"] = _SWEEP
     networks, datasets = Network.model_json_schema(), Dataset.model_json_schema()
     networks["properties"]["sweep"] = _SWEEP
     return {"config": config, "networks": _entries(networks), "datasets": _entries(datasets)}

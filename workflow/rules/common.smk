@@ -9,7 +9,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from certlip import figures, layer_norms, tables
+from certlip import claims, figures, layer_norms, tables
 from certlip.base import limits, waiting
 from certlip.base.attempts import n_cut_short
 from certlip.base.errors import CertlipError
@@ -51,6 +51,9 @@ BENCHMARKED = [
     *(f"certlip.layer_norms.{name}" for name in layer_norms.names()),
 ]
 
+
+CLAIMS = os.path.join(CONFIG.data_folder, claims.FOLDER)
+"""Where files of what others claim are looked for."""
 
 SCRIPTS = f"{workflow.current_basedir}/../scripts"
 
@@ -140,6 +143,36 @@ def request_minutes(n_rounds, more=1):
     """Wall time of a job that works to the time limit this many times, one after the other."""
     seconds = math.ceil(n_rounds) * (CONFIG.limits.max_seconds + limits.ENDING_SECONDS)
     return more * math.ceil(seconds / 60 + 2)
+
+
+def request_certifying_minutes(method, more=1):
+    """Wall time of all constants of a network's margins by one method."""
+    section, entry = CONFIG.certified_accuracy, CONFIG.margin_methods[method]
+    return request_minutes(1, more) + more * math.ceil(
+        (section.budget + entry.local_budget) / 60
+    )
+
+
+def expected_accuracies():
+    """What a folder of results has to say of certified accuracy: `certlip.certify.proving.Expected`."""
+    return {
+        "rows": CONFIG.accuracy_rows,
+        "datasets": {n: CONFIG.networks[n].images for n in CONFIG.radii},
+        "radii": CONFIG.radii,
+        "n_images": CONFIG.certified_accuracy.images if CONFIG.radii else 0,
+        "networks": {n: entry_of(n) for n in CONFIG.radii},
+    }
+
+
+def accuracy_files():
+    """All that certified accuracy rests on, if it is asked for."""
+    for network in CONFIG.radii:
+        yield f"results/attacks/{network}.npz"
+    for network, method in CONFIG.accuracy_rows:
+        yield f"results/accuracies/{network}/{method}.json"
+        yield f"results/margins/{network}/{method}"
+    if CONFIG.radii:
+        yield "results/certified_accuracy.csv"
 
 
 def parts_of_plan(network, method):
@@ -254,6 +287,7 @@ def comparison_files():
         if method in PLANNED:
             yield f"results/plans/{network}/{method}.json"
             yield from parts_of_plan(network, method)
+    yield from accuracy_files()
     yield "results/bounds.csv"
     yield "results/checks/soundness.json"
     yield from shown_files(benchmarks=False)
@@ -262,13 +296,14 @@ def comparison_files():
 def missing_sentences():
     """One sentence a reason for which networks or data are missing, with the networks whose rows say so."""
     networks = {}
-    for network, method in CONFIG.rows:
-        path = f"results/bounds/{network}/{method}.json"
+    records = [f"results/bounds/{n}/{m}.json" for n, m in CONFIG.rows]
+    records += [f"results/accuracies/{n}/{m}.json" for n, m in CONFIG.accuracy_rows]
+    for path in records:
         if os.path.exists(path):
             with open(path) as file:
                 record = json.load(file)
             if record["status"] == "no_data":
-                networks.setdefault(record["reason"], {})[network] = None
+                networks.setdefault(record["reason"], {})[record["network"]] = None
     return [f"certlip: no_data for {', '.join(n)}: {r}" for r, n in networks.items()]
 
 
@@ -276,7 +311,7 @@ wildcard_constraints:
     part=r"\d+-of-\d+",
     network=one_of(CONFIG.networks),
     dataset=one_of(CONFIG.datasets),
-    method=one_of(CONFIG.methods),
+    method=one_of([*CONFIG.methods, *CONFIG.margin_methods]),
     benchmark=one_of(CONFIG.benchmarks),
     table=one_of(CONFIG.tables),
     figure=one_of(CONFIG.figures),

@@ -57,10 +57,32 @@ rule collect_predictions:
         "../scripts/collect_predictions.py"
 
 
+rule check_claims:
+    output:
+        "results/claims_of_others.csv",
+    log:
+        "logs/check_claims.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folder=CLAIMS,
+        # once a file of a source is there, its claim is checked
+        files=lambda w: {path: waiting.contents(path) for path in claims.files(CLAIMS)},
+        code=code_of(
+            "check_claims",
+            "certlip.benchmarks",
+            "certlip.claims",
+            *(f"certlip.claims.{name}" for name in claims.names()),
+        ),
+    script:
+        "../scripts/check_claims.py"
+
+
 rule check_bounds:
     input:
         table="results/bounds.csv",
         certificates=[f"results/certificates/{n}/{m}.npz" for n, m in CONFIG.rows],
+        accuracies=list(accuracy_files()),
     output:
         "results/checks/soundness.json",
     log:
@@ -74,6 +96,7 @@ rule check_bounds:
     params:
         rows=CONFIG.rows,
         networks={n: entry_of(n) for n in CONFIG.networks},
+        accuracies=expected_accuracies(),
         code=code_of("check_bounds", "certlip.completeness"),
     script:
         "../scripts/check_bounds.py"

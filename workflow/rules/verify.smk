@@ -11,6 +11,7 @@ rule verify:
     params:
         rows=CONFIG.rows,
         networks={n: entry_of(n) for n in CONFIG.networks},
+        accuracies=expected_accuracies(),
         proved="results/checks/verified.json",
         code=code_of("verify", "certlip.completeness"),
     script:

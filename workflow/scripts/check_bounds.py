@@ -9,6 +9,8 @@ from certlip.workflow import job
 
 with job(snakemake):
     params = snakemake.params
-    counts = prove(Path(snakemake.input.table).parent, params.rows, params.networks, snakemake.threads)
+    counts = prove(
+        Path(snakemake.input.table).parent, params.rows, params.networks, snakemake.threads, params.accuracies
+    )
     with write_atomically(snakemake.output[0], "w") as handle:
         json.dump({"sound": True, **counts}, handle, indent=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 UNIT = 2.0**-53
 """Unit roundoff of float64, round to nearest."""
@@ -89,3 +89,8 @@ def coarsen_up(x: float, n_digits: int = 9) -> float:
     For values that are computed again to be verified: matrix products round differently on another machine.
     """
     return float(Context(prec=n_digits, rounding=ROUND_CEILING).plus(Decimal(x)))
+
+
+def coarsen_down(x: float, n_digits: int = 9) -> float:
+    """x >= 0 rounded down to a few decimal digits, as `coarsen_up` rounds up."""
+    return float(Context(prec=n_digits, rounding=ROUND_FLOOR).plus(Decimal(x)))

@@ -2,7 +2,8 @@
 
 At an image x with label y the prediction is certified within min_j (f_y(x) - f_j(x)) / L_yj, where L_yj is a certified
 constant of f_y - f_j (`certlip.certify.margins`). Constants are of the network alone: they cost nothing an image, and
-only those that some image needs are found.
+only those that some image needs are found. Images that these leave open may have constants of their own, around each of
+them (`certlip.certify.around`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from certlip.base.errors import ConfigError
 from certlip.base.progress import stage
+from certlip.certify.around import around_images
 from certlip.certify.attack import Effort, attack
 from certlip.certify.certification import Certification
 from certlip.certify.images import checked
@@ -36,6 +38,7 @@ def certify(
     method: str = "lipsdp",
     *,
     budget: float | None = None,
+    local_budget: float = 0.0,
     effort: Effort | None = Effort(),  # noqa: B008, immutable
     n_jobs: int = 1,
     **options: Any,
@@ -44,24 +47,44 @@ def certify(
 
     model: a torch module or a `Network`, with one number a class; images: (n, *input_shape), floats as it takes them;
     labels: (n,) classes; radius: or several, in the unit of the network's input; input_shape: of a torch module,
-    where it is not that of the images; method: one that certifies; budget: seconds for constants; effort: of the
-    attack, None for none; n_jobs: constants found side by side; options: of `certlip.bound` and of the method.
+    where it is not that of the images; method: one that certifies; budget: seconds for constants; local_budget: seconds
+    for constants around images; effort: of the attack, None for none; n_jobs: constants found side by side; options: of
+    `certlip.bound` and of the method.
 
     First sqrt(2) times the constant of the network serves for each pair. An image whose prediction neither that nor
     the attack settles at a radius needs constants of its pairs; those that help most images are found first, as long as
-    the budget lasts.
+    the budget lasts. What is open then may be settled by LipSDP around the image, those first that miss the least.
 
     Raises ConfigError, DataError, and where the network has no bound what `certlip.margins` raises.
 
         found = certlip.certify(model, images, labels, radius=0.3)
         found.clean_accuracy, found.certified_accuracy(0.3), found.attacked_accuracy(0.3)
     """
-    wanted = _radii(radius)
     network = subject_of(model, np.shape(images)[1:] if input_shape is None else input_shape).network()
     images, labels = checked(images, labels, network)
-    below, above = margins_at(network, images, labels)
-    nearest = np.where(above.min(axis=1) < 0, 0.0, np.inf)
     constants = Constants(network, method, options, n_jobs)
+    return certified(constants, images, labels, _radii(radius), budget, local_budget, effort)
+
+
+def certified(
+    constants: Constants,
+    images: Array,
+    labels: Labels,
+    wanted: Sequence[float],
+    budget: float | None = None,
+    local_budget: float = 0.0,
+    effort: Effort | None = None,
+    nearest: Array | None = None,
+    pairs: bool = True,
+) -> Certification:
+    """`certify` of images and labels that fit the network of `constants`.
+
+    nearest: (n,) distances of points where the network is known to be wrong, infinite where none is; pairs: whether
+    pairs of classes may have constants of their own.
+    """
+    network = constants.network
+    below, above = margins_at(network, images, labels)
+    nearest = np.where(above.min(axis=1) < 0, 0.0, np.inf if nearest is None else nearest)
     constants.find([()], budget)
     begin = time.monotonic()
     if effort is not None:
@@ -71,8 +94,10 @@ def certify(
             if left.size:
                 nearest[left] = attack(network, images[left], labels[left], r, effort)
     attack_seconds = time.monotonic() - begin
-    missing = _find_needed(constants, below, labels, nearest, wanted, budget)
+    missing = _find_needed(constants, below, labels, nearest, wanted, budget) if pairs else []
     each = radii_of(below, constants.table()[labels])
+    around = around_images(network, images, labels, below, each, nearest, wanted, local_budget)
+    each = np.maximum(each, around.radii)
     right = below.min(axis=1) > 0
     return Certification(
         labels=labels,
@@ -84,11 +109,11 @@ def certify(
         wanted=tuple(wanted),
         effort=effort,
         constants=constants.table(),
-        certificates=constants.certificates(),
+        certificates={**constants.certificates(), **around.certificates},
         n_bounded=int(np.triu(constants.known, 1).sum()),
         left_open=tuple(missing),
-        method=method,
-        seconds=constants.seconds,
+        method=constants.method,
+        seconds=constants.seconds + around.seconds,
         attack_seconds=attack_seconds,
     )
 

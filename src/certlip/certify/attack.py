@@ -54,27 +54,50 @@ def attack(
 
     images: (n, *input_shape); labels: (n,). Distances are rounded up, zero where the image itself is misclassified.
     """
+    return distances_up(images, wrong_points(network, images, labels, radius, effort))
+
+
+def wrong_points(
+    network: Network,
+    images: Array,
+    labels: Labels,
+    radius: float,
+    effort: Effort = Effort(),  # noqa: B008, immutable
+) -> Array:
+    """The nearest points found within the radius where the network is proved to be wrong: (n, *input_shape), NaN where
+    there is none, the image itself where it is misclassified."""
     import torch
 
     from certlip.pytorch.to_torch import to_torch
 
     module = to_torch(network).requires_grad_(False)
     generator = torch.Generator().manual_seed(effort.seed)
-    nearest = np.where(_are_wrong(network, images, labels), 0.0, np.inf)
+    found = np.where(_over_pixels(are_wrong(network, images, labels), images), images, np.nan)
     for restart in range(effort.n_restarts):
-        left = np.flatnonzero(np.isinf(nearest))
+        left = np.flatnonzero(np.isnan(found.reshape(len(found), -1)[:, 0]))
         for part in (left[k : k + AT_ONCE] for k in range(0, len(left), AT_ONCE)):
             centres = torch.from_numpy(images[part])
             noise = torch.randn(centres.shape, generator=generator, dtype=torch.float64)
             lengths = torch.rand(len(part), generator=generator, dtype=torch.float64) if restart else torch.zeros(1)
             start = centres + _along(noise, radius * INSIDE * lengths)
             losses = _losses_of(module, torch.from_numpy(labels[part]))
-            found = _ascended(losses, centres, start, radius * INSIDE, effort.n_steps)
-            points = _pulled(losses, centres, found).numpy()
-            distances = norms_up(points - images[part])
-            wrong = _are_wrong(network, points, labels[part]) & (distances <= radius)
-            nearest[part] = np.where(wrong, distances, np.inf)
-    return nearest
+            climbed = _ascended(losses, centres, start, radius * INSIDE, effort.n_steps)
+            points = _pulled(losses, centres, climbed).numpy()
+            wrong = are_wrong(network, points, labels[part]) & (distances_up(images[part], points) <= radius)
+            found[part] = np.where(_over_pixels(wrong, points), points, np.nan)
+    return found
+
+
+def distances_up(images: Array, points: Array) -> Array:
+    """Euclidean distances of points from their images, (n,), rounded up; zero where equal, infinite for NaN."""
+    differences = points - images
+    largest = np.abs(differences).reshape(len(images), -1).max(axis=1, initial=0.0)
+    return np.where(np.isnan(largest), np.inf, np.where(largest > 0, norms_up(differences), 0.0))
+
+
+def _over_pixels(of_images: NDArray[np.bool_], images: Array) -> NDArray[np.bool_]:
+    """One truth value an image, to be broadcast over its pixels."""
+    return of_images.reshape(-1, *[1] * (images.ndim - 1))
 
 
 def norms_up(vectors: Array) -> Array:
@@ -85,7 +108,7 @@ def norms_up(vectors: Array) -> Array:
     return np.nextafter(np.linalg.norm(unit, axis=1) * (1 + gamma(flat.shape[1] + 12)) * largest, np.inf)
 
 
-def _are_wrong(network: Network, points: Array, labels: Labels) -> NDArray[np.bool_]:
+def are_wrong(network: Network, points: Array, labels: Labels) -> NDArray[np.bool_]:
     """Where it is proved that another output is above that of the label."""
     return margins_at(network, points, labels)[1].min(axis=1) < 0
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from certlip.certify.attack import Effort
 from certlip.certify.radii import Labels
 from certlip.network import Array
-from certlip.proof.certificate import UpperCertificate
+from certlip.proof.certificate import LocalCertificate, UpperCertificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Certification:
     proved to stay so, zero where it is not right; limits: (n,) the class whose margin is the first to vanish; nearest:
     (n,) distance of the nearest point found where it is proved wrong, infinite where none was; wanted: the radii asked
     for; effort: of the attack, None for none; constants: L_ij of all pairs, (n_outputs, n_outputs); certificates: what
-    proves them, by name; n_bounded: pairs with a bound of their own; left_open: pairs whose own bound some image needs
-    and the budget left out; method; seconds, attack_seconds: of wall time.
+    proves them, and constants around images, by name; n_bounded: pairs with a bound of their own; left_open: those that
+    some image needs and the budget left out; method; seconds, attack_seconds: of wall time.
     """
 
     labels: Labels
@@ -36,12 +36,17 @@ class Certification:
     wanted: tuple[float, ...]
     effort: Effort | None
     constants: Array
-    certificates: Mapping[str, UpperCertificate]
+    certificates: Mapping[str, UpperCertificate | LocalCertificate]
     n_bounded: int
     left_open: tuple[tuple[int, int], ...]
     method: str
     seconds: float
     attack_seconds: float
+
+    @property
+    def n_local(self) -> int:
+        """Constants around an image, of one pair each."""
+        return sum(isinstance(certificate, LocalCertificate) for certificate in self.certificates.values())
 
     @property
     def clean_accuracy(self) -> float:

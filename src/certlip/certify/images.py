@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from certlip.base.errors import DataError
 from certlip.certify.margins import n_outputs
 from certlip.certify.radii import Labels
+from certlip.config import Network as NetworkEntry
 from certlip.datasets import Dataset
 from certlip.datasets.imagefolder import read_pictures
 from certlip.network import Array, Network, Shape
@@ -28,6 +30,15 @@ def read_images(path: str | Path, network: Network) -> tuple[Array, Labels]:
     path = Path(path)
     images, labels = _of_folder(path, network.input_shape) if path.is_dir() else _of_file(path)
     return checked(images, labels, network, str(path))
+
+
+def first_images(path: str | Path, network: Network, n: int, entry: Mapping[str, Any]) -> tuple[Array, Labels]:
+    """The first n test images of a data set of a run as the network of an entry takes them, and their labels."""
+    standardise = NetworkEntry.model_validate(entry).standardise
+    dataset = Dataset.load(path)
+    pixels = dataset.test_images[:n].astype(np.float64)
+    images = pixels if standardise is None else standardise.applied(pixels)
+    return checked(images, dataset.test_labels[:n], network, str(path))
 
 
 def checked(images: Any, labels: Any, network: Network, where: str = "images") -> tuple[Array, Labels]:

@@ -134,11 +134,13 @@ def name_of(row: Row) -> str:
 class Constants:
     """Certified constants of a network's rows, each bounded once: those that are the same program, too.
 
-    method, options, n_jobs: as of `margins`; seconds, last_seconds: wall time of all bounds so far, of the last ones.
+    network, method, options, n_jobs: as of `margins`; seconds, last_seconds: wall time of all bounds so far, of the
+    last ones.
     """
 
     def __init__(self, network: Network, method: str, options: Mapping[str, Any], n_jobs: int = 1) -> None:
-        self._network, self._n_outputs = network, n_outputs(network)
+        n_outputs(network)
+        self.network, self.method = network, method
         self._bound = partial(_bound, method, options)
         self._first_alike = _first_alike(network)
         self._records: dict[Row, Record] = {}
@@ -148,7 +150,7 @@ class Constants:
         """Bound the rows that are not yet; max_seconds: of each."""
         begin = time.monotonic()
         left = [key for key in dict.fromkeys(map(self._key, rows)) if key not in self._records]
-        networks = [with_row(self._network, key) for key in left]
+        networks = [with_row(self.network, key) for key in left]
         records = joblib.Parallel(self.n_jobs, prefer="threads")(
             joblib.delayed(self._bound)(network, max_seconds) for network in networks
         )
@@ -169,29 +171,22 @@ class Constants:
         return min(found, key=lambda margin: margin.value)
 
     def table(self) -> Array:
-        """L_ij of all pairs, (n_outputs, n_outputs): their own where they were bounded, else sqrt(2) times that of the
-        network, which must have been; raises what `certlip.bound` says where that has no value."""
-        least = self.margin(0, 1, ["network"]).value
-        own = self._own()
-        return np.where(np.isnan(own), least, np.fmin(own, least)) * (1.0 - np.eye(self._n_outputs))
+        """`table_of` what was found; raises what `certlip.bound` says where the network has no value."""
+        self.margin(0, 1, ["network"])
+        return table_of(self.network, self._values())
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which pairs were bounded themselves, (n_outputs, n_outputs)."""
-        return ~np.isnan(self._own())
+        return ~np.isnan(_own(self.network, self._values()))
 
     def certificates(self) -> dict[str, UpperCertificate]:
         """What proves the rows that were bounded, by their names."""
         return {name_of(row): record.certificate for row, record in self._records.items() if record.value is not None}
 
-    def _own(self) -> Array:
-        """L_ij by way ``pair``: NaN where it was not bounded, infinite where that gave no value."""
-        found = np.full((self._n_outputs,) * 2, np.nan)
-        for row, record in self._records.items():
-            if len(row) == 2:
-                found[row] = found[row[::-1]] = np.inf if record.value is None else record.value
-        first = np.array([self._first_alike.get(i, i) for i in range(self._n_outputs)])
-        return np.where(first[:, None] == first, found, found[np.ix_(first, first)])
+    def _values(self) -> dict[Row, float]:
+        """Of the rows that were bounded, infinite where that gave none."""
+        return {row: np.inf if r.value is None else r.value for row, r in self._records.items()}
 
     def _of(self, rows: Sequence[Row]) -> list[Record]:
         return [self._records[self._key(row)] for row in rows]
@@ -205,7 +200,7 @@ class Constants:
         constant = multiply_up([sqrt_up(2.0) if way == "network" else 1.0, add_up(values)])
         # a certificate of the row that was bounded proves the same of one that is the same program
         certificates = (
-            replace(record.certificate, network=with_row(self._network, tuple(sorted(row))))
+            replace(record.certificate, network=with_row(self.network, tuple(sorted(row))))
             for row, record in zip(rows, records, strict=True)
         )
         seconds = sum(record.seconds for record in records)
@@ -216,6 +211,25 @@ class Constants:
         """Of the first row with the same program."""
         alike = tuple(sorted(self._first_alike.get(i, i) for i in row))
         return alike if len({*alike}) == len(row) else tuple(sorted(row))
+
+
+def table_of(network: Network, values: Mapping[Row, float]) -> Array:
+    """L_ij of all pairs, (n_outputs, n_outputs), from certified constants of rows, () among them: that of the pair
+    where it has one, else sqrt(2) times that of the network."""
+    least = multiply_up([sqrt_up(2.0), values[()]])
+    own = _own(network, values)
+    return np.where(np.isnan(own), least, np.fmin(own, least)) * (1.0 - np.eye(len(own)))
+
+
+def _own(network: Network, values: Mapping[Row, float]) -> Array:
+    """L_ij by way ``pair``: NaN where it was not bounded, infinite where that gave no value."""
+    n, alike = n_outputs(network), _first_alike(network)
+    found = np.full((n, n), np.nan)
+    for row, value in values.items():
+        if len(row) == 2:
+            found[row] = found[row[::-1]] = value
+    first = np.array([alike.get(i, i) for i in range(n)])
+    return np.where(first[:, None] == first, found, found[np.ix_(first, first)])
 
 
 def _first_alike(network: Network) -> dict[int, int]:

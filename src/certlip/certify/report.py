@@ -50,6 +50,8 @@ def _summary(found: Certification, name: str) -> Iterator[str]:
         yield words
     pairs = f"{found.n_bounded} of {outputs * (outputs - 1) // 2} pairs have a bound of their own by {found.method}"
     yield f"{pairs}, the others sqrt(2) times that of the network; {found.seconds:.3g} s"
+    if found.n_local:
+        yield f"{found.n_local} margins have a constant around their image"
     if found.left_open:
         words = ", ".join(f"{i}-{j}" for i, j in found.left_open)
         yield f"the budget left out pairs that some image needs: {words}; give a larger one"

@@ -33,7 +33,8 @@ class FigureInfo:
     """What a figure says of itself.
 
     title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, ``predictions``
-    (`certlip.predictions`), ``schedule`` (`certlip.schedule`), or a benchmark's name.
+    (`certlip.predictions`), ``certified_accuracy`` (`certlip.certify.accuracies`), ``schedule``
+    (`certlip.schedule`), or a benchmark's name.
     """
 
     title: str

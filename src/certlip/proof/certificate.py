@@ -9,7 +9,7 @@ from typing import Any
 
 from certlip.base.errors import DataError
 from certlip.base.files import floats, number, read_npz, text, whole, write_npz
-from certlip.base.rounding import multiply_up
+from certlip.base.rounding import multiply_up, sqrt_up
 from certlip.network import Array, Network
 from certlip.network.scaling import multiply_back
 from certlip.network.window import Window
@@ -134,11 +134,40 @@ class LowerCertificate:
         write_npz(path, header, {**arrays, "point": self.point, "direction": self.direction})
 
 
-Certificate = UpperCertificate | LowerCertificate
+@dataclass(frozen=True, eq=False)
+class LocalCertificate:
+    """|f(x) - f(point)| <= `value` |x - point| for all |x - point| <= radius.
+
+    slopes: smallest and largest, (n_i,) each, of the neurons of each layer of activations, in order, for increments
+    from the point; rho, multipliers: a verified point of the matrix inequality with these slopes
+    (`certlip.proof.local.inequality`).
+    """
+
+    network: Network
+    point: Array
+    radius: float
+    slopes: tuple[tuple[Array, Array], ...]
+    rho: float
+    multipliers: tuple[Array, ...]
+
+    @property
+    def value(self) -> float:
+        return sqrt_up(self.rho)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file that `load` reads without pickle."""
+        described, arrays = self.network.to_arrays()
+        header = {"certificate": "local", "network": described, "sha256": self.network.sha256}
+        own = {f"slopes.{i}.{end}": array for i, ends in enumerate(self.slopes) for end, array in enumerate(ends)}
+        own |= {f"multipliers.{i}": array for i, array in enumerate(self.multipliers)}
+        write_npz(path, {**header, "radius": self.radius, "rho": self.rho}, {**arrays, **own, "point": self.point})
+
+
+Certificate = UpperCertificate | LowerCertificate | LocalCertificate
 
 
 def kind(path: str | Path) -> str:
-    """``upper``, ``lower``, ``blocks`` (`certlip.solving.solved_files.save_solved`),
+    """``upper``, ``lower``, ``local``, ``blocks`` (`certlip.solving.solved_files.save_solved`),
     or ``none`` (`certlip.solving.evaluate.save_none`).
 
     Raises DataError for other files.
@@ -150,7 +179,7 @@ def _kind(path: str | Path, header: Mapping[str, Any]) -> str:
     found = header.get("certificate")
     if found in ("graph", "torus"):
         raise DataError(f"{path} is of an older version, for a network that is no chain; bound the network again")
-    if found not in ("upper", "lower", "blocks", "none"):
+    if found not in ("upper", "lower", "local", "blocks", "none"):
         raise DataError(f"{path} is not a certlip certificate")
     return str(found)
 
@@ -167,6 +196,11 @@ def load(path: str | Path) -> Certificate:
         if header["certificate"] == "lower":
             point, direction = (floats(arrays[key]) for key in ("point", "direction"))
             return LowerCertificate(network, point, direction, number(header["value"]))
+        if header["certificate"] == "local":
+            slopes = tuple(zip(_series(arrays, "slopes.{}.0"), _series(arrays, "slopes.{}.1"), strict=True))
+            multipliers = tuple(_series(arrays, "multipliers.{}"))
+            radius, rho = number(header["radius"]), number(header["rho"])
+            return LocalCertificate(network, floats(arrays["point"]), radius, slopes, rho, multipliers)
         segments = tuple(_read_segment(s, entry, arrays) for s, entry in enumerate(header["segments"]))
         exponents = tuple(map(whole, header.get("exponents", ())))
         return UpperCertificate(network, segments, exponents, header.get("rewritten", False) is True)
@@ -180,12 +214,18 @@ def constants_proof(first: int, network: Network, constants: Sequence[float]) ->
     return SegmentProof(first, first + len(values), "constants", along(network, values), constants=values)
 
 
+def _series(arrays: Mapping[str, Array], key: str) -> list[Array]:
+    """The arrays under a key with 0, 1, ... in its place for a number."""
+    found: list[Array] = []
+    while (name := key.format(len(found))) in arrays:
+        found.append(floats(arrays[name]))
+    return found
+
+
 def _read_segment(s: int, entry: dict[str, Any], arrays: dict[str, Array]) -> SegmentProof:
     blocks = []
     for b, block in enumerate(entry["blocks"]):
-        multipliers: list[Array] = []
-        while (key := f"multipliers.{s}.{b}.{len(multipliers)}") in arrays:
-            multipliers.append(floats(arrays[key]))
+        multipliers = _series(arrays, f"multipliers.{s}.{b}.{{}}")
         windows = tuple(None if w is None else Window(*map(whole, w)) for w in block["windows"])
         metric = arrays.get(f"metric.{s}.{b}")
         metric = None if metric is None else floats(metric)

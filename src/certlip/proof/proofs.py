@@ -21,6 +21,7 @@ from certlip.proof import norms
 from certlip.proof.certificate import (
     BlockProof,
     Certificate,
+    LocalCertificate,
     LowerCertificate,
     SegmentProof,
     UpperCertificate,
@@ -40,6 +41,10 @@ def certificate_flaw(certificate: Certificate) -> str:
                 return _lower_flaw(certificate)
             case UpperCertificate():
                 return _upper_flaw(certificate)
+            case LocalCertificate():
+                from certlip.proof.local import local_flaw
+
+                return local_flaw(certificate)
     except CertlipError as error:
         return str(error)
     except MemoryError:

@@ -43,7 +43,7 @@ that are no larger lose 2^-1075 each."""
 _LIBRARY = 64 * UNIT
 """Relative error granted to functions of the mathematics library, in units of an input times the steepest slope too."""
 
-_SLOPE_ERROR = 4 * _LIBRARY
+SLOPE_ERROR = 4 * _LIBRARY
 """Absolute error of a computed derivative whose steepest is one."""
 
 
@@ -82,14 +82,20 @@ def outputs_within(network: Network, points: Array) -> tuple[Array, Array]:
     points: float64, (n, *input_shape), taken as exact. Returns two arrays (n, *output shape); where nothing can be said
     the second is not finite.
     """
+    return values_within(network, points)[-1]
+
+
+def values_within(network: Network, points: Array) -> list[tuple[Array, Array]]:
+    """The points, and the value of each layer there, each with how far it is at most from that of the exact network.
+
+    As of `outputs_within`, of which the last one is.
+    """
     values = [_enclosed(np.asarray(points, dtype=np.float64), 0.0)]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for layer, sources in zip(network.layers, network.sources, strict=True):
             values.append(_value(layer, *(values[s] for s in sources)))
-        output = values[-1]
         # one step up covers the half of the smallest double that either of them may lose here
-        error = np.nextafter(np.ldexp(output.error, output.exponent), np.inf)
-        return np.ldexp(output.value, output.exponent), error
+        return [(np.ldexp(v.value, v.exponent), np.nextafter(np.ldexp(v.error, v.exponent), np.inf)) for v in values]
 
 
 def _enclosed(value: Array, error: Array | float, exponent: int = 0) -> _Enclosed:
@@ -124,7 +130,7 @@ def _step(layer: Layer, values: _Enclosed, tangents: _Enclosed) -> tuple[_Enclos
         case Activation():
             z = _unscaled(layer, values)
             ends = np.nextafter(z.value - z.error, -np.inf), np.nextafter(z.value + z.error, np.inf)
-            return _activate(layer, z), _scale(tangents, *layer.slopes_within(*ends, _SLOPE_ERROR))
+            return _activate(layer, z), _scale(tangents, *layer.slopes_within(*ends, SLOPE_ERROR))
         case MaxPool():
             return _pool(layer, values, tangents)
         case Sort():

@@ -32,7 +32,8 @@ class TableInfo:
     """What a table says of itself.
 
     title: a few words; caption: sentences in plain text; source: ``bounds``, the comparison, ``predictions``
-    (`certlip.predictions`), ``schedule`` (`certlip.schedule`), or a benchmark's name.
+    (`certlip.predictions`), ``certified_accuracy`` (`certlip.certify.accuracies`), ``claims_of_others``
+    (`certlip.claims`), ``schedule`` (`certlip.schedule`), or a benchmark's name.
     """
 
     title: str

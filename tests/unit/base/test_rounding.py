@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from certlip.base.rounding import (
     UNIT,
     add_up,
+    coarsen_down,
     coarsen_up,
     down,
     gamma,
@@ -63,6 +64,7 @@ def test_a_power_of_two_is_exact_or_rounded_outwards(x: float, exponent: int) ->
 @given(st.floats(1e-300, 1e300))
 def test_a_coarser_number_is_never_below_the_finer_one(x: float) -> None:
     assert x <= coarsen_up(x) <= x * (1 + 1.1e-8)
+    assert x >= coarsen_down(x) >= x * (1 - 1.1e-8)
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 10**6, 2**40])

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from certlip import datasets
-from certlip.base.errors import CertlipError, ConfigError, DataError
+from certlip.base.errors import CertlipError, ConfigError, DataError, NoData
 from certlip.base.files import read_npz, write_npz
 from certlip.datasets import Dataset, mnist
 from certlip.datasets._torchvision import download, torchvision_datasets
@@ -53,7 +53,7 @@ def same(first, second):
 
 
 def test_every_data_set_says_what_it_is():
-    assert datasets.names() == ["cifar10", "digits", "imagefolder", "mnist"]
+    assert datasets.names() == ["arrays", "cifar10", "digits", "imagefolder", "mnist"]
     for name in datasets.names():
         assert datasets.info(name).title
         assert datasets.info(name).source
@@ -299,3 +299,43 @@ def test_pictures_in_the_wrong_places_are_one_sentence(pictures):
     picture(pictures / "mine" / "train" / "eel" / "0.png", (0, 0, 0))
     with pytest.raises(DataError, match="'eel' is in one of them only"):
         datasets.fetch("imagefolder", pictures, path="mine", size=[4, 5])
+
+
+def put_arrays(folder, pixels, labels):
+    np.save(folder / "x.npy", pixels)
+    np.save(folder / "y.npy", labels)
+
+
+def test_arrays_are_both_parts_in_the_order_of_axes_that_is_asked_for(tmp_path):
+    pixels = np.random.default_rng(0).random((5, 3, 4, 2)).astype(np.float32)
+    put_arrays(tmp_path, pixels, np.arange(5))
+    found = datasets.fetch("arrays", tmp_path, images="x.npy", labels="y.npy", axes=[0, 3, 1, 2])
+    np.testing.assert_array_equal(found.test_images, pixels.transpose(0, 3, 1, 2))
+    assert found.train_images is found.test_images
+    assert found.test_labels.tolist() == list(range(5))
+    found.save(tmp_path / "d.npz")
+    assert same(Dataset.load(tmp_path / "d.npz"), found)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "options", "words"),
+    [
+        (np.zeros((2, 3), np.float32), np.zeros(2, int), {}, "shape"),
+        (np.zeros((2, 1, 3, 3)), np.zeros(2, int), {}, "float32"),
+        (np.zeros((2, 1, 3, 3), np.float32), np.zeros(2), {}, "whole numbers"),
+        (np.zeros((2, 1, 3, 3), np.float32), np.zeros(3, int), {}, "labels"),
+        (2 * np.ones((2, 1, 3, 3), np.float32), np.zeros(2, int), {}, "outside"),
+        (np.zeros((2, 1, 3, 3), np.float32), np.zeros(2, int), {"axes": [0, 0, 1, 2]}, "axes"),
+        (np.array([{}]), np.zeros(1, int), {}, "no .npy file of numbers"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_in_words(pixels, labels, options, words, tmp_path):
+    put_arrays(tmp_path, pixels, labels)
+    with pytest.raises(DataError, match=words):
+        datasets.fetch("arrays", tmp_path, images="x.npy", labels="y.npy", **options)
+
+
+def test_arrays_that_are_missing_are_waited_for(tmp_path):
+    with pytest.raises(NoData, match="put it there by hand") as error:
+        datasets.fetch("arrays", tmp_path, images="x.npy", labels="y.npy")
+    assert error.value.files == (str(tmp_path / "x.npy"),)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -277,3 +278,66 @@ def test_a_method_runs_on_the_networks_it_names_and_on_all_if_it_names_none(tmp_
     assert {("small", "product"), ("random", "product")} < set(found.rows)
     assert len(found.rows) == 5
     assert "networks" not in found.options("lower")
+
+
+SECTION = {"networks": {"sm*": [0.3, 0.1], "small": [0.2]}, "methods": {"lipsdp": None, "naive": {"method": "product"}}}
+
+
+def accuracy(**changes: Any) -> Callable[[Files], None]:
+    return put("config", "certified_accuracy", {**SECTION, **changes})
+
+
+def test_certified_accuracy_has_radii_by_network_and_methods_of_its_own(tmp_path: Path) -> None:
+    found = resolved(
+        tmp_path, accuracy(methods={**SECTION["methods"], "far": {"method": "torus", "networks": ["small"]}})
+    )
+    assert found.radii == {"small": [0.1, 0.2, 0.3]}
+    assert found.accuracy_rows == [("small", "lipsdp"), ("small", "naive"), ("small", "far")]
+    assert found.margin_plugin("naive").__name__ == "certlip.methods.product"
+    assert found.certified_accuracy is not None
+    assert (found.certified_accuracy.images, found.certified_accuracy.attack.n_steps) == (200, 40)
+    none = resolved(tmp_path)
+    assert (none.radii, none.accuracy_rows, none.margin_methods) == ({}, [], {})
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (accuracy(networks={"smal": [0.1]}), ["certified_accuracy, networks", "'smal'", "did you mean 'small'"]),
+        (accuracy(networks={"random": [0.1]}), ["'random' has no images", "give it a dataset"]),
+        (accuracy(networks={"small": []}), ["'small'", "give radii"]),
+        (accuracy(networks={"small": [0.0]}), ["certified_accuracy.networks.small.0", "0.0"]),
+        (accuracy(networks={}), ["certified_accuracy.networks"]),
+        (accuracy(methods={}), ["certified_accuracy.methods"]),
+        (accuracy(methods={"lipsp": None}), ["'lipsp'", "did you mean 'lipsdp'"]),
+        (accuracy(methods={"lipsdp": {"rtoll": 1}}), ["'rtoll'", "did you mean 'rtol'"]),
+        (accuracy(methods={"lipsdp": {"parts": 2}}), ["'lipsdp', parts", "one job"]),
+        (accuracy(methods={"lipsdp": {"networks": ["nowhere"]}}), ["method 'lipsdp', networks", "'nowhere'"]),
+        (accuracy(methods={"lipsdp": {"local_budget": -1}}), ["local_budget", "-1"]),
+        (accuracy(methods={"a/b": {"method": "lipsdp"}}), ["method 'a/b'", "files are called by this name"]),
+        (accuracy(image=3), ["certified_accuracy.image", "did you mean 'images'"]),
+        (accuracy(attack={"n_step": 3}), ["attack.n_step", "did you mean 'n_steps'"]),
+        (
+            put("networks", "small", "standardise", {"means": [0.5], "spread": 0.5}),
+            ["'small'", "trained on pixels as they are"],
+        ),
+        (put("networks", "random", "standardise", {"means": [], "spread": 0.5}), ["standardise.means"]),
+        (put("networks", "random", "standardise", {"means": [0.5], "spread": 0}), ["standardise.spread"]),
+    ],
+)
+def test_a_wrong_section_of_certified_accuracy_is_named(
+    change: Callable[[Files], None], parts: list[str], tmp_path: Path
+) -> None:
+    check_refusal(change, parts, tmp_path)
+
+
+def test_pixels_are_standardised_by_channel() -> None:
+    network = config.Network.model_validate({"npz": "a.npz", "standardise": {"means": [0.5, 0.25], "spread": 0.5}})
+    assert network.standardise is not None
+    pixels = np.ones((3, 2, 1, 4), np.float32)
+    standardised = network.standardise.applied(pixels)
+    assert standardised.dtype == np.float64
+    assert standardised[0, :, 0, 0].tolist() == [1.0, 1.5]
+    assert network.unit == 0.5
+    with pytest.raises(ConfigError, match="2 means do not fit 3 channels"):
+        network.standardise.applied(np.ones((1, 3, 2, 2)))

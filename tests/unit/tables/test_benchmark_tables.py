@@ -1,4 +1,4 @@
-"""Tables and figures that are made from the rows of benchmarks, and of predictions."""
+"""Tables and figures that are made from other rows than those of bounds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import math
 import matplotlib
 import measurements
 import pytest
+from accuracies import rows_of
 from drawing import assert_fits_one_column, drawn, markers
 
-from certlip import benchmarks, figures, tables
-from certlip.collect import read_rows
+from certlip import benchmarks, claims, figures, tables
+from certlip.collect import COMPARED, read_rows
 from certlip.figures import style
 from certlip.tables import _cells
 from certlip.tables.solvers import OURS, with_quotients
@@ -26,8 +27,14 @@ ROWS = {
     "predictions": measurements.predictions(),
     "looseness": measurements.looseness(),
     "schedule": measurements.schedule(),
+    "certified_accuracy": rows_of(["digits-cnn", "mnist-mlp"], waiting=["mnist-cnn1-c5"]),
+    "claims_of_others": claims.check("nowhere", ["circular_padding", "max_pooling", "glipsdp_digits"]),
 }
 FIGURES = {
+    "certified_accuracy": {
+        "all": ROWS["certified_accuracy"],
+        "one": rows_of(["digits-cnn"]),
+    },
     "layer_norms": {
         "all": ROWS["layer_norms"],
         "one": measurements.layer_norms(["randn"]),
@@ -64,7 +71,7 @@ def test_each_is_made_from_a_benchmark_that_exists(package):
     assert of_benchmarks(package)
     assert {package.load(name).INFO.source for name in of_benchmarks(package)} <= {
         *benchmarks.names(),
-        "predictions",
+        *COMPARED,
         "schedule",
     }
 
