@@ -216,9 +216,9 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
         weights[0] = weights[0] / np.sqrt(lmi.input_metric)
     if lmi.output_metric is not None:
         weights[-1] = np.sqrt(lmi.output_metric)[:, None] * weights[-1]
-    if _is_worth_it(*weights[0].shape, weights[0]):
+    if _has_fewer_entries(weights[0]):
         weights[0] = scipy.linalg.qr(weights[0].T, mode="r")[0][: weights[0].shape[0]].T
-    if _is_worth_it(*weights[-1].shape[::-1], weights[-1]):
+    if _has_fewer_entries(weights[-1].T):
         weights[-1] = scipy.linalg.qr(weights[-1], mode="r")[0][: weights[-1].shape[1]]
     divisors = []
     for i, weight in enumerate(weights):
@@ -231,9 +231,10 @@ def reduce(lmi: Lmi) -> tuple[Lmi, tuple[float, ...]]:
     return Lmi(tuple(weights), lmi.slopes), tuple(float(f) for f in factors)
 
 
-def _is_worth_it(short: int, long: int, weight: Array) -> bool:
-    """Whether a triangle of the short side has fewer entries than the weight, that of a convolution has many zeros."""
-    return long > short and np.count_nonzero(weight) > short * (short + 1) // 2
+def _has_fewer_entries(weight: Array) -> bool:
+    """The triangular factor of a wide weight, than the weight itself, that of a convolution being mostly zeros."""
+    short, long = weight.shape
+    return long > short and int(np.count_nonzero(weight)) > short * (short + 1) // 2
 
 
 def restore(proposal: solvers.Proposal, factors: Sequence[float]) -> solvers.Proposal:
