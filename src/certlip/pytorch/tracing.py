@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,7 +45,7 @@ class _Sized(fx.Proxy):
         length = cast(_Tracer, self.tracer).length(self.node)
         return super().__len__() if length is None else length
 
-    def __getattr__(self, name: str) -> fx.Proxy:
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
         return _SizedAttribute(self, name)
 
 
@@ -63,7 +64,7 @@ class _Tracer(fx.Tracer):
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """The entries of a shape, or of the parts of a value: how many these are depends on no number of the input."""
         length = self.length(obj.node)
-        return super().iter(obj) if length is None else iter([obj[k] for k in range(length)])
+        return super().iter(obj) if length is None else iter([operator.getitem(obj, k) for k in range(length)])
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Sized(node, self)
