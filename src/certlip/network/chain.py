@@ -113,7 +113,7 @@ def linear_groups(network: Network) -> tuple[list[LinearGroup], list[Slopes], fl
                 pending = None
                 groups.append([(layer, shape)])
             case MaxPool() | Sort() | Softmax():
-                what = f"{type(layer).__name__} in a chain of matrices; method `dcp` cuts the network there"
+                what = f"{type(layer).__name__} in a chain of matrices; cut the network around it, as `dcp` does"
                 raise UnsupportedLayer(f"{layer.name}: no bound for {what}")
             case Sum() | Concat() | Maximum():
                 raise UnsupportedLayer(f"{layer.name}: no bound for {type(layer).__name__} in a chain of matrices")

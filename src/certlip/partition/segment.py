@@ -218,7 +218,8 @@ def _sizes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[int]:
         elif isinstance(layer, Activation) and sizes and not are_identity(layer.slopes):
             pending = math.prod(shape)
         elif isinstance(layer, COUPLED):
-            raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {type(layer).__name__}")
+            what = f"{type(layer).__name__}; cut the network around it, as `dcp` does"
+            raise UnsupportedLayer(f"{layer.name}: no semidefinite bound for {what}")
     return [*sizes, math.prod(shapes[-1])]
 
 

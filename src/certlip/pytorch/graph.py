@@ -57,7 +57,7 @@ def walk(module: nn.Module, example: Tensor, visit: Callable[[Node], object]) ->
     position as in `Node.sources`, and its value.
     Raises UnsupportedLayer naming what cannot be traced, or what `visit` refuses.
     """
-    traced = trace(module)
+    traced = trace(module, example)
     interpreter = fx.Interpreter(traced)
     interpreter.args_iter = iter([example])
     positions: dict[fx.Node, int] = {}

@@ -36,8 +36,8 @@ class PortableModule:
         return PortableModule, (self.module, self.input_shape)
 
     def _trace(self) -> nn.Module:
-        traced = trace(self.module)
         example = torch.randn(1, *self.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        traced = trace(self.module, example)
         with torch.no_grad():
             expect_same(self.module, self.module(example), traced(example))
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -22,7 +24,78 @@ NAME = "certlip_name"
 """Key of a node's `meta`: what the step is called in the file that it was read from."""
 
 
+_CALL, _GETATTR = nn.Module.__call__, nn.Module.__getattr__
+
+
+@contextmanager
+def _as_it_runs() -> Iterator[None]:
+    """Modules compute numbers while one is traced, which makes them record what they are asked for."""
+    traced = nn.Module.__call__, nn.Module.__getattr__
+    nn.Module.__call__, nn.Module.__getattr__ = _CALL, _GETATTR  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__, nn.Module.__getattr__ = traced  # type: ignore[method-assign]
+
+
+class _Sized(fx.Proxy):
+    """What a trace follows, with the length of a shape or of parts of a value, and with attributes that have theirs."""
+
+    def __len__(self) -> int:
+        length = cast(_Tracer, self.tracer).length(self.node)
+        return super().__len__() if length is None else length
+
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
+        return _SizedAttribute(self, name)
+
+
+class _SizedAttribute(fx.proxy.Attribute, _Sized):
+    """An attribute of one."""
+
+
 class _Tracer(fx.Tracer):
+    """example: of the input, None where none is known; with it ``*x.shape[2:]`` has a length."""
+
+    def __init__(self, example: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self._example = example
+        self._values: dict[fx.Node, Any] = {}
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The entries of a shape, or of the parts of a value: how many these are depends on no number of the input."""
+        length = self.length(obj.node)
+        return super().iter(obj) if length is None else iter([operator.getitem(obj, k) for k in range(length)])
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self)
+
+    def length(self, node: fx.Node) -> int | None:
+        """Of a shape or of parts of a value; None of anything else, or without an example."""
+        if self._example is None:
+            return None
+        with _as_it_runs():
+            value = self._value(node)
+        return len(value) if isinstance(value, tuple | list) else None
+
+    def _value(self, node: fx.Node) -> Any:
+        """Of a node traced so far."""
+        if node not in self._values:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            self._values[node] = self._run(node, args, kwargs)
+        return self._values[node]
+
+    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        match node.op:
+            case "placeholder":
+                return cast(torch.Tensor, self._example).clone()
+            case "get_attr":
+                return attrgetter(str(node.target))(self.root)
+            case "call_module":
+                return self.root.get_submodule(str(node.target))(*args, **kwargs)
+            case "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return cast(Callable[..., Any], node.target)(*args, **kwargs)
+
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -50,13 +123,17 @@ class Traced(fx.GraphModule):
         return Traced, ({t: attrgetter(t)(self) for t in targets}, graph, type(self).__name__)
 
 
-def trace(module: nn.Module) -> fx.GraphModule:
-    """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace."""
+def trace(module: nn.Module, example: torch.Tensor | None = None) -> fx.GraphModule:
+    """The module's graph without dead code; raises UnsupportedLayer naming what has no symbolic trace.
+
+    example: of its input, a batch.
+    """
     if isinstance(module, Traced):
         return module
     try:
         module = nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
-        graph = _Tracer().trace(module)
+        with torch.no_grad():
+            graph = _Tracer(example).trace(module)
     except UnsupportedLayer:
         raise
     except Exception as error:  # as above

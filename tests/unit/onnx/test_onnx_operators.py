@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from certlip.base.errors import UnsupportedLayer
+from certlip.network import Maximum
 from certlip.onnx import read_onnx
 from certlip.onnx.operators import OPERATORS
+from certlip.proof import norms
+from certlip.pytorch.export import export_network
 from certlip.pytorch.tracing import NAME
 
 RNG = np.random.default_rng(0)
@@ -269,6 +272,31 @@ def test_an_activation_that_is_written_as_a_product_is_one_call(name: str, tmp_p
     module = compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, 5), known), (5,))
     (call,) = [node for node in module.graph.nodes if node.op == "call_function"]
     assert (call.target, call.meta[NAME]) == (function, "last")
+
+
+def test_both_extremes_of_two_halves_are_one_sorting_of_constant_one(tmp_path: Path) -> None:
+    nodes = [
+        onnx_files.node("Split", ["x"], "a b", "halves", axis=1),
+        onnx_files.node("Max", ["a", "b"], "larger", "max"),
+        onnx_files.node("Min", ["a", "b"], "smaller", "min"),
+        onnx_files.node("Concat", ["larger", "smaller"], "c", "both", axis=1),
+        onnx_files.node("Softmax", ["c"], "y", "probabilities", axis=1),
+    ]
+    module = compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, *IMAGE)), IMAGE)
+    network = export_network(module, IMAGE)
+    assert [type(layer).__name__ for layer in network.layers] == ["Reshape", "Sort", "Gather", "Softmax"]
+    assert np.prod(norms.layer_constants(network)) == 0.5
+
+
+def test_the_maximum_of_three_values_is_read(tmp_path: Path) -> None:
+    nodes = [
+        onnx_files.node("Tanh", ["x"], "t", "tanh"),
+        onnx_files.node("Neg", ["x"], "n", "neg"),
+        onnx_files.node("Max", ["x", "t", "n"], "y", "max"),
+    ]
+    module = compared(onnx_files.save(tmp_path / "net.onnx", nodes, (1, *IMAGE)), IMAGE)
+    network = export_network(module, IMAGE)
+    assert sum(isinstance(layer, Maximum) for layer in network.layers) == 2
 
 
 def test_a_product_that_is_nearly_an_activation_is_none(tmp_path: Path) -> None:
