@@ -28,10 +28,11 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     for experiment, axis in SWEEPS.items():
         sweep = rows[rows["experiment"] == experiment].sort_values("x", kind="stable")
         for network, part in sweep.groupby("network", sort=False):
-            found = {row.method: row for row in part.itertuples(index=False)}
+            found: dict[str, Any] = {row.method: row for row in part.itertuples(index=False)}
             values = [_cell(found[method]) if method in found else _cells.NONE for method in methods]
             reasons = "; ".join(f"{method}: {row.reason}" for method, row in found.items() if row.reason)
-            cells.append([f"{part['x'].iloc[0]:g} {axis}", str(network), *values, reasons or _cells.NONE])
+            first = next(iter(found.values()))
+            cells.append([f"{first.x:g} {axis}", str(network), *values, reasons or _cells.NONE])
     return _cells.frame(cells, columns=["Size", "Network", *methods, "Reasons"])
 
 
