@@ -28,7 +28,7 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     for experiment, axis in SWEEPS.items():
         sweep = rows[rows["experiment"] == experiment].sort_values("x", kind="stable")
         for network, part in sweep.groupby("network", sort=False):
-            found: dict[str, Any] = {row.method: row for row in part.itertuples(index=False)}
+            found: dict[str, Any] = {str(row.method): row for row in part.itertuples(index=False)}
             values = [_cell(found[method]) if method in found else _cells.NONE for method in methods]
             reasons = "; ".join(f"{method}: {row.reason}" for method, row in found.items() if row.reason)
             first = next(iter(found.values()))
