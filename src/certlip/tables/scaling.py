@@ -40,5 +40,5 @@ def _cell(row: Any) -> str:
     text = _cells.bound(row)
     if row.status != Status.OK:
         return text
-    memory = "" if _cells.is_missing(row.peak_mb) else f", {row.peak_mb:.0f} MB"
+    memory = "" if _cells.is_missing(row.peak_mb) or not row.peak_mb else f", {row.peak_mb:.0f} MB"
     return f"{text} ({_cells.seconds(row.seconds + row.calibration_seconds)} s{memory})"
