@@ -17,7 +17,7 @@ INFO = FigureInfo(
     title="Scaling",
     caption="Wall time of each method, calibration included, against pixels, channels and layers of padded 3x3 "
     "convolutions with random weights; both axes are logarithmic, and along the grey line time grows in proportion. A "
-    "line ends where the method gives no value any more; the table says why.",
+    "line ends where the method gives nothing below the product of layer norms any more; the table says why.",
 )
 
 
@@ -29,10 +29,10 @@ def draw(bounds: pd.DataFrame) -> Figure:
     drawn = rows[rows["value"] > 0]
     if drawn.empty:
         return style.message("No network of this configuration belongs to a sweep of sizes, or none has a bound.")
+    product = rows[rows["method"] == "product"].set_index("network")["value"]
+    goes_on = (rows["value"] > 0) & ((rows["method"] == "product") | ~(rows["value"] >= rows["network"].map(product)))
     is_side = rows["experiment"] == "scaling_side"
-    rows = rows.assign(
-        size=rows["x"].where(~is_side, rows["x"] ** 2), time=style.total_seconds(rows).where(rows["value"] > 0)
-    )
+    rows = rows.assign(size=rows["x"].where(~is_side, rows["x"] ** 2), time=style.total_seconds(rows).where(goes_on))
     labels = {**SWEEPS, "scaling_side": "pixels"}
     shown = [experiment for experiment in SWEEPS if experiment in set(drawn["experiment"])]
     found = styles(bounds["method"])

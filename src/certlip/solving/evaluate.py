@@ -220,5 +220,8 @@ def _finish(subject: Subject, *rest: Any) -> tuple[Bound, float]:
 
 
 def _cut_short(bound: Bound, why: str, details: Mapping[str, Any] | None = None) -> Bound:
-    reason = f"{why}: {bound.reason or 'this is the product of layer constants'}"
+    segments = getattr(bound.certificate, "segments", ())
+    is_product = all(segment.rule == "constants" for segment in segments)
+    what = "the product of layer constants" if is_product else "what was certified by then"
+    reason = f"{why}: {bound.reason or f'this is {what}'}"
     return replace(bound, reason=reason, details={**bound.details, **(details or {})})

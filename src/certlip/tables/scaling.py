@@ -28,10 +28,11 @@ def make(bounds: pd.DataFrame) -> pd.DataFrame:
     for experiment, axis in SWEEPS.items():
         sweep = rows[rows["experiment"] == experiment].sort_values("x", kind="stable")
         for network, part in sweep.groupby("network", sort=False):
-            found = {row.method: row for row in part.itertuples(index=False)}
+            found: dict[str, Any] = {str(row.method): row for row in part.itertuples(index=False)}
             values = [_cell(found[method]) if method in found else _cells.NONE for method in methods]
             reasons = "; ".join(f"{method}: {row.reason}" for method, row in found.items() if row.reason)
-            cells.append([f"{part['x'].iloc[0]:g} {axis}", str(network), *values, reasons or _cells.NONE])
+            first = next(iter(found.values()))
+            cells.append([f"{first.x:g} {axis}", str(network), *values, reasons or _cells.NONE])
     return _cells.frame(cells, columns=["Size", "Network", *methods, "Reasons"])
 
 
@@ -39,5 +40,5 @@ def _cell(row: Any) -> str:
     text = _cells.bound(row)
     if row.status != Status.OK:
         return text
-    memory = "" if _cells.is_missing(row.peak_mb) else f", {row.peak_mb:.0f} MB"
+    memory = "" if _cells.is_missing(row.peak_mb) or not row.peak_mb else f", {row.peak_mb:.0f} MB"
     return f"{text} ({_cells.seconds(row.seconds + row.calibration_seconds)} s{memory})"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from certlip.proof import norms
 from certlip.sdp.looks import Looks
 from certlip.solving import jobs
 from certlip.solving.blocks import make_plan
+from certlip.solving.evaluate import _cut_short
 
 SMALL = 1e-3
 
@@ -249,3 +251,13 @@ def test_side_by_side_they_keep_their_limits_too(n: int) -> None:
         answers = [future.result() for future in asked]
     naive = best_product(paper_network("cnn2")).value
     assert all(value <= naive * (1 + SMALL) and wall < 20 + 15 for _, value, wall in answers)
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [("product", "the product of layer constants"), ("eclipse_fast", "what was certified by then")],
+)
+def test_what_is_left_of_a_method_that_was_ended_is_called_what_it_is(method: str, what: str) -> None:
+    bound = replace(load(method).bound(network(width=4)), reason="")
+    assert _cut_short(bound, "no result within 1 s").reason == f"no result within 1 s: this is {what}"
+    assert _cut_short(replace(bound, reason="a gap is open"), "ended").reason == "ended: a gap is open"
