@@ -61,11 +61,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: dict[str, Style]) -> None:
         marks = style.point(line, Kind.CERTIFIED, 3.0)
         axes.plot(asked["radius"], 100 * asked["certified"], linestyle="", **marks)
     axes.plot(others["radius"], 100 * others["certified"], linestyle="", marker="x", color="black", markersize=4)
-    for other in others.itertuples(index=False):
-        is_best = other.certified == others["certified"].max()
-        place, offset = (other.radius, 100 * other.certified), (-3, 2 if is_best else -2)
-        sides = {"ha": "right", "va": "bottom" if is_best else "top"}
-        axes.annotate(str(other.method), place, xytext=offset, textcoords="offset points", **sides)
+    for name, radius, share in zip(others["method"], others["radius"], 100 * others["certified"], strict=True):
+        is_best = share == 100 * others["certified"].max()
+        offset, side = ((-3, 2), "bottom") if is_best else ((-3, -2), "top")
+        axes.annotate(
+            str(name), (radius, share), xytext=offset, textcoords="offset points", ha="right", verticalalignment=side
+        )
     axes.set_xlim(0.0, first["radius"].max())
     axes.set_ylim(0.0, 100.0)
     axes.grid()
