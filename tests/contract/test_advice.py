@@ -42,6 +42,9 @@ ELSEWHERE = {
     "tests/workflow/test_waiting_rows.py::test_rows_wait_for_their_files_and_only_they_are_made_when_a_file_comes": [
         "put the file into {} by hand",
     ],
+    "tests/workflow/test_accuracy.py::test_images_that_come_are_attacked_and_certified": [
+        "{} is not there; put it there by hand",
+    ],
     "tests/unit/datasets/test_datasets.py::test_mnist_of_a_mirror_is_downloaded_verified_and_read": [
         "or use the data set 'digits', which needs no download",
     ],

@@ -88,7 +88,7 @@ def _constants(
     network: Network, image: Array, label: int, others: Iterable[int], radius: float, deadline: Deadline
 ) -> Iterator[tuple[int, LocalCertificate]]:
     """Constants of f_label - f_j around an image for the other classes j, as they are found."""
-    slopes = slopes_around(network, image, radius, widened=True)
+    slopes = slopes_around(network, image, radius)
     for j in map(int, others):
         margin = with_row(network, (label, j))
         solved = solve_lmi(inequality(margin, slopes), rtol=RTOL, max_seconds=deadline.max_seconds)

@@ -15,13 +15,14 @@ def main(arguments: list[str]) -> int:
     except CertlipError as error:
         print(f"certlip: {error}", file=sys.stderr)
         return 1
-    for row in found.itertuples(index=False):
-        print(f"{row.claim} ({row.source})")
-        if row.reason:
-            print(f"  {row.reason}")
+    for _, row in found.iterrows():
+        print(f"{row['claim']} ({row['source']})")
+        if row["reason"]:
+            print(f"  {row['reason']}")
             continue
-        print(f"  {row.what}: claimed {row.claimed:.6g}, proved {row.proved:.6g} ({row.proof}): {row.verdict}")
-        print(f"  {row.how}. {row.repair}.")
+        numbers = f"claimed {row['claimed']:.6g}, proved {row['proved']:.6g} ({row['proof']})"
+        print(f"  {row['what']}: {numbers}: {row['verdict']}")
+        print(f"  {row['how']}. {row['repair']}.")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from certlip.claims import Finding, Proof
-from certlip.network import Activation, Dense, Network
+from certlip.network import Activation, Array, Dense, Network
 from certlip.proof.tangent import lower_at
 from certlip.run import bound
 
@@ -57,5 +57,6 @@ def largest_gradient(network: Network) -> float:
     first, last = (layer.weight for layer in network.layers if isinstance(layer, Dense))
     patterns = (np.array(p, dtype=np.float64) for p in itertools.product((0, 1), repeat=N_HIDDEN))
     best = max(patterns, key=lambda pattern: np.linalg.norm((last * pattern) @ first, 2))
-    direction = np.linalg.svd((last * best) @ first)[2][0]
-    return lower_at(network, np.linalg.solve(first, 2 * best - 1), direction)
+    direction: Array = np.linalg.svd((last * best) @ first)[2][0]
+    point: Array = np.linalg.solve(first, 2 * best - 1).astype(np.float64)
+    return lower_at(network, point, direction)

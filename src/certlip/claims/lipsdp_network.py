@@ -50,4 +50,4 @@ def coupled(first: Array, last: Array) -> float:
     )
     problem = cp.Problem(cp.Minimize(rho), [(matrix + matrix.T) / 2 >> 0])
     problem.solve(solver="CLARABEL")
-    return math.sqrt(float(rho.value))
+    return math.sqrt(float(problem.value))

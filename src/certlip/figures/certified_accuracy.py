@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 INFO = FigureInfo(
     title="Certified accuracy",
     caption="Share of test images that are proved to stay right within an l2 radius in pixels, by each method (lines), "
-    "and that an attack leaves right (dashed, grey): the truth lies between. Dotted: images that are right. Crosses: "
-    "what publications print of the same weights and images.",
+    "and that an attack leaves right (dashed, grey): the truth lies between. Constants around images are of the radii "
+    "asked for (marks). Dotted: images that are right. Crosses: what publications print of the same weights and "
+    "images.",
     source="certified_accuracy",
 )
 N_COLUMNS = 2
@@ -53,7 +54,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: dict[str, Style]) -> None:
     own, others = rows[rows["reported_by"].isna()], rows[rows["reported_by"].notna()]
     first = own[own["method"] == own["method"].iloc[0]].sort_values("radius")
     axes.plot(first["radius"], 100 * first["clean"], color=ATTACK, linestyle=":")
-    axes.plot(first["radius"], 100 * first["attacked"], color=ATTACK, linestyle="--")
+    tried = first[first["radius"] <= first["radius"].where(first["asked"].astype(bool)).max()]
+    axes.plot(tried["radius"], 100 * tried["attacked"], color=ATTACK, linestyle="--")
     for method, curve in own.groupby("method", sort=False):
         curve, line = curve.sort_values("radius"), found[str(method)]
         axes.plot(curve["radius"], 100 * curve["certified"], color=line.colour, linestyle=line.dash)
@@ -61,11 +63,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: dict[str, Style]) -> None:
         marks = style.point(line, Kind.CERTIFIED, 3.0)
         axes.plot(asked["radius"], 100 * asked["certified"], linestyle="", **marks)
     axes.plot(others["radius"], 100 * others["certified"], linestyle="", marker="x", color="black", markersize=4)
-    for other in others.itertuples(index=False):
-        is_best = other.certified == others["certified"].max()
-        place, offset = (other.radius, 100 * other.certified), (-3, 2 if is_best else -2)
-        sides = {"ha": "right", "va": "bottom" if is_best else "top"}
-        axes.annotate(str(other.method), place, xytext=offset, textcoords="offset points", **sides)
+    for name, radius, share in zip(others["method"], others["radius"], 100 * others["certified"], strict=True):
+        is_best = share == 100 * others["certified"].max()
+        offset, side = ((-3, 2), "bottom") if is_best else ((-3, -2), "top")
+        axes.annotate(
+            str(name), (radius, share), xytext=offset, textcoords="offset points", ha="right", verticalalignment=side
+        )
     axes.set_xlim(0.0, first["radius"].max())
     axes.set_ylim(0.0, 100.0)
     axes.grid()

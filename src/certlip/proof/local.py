@@ -49,12 +49,21 @@ Ends = tuple[Array, Array]
 """Smallest and largest slopes of the neurons of a layer, (n_i,) each."""
 
 
-def slopes_around(network: Network, point: Array, radius: float, widened: bool = False) -> tuple[Ends, ...]:
+def slopes_around(network: Network, point: Array, radius: float) -> tuple[Ends, ...]:
     """Slopes of the neurons of each layer of activations, for increments from a point within a radius.
 
-    network: a chain of linear layers with single activations between; widened: by one step of the grid, so that the
-    slopes of another machine, whose products are rounded otherwise, lie inside, and to `WIDTH` where they are not zero.
-    Raises UnsupportedLayer for other networks, NotCertified where the weights are too large.
+    They are wider than they need be: by one step of the grid, so that those of another machine, whose products are
+    rounded otherwise, lie inside, and to `WIDTH` where they are not zero.
+    network: a chain of linear layers with single activations between. Raises UnsupportedLayer for other networks,
+    NotCertified where the weights are too large.
+    """
+    return _slopes(network, point, radius, None)
+
+
+def _slopes(network: Network, point: Array, radius: float, given: Sequence[Ends] | None) -> tuple[Ends, ...]:
+    """Those of `slopes_around`; or with slopes that are given, the least that each layer needs behind layers with them.
+
+    Wider slopes in one layer do not make those of the next wider, since the middle between them is another.
     """
     chain = _plain_chain(network)
     values = values_within(network, point[None])
@@ -68,11 +77,12 @@ def slopes_around(network: Network, point: Array, radius: float, widened: bool =
         if not isinstance(layer, Activation):
             constant = multiply_up([constant, norms.layer_constant(layer, shape)])
             continue
-        reach = reach.through(chain.weights[i], chain.radii[i], found[-1] if found else None, constant)
+        before = (found if given is None else given)[i - 1] if i else None
+        reach = reach.through(chain.weights[i], chain.radii[i], before, constant)
         constant = 1.0
         value, error = (part[0] for part in values[sources[0]])
         distances = up(radius) * reach.rows.reshape(value.shape) * INFLATION + LEAST
-        found.append(_within(layer, value, error, distances, widened))
+        found.append(_within(layer, value, error, distances, given is None))
     return tuple(found)
 
 
@@ -100,11 +110,13 @@ def local_flaw(certificate: LocalCertificate) -> str:
     network, point, radius = certificate.network, certificate.point, certificate.radius
     if point.shape != network.input_shape or not np.isfinite(point).all() or not 0 < radius < math.inf:
         return f"the point does not have the network's input shape {network.input_shape}, or the radius is none"
-    around = slopes_around(network, point, radius)
-    given, expected = ([end.shape for ends in slopes for end in ends] for slopes in (certificate.slopes, around))
-    if given != expected:
+    widths = [len(weight) for weight in _plain_chain(network).weights[:-1]]
+    if [[end.shape for end in ends] for ends in certificate.slopes] != [[(n,), (n,)] for n in widths]:
         return "there is not one pair of slopes a neuron"
-    for (smallest, largest), (least, most) in zip(certificate.slopes, around, strict=True):
+    if not all(np.isfinite(end).all() for ends in certificate.slopes for end in ends):
+        return "the slopes are not finite"
+    needed = _slopes(network, point, radius, certificate.slopes)
+    for (smallest, largest), (least, most) in zip(certificate.slopes, needed, strict=True):
         if not ((smallest <= least) & (most <= largest)).all():
             return f"within {radius:.6g} of the point some slopes are outside of those given"
     proved = is_feasible(inequality(network, certificate.slopes), certificate.rho, certificate.multipliers)

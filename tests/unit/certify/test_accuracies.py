@@ -89,6 +89,13 @@ def raise_radius(results: Path) -> None:
     edited(results, radii=[r * (1.001 if i == k else 1) for i, r in enumerate(record.radii)])
 
 
+def raise_beyond_the_ball(results: Path) -> None:
+    """Radii that are one asked for exactly come from constants around images, which hold no further."""
+    record = Accuracy.load(results / "accuracies/net/lipsdp.json")
+    assert set(record.radii) & set(record.wanted)
+    edited(results, radii=[r * (1.0001 if r in record.wanted else 1) for r in record.radii])
+
+
 def call_right(results: Path) -> None:
     edited(results, right=[True] * N)
 
@@ -140,6 +147,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other weights": (lambda r: edited(r, weights_sha256="0" * 64), "other weights"),
     "other images": (take_another_dataset, "of other images"),
     "a larger radius": (raise_radius, "the radius of image .* is not proved"),
+    "radii beyond the ball": (raise_beyond_the_ball, "the radius of image .* is not proved"),
     "images called right": (call_right, "not every image that the record calls right is so"),
     "a nearer attack": (move_attack_nearer, "changed nearer than the attack found"),
     "an attack that changes nothing": (shorten_attack, "not proved to be wrong"),

@@ -16,7 +16,7 @@ from certlip.certify.margins import with_row
 from certlip.network import Activation, Array, Dense, Flatten, MaxPool, Network
 from certlip.proof.certificate import LocalCertificate
 from certlip.proof.certificate import load as load_certificate
-from certlip.proof.local import GRID, inequality, slopes_around
+from certlip.proof.local import GRID, WIDTH, _slopes, inequality, slopes_around
 from certlip.proof.tangent import lower_at
 from certlip.sdp import solve_lmi
 
@@ -56,7 +56,7 @@ def centre_of(network: Network, seed: int = 0) -> Array:
 
 
 def proved(network: Network, point: Array, radius: float) -> LocalCertificate:
-    slopes = slopes_around(network, point, radius, widened=True)
+    slopes = slopes_around(network, point, radius)
     solved = solve_lmi(inequality(network, slopes), rtol=1e-5)
     return LocalCertificate(network, point, radius, slopes, solved.rho, solved.multipliers)
 
@@ -94,9 +94,9 @@ def test_slopes_of_a_first_layer_are_attained() -> None:
     (smallest, largest), *_ = slopes_around(network, point, radius)
     seen = np.stack([quotients(network, point, point + sign * rows)[0] for sign in (1, -1)])
     ends = np.diagonal(np.nanmin(seen, axis=0)), np.diagonal(np.nanmax(seen, axis=0))
-    assert np.abs(ends[0] - smallest).max() <= 2 / GRID
+    assert np.abs(ends[0] - smallest).max() <= WIDTH + 2 / GRID
     assert np.abs(ends[1] - largest).max() <= 2 / GRID
-    assert (smallest == 1).any()
+    assert (smallest == 1 - WIDTH).any()
     assert (largest == 0).any()
     assert ((smallest > 0.1) & (smallest < 0.9)).any()
 
@@ -167,6 +167,20 @@ def test_a_forged_certificate_does_not_hold(forgery: str) -> None:
     verification = certlip.verify(FORGERIES[forgery](certificate))
     assert not verification
     assert verification.reason
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_slopes_that_are_given_are_enough_for_their_own_proof(seed: int) -> None:
+    """Wider slopes in one layer may ask for narrower ones in the next: a proof goes by those that it has."""
+    network = with_row(classifier(seed, 8, 40, 40, 30, 3), (0, 1))
+    point = centre_of(network, seed)
+    slopes = slopes_around(network, point, 0.3)
+    needed = _slopes(network, point, 0.3, slopes)
+    steps = 1.5 / GRID + WIDTH
+    for (smallest, largest), (least, most) in zip(slopes, needed, strict=True):
+        assert (smallest <= least).all()
+        assert (most <= largest).all()
+        assert max((least - smallest).max(), (largest - most).max()) <= steps
 
 
 def test_a_saved_certificate_is_verified(tmp_path: Path) -> None:
