@@ -12,6 +12,7 @@ from exact import Exact, dominates
 from torch import nn
 
 import certlip
+from certlip.methods._refined import refined_constants
 from certlip.network import Activation, Array, Conv, Flatten, Gather, Network, Reshape
 from certlip.proof import norms, padded
 from certlip.proof.certificate import UpperCertificate
@@ -74,6 +75,15 @@ def test_the_product_is_the_norm_of_both_together(name: str) -> None:
         assert exact * (1 - 1e-13) <= record.value <= exact * (1 + slack), method
         assert certlip.verify(record.certificate).ok
     assert record.value < apart
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_constants_that_are_there_at_once_are_proved_too(name: str) -> None:
+    network = exported(name)
+    exact = np.linalg.norm(matrix_of(network), 2)
+    for (constants,), _ in refined_constants([network]):
+        assert math.prod(constants) >= exact * (1 - 1e-13)
+        assert norms.unproved(network, constants) is None
 
 
 def test_gram_iteration_takes_its_own_steps_on_the_torus_of_the_map() -> None:
