@@ -44,7 +44,7 @@ setup: .venv/.complete
 	touch $@
 
 test: setup
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$$(nproc) $(ROOMS)
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$$(env -u OMP_NUM_THREADS nproc) $(ROOMS)
 
 $(ROOMS): setup
 	$(BIN)/python -m pytest $@
