@@ -75,7 +75,7 @@ def bound(
     deadline = Deadline.after(max_seconds)
     if device == "cuda" and not torch.cuda.is_available():
         raise SolverUnavailable("torch finds no cuda device here; use device='cpu'")
-    cut = _first_cut(network)
+    cut = first_cut(network)
     try:
         head, tail = network.segment(0, cut), network.segment(cut, len(network.layers))
     except DataError as error:
@@ -128,7 +128,7 @@ def _best(
     return result
 
 
-def _first_cut(network: Network) -> int:
+def first_cut(network: Network) -> int:
     """Index of the first layer that flattens a map of more than a pixel; 0 without a map, else the number of layers."""
     if len(network.input_shape) != 3:
         return 0

@@ -94,12 +94,14 @@ def solve_blocks(
     return [block for number in range(len(todo)) for block in solved[number]]
 
 
-def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> Bound:
+def merge_plan(
+    network: Network, plan: Plan, solved: Sequence[SolvedBlock], max_seconds: float = TORUS_SECONDS
+) -> Bound:
     """The certified bound of the network: the tightest way through its layers by what is proved of the plan's segments.
 
     A segment of which a limit cut a program short may take its product of layer constants whether the plan has a
-    fallback or not; and where the partition was not given, the network one multiplier a channel. Raises NoBound where a
-    block that failed leaves no way, or if the plan's solver does not work here.
+    fallback or not; and where the partition was not given, the network one multiplier a channel, found in
+    `max_seconds`. Raises NoBound where a block that failed leaves no way, or if the plan's solver does not work here.
     """
     if plan.refusal is not None:
         raise plan.refusal.error()
@@ -116,7 +118,7 @@ def merge_plan(network: Network, plan: Plan, solved: Sequence[SolvedBlock]) -> B
     details = {**_details(plan, solved), "gap": gap_of(way)}
     found = Bound(certificate.value, certificate, reason=_reason(plan, way, failed), details=details)
     if why := _given_up(plan, failed):
-        found = _or_torus(scaled.network, found, why)
+        found = _or_torus(scaled.network, found, why, max_seconds)
     seconds = details["seconds"] + plan.seconds + time.perf_counter() - begin
     found = replace(found, details={**found.details, "seconds": seconds})
     rewritten = network.chain is not network
@@ -155,16 +157,20 @@ def _reason(plan: Plan, way: Sequence[Step], failed: Sequence[Failure]) -> str:
 
 
 def _given_up(plan: Plan, failed: Sequence[Failure]) -> str:
-    """Why programs of a plan have no value or are left out, where its partition was not given; else empty."""
+    """Why programs of a plan whose partition was not given were too slow, or are left out; else empty."""
     is_whole = len(plan.segments) == 1 and plan.segments[0].grid == (1, 1)
-    reasons = [refusal.reason for _, refusal in failed] + [s.note for s in plan.segments if s.note == LEFT]
+    reasons = [refusal.reason for _, refusal in failed if refusal.status == Status.TIME_LIMIT]
+    reasons += [segment.note for segment in plan.segments if segment.note == LEFT]
     return reasons[0] if reasons and (is_whole or plan.prediction) else ""
 
 
-def _or_torus(network: Network, found: Bound, why: str) -> Bound:
-    """The bound, or that of one multiplier a channel, which takes seconds where those of neurons take hours."""
+def _or_torus(network: Network, found: Bound, why: str, max_seconds: float) -> Bound:
+    """The bound, or that of one multiplier a channel of the maps, which takes seconds where those of neurons take
+    hours."""
+    if not torus.first_cut(network):
+        return found
     try:
-        shared = torus.bound(network, max_seconds=TORUS_SECONDS)
+        shared = torus.bound(network, max_seconds=max_seconds)
     except NoBound:
         return found
     if shared.value >= found.value:

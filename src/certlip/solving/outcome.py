@@ -51,4 +51,5 @@ def bound_by(subject: Subject, method: ModuleType, options: Mapping[str, Any], m
 def solve_plan(network: Network, plan: Plan, means: Means, until: Deadline = Deadline()) -> Bound:  # noqa: B008, frozen
     """The bound that a plan's programs prove; until: when the last one has to end, whatever each may take."""
     solved = blocks.solve_blocks(network, plan, limit=means.limit, n_jobs=means.n_jobs, cache=means.cache, until=until)
-    return blocks.merge_plan(network, plan, solved)
+    allowed = (blocks.TORUS_SECONDS, means.limit.max_seconds, until.max_seconds)
+    return blocks.merge_plan(network, plan, solved, min(seconds for seconds in allowed if seconds is not None))

@@ -30,12 +30,12 @@ def stack(n_layers: int = 4, classes: int = 0) -> Network:
     return Network(tuple(layers[:-1]), (1, 12, 12))
 
 
-def given_up(network: Network, plan: Plan) -> Bound:
+def given_up(network: Network, plan: Plan, status: Status = Status.TIME_LIMIT) -> Bound:
     """What is left where every program of the plan came to nothing."""
     lost: dict[str, Any] = {
         "rho": None,
         "multipliers": (),
-        "status": Status.TIME_LIMIT,
+        "status": status,
         "reason": "no time",
         "gap": None,
     }
@@ -84,3 +84,13 @@ def test_where_the_torus_is_looser_the_constants_stay() -> None:
     bound = given_up(network, lipsdp.plan(network))
     assert bound.value == pytest.approx(product.bound(network).value, rel=1e-6)
     assert "use the product of norms" in bound.reason
+
+
+def test_without_maps_or_for_want_of_memory_nothing_else_is_solved() -> None:
+    rng = np.random.default_rng(0)
+    layers = [Dense("a", rng.standard_normal((6, 9)), np.zeros(6)), Activation("r", "relu")]
+    flat = Network((Flatten("f"), *layers, Dense("b", rng.standard_normal((3, 6)), np.zeros(3))), (1, 3, 3))
+    assert given_up(flat, lipsdp.plan(flat)).value == pytest.approx(product.bound(flat).value, rel=1e-6)
+    network = stack()
+    bound = given_up(network, lipsdp.plan(network), Status.MEMORY_LIMIT)
+    assert bound.value == pytest.approx(product.bound(network).value, rel=1e-6)
