@@ -221,7 +221,8 @@ def verify(
             continue
         failed |= not verification.ok
         value = "" if verification.value is None else f" {verification.value!r}"
-        print(f"{path}: " + (f"holds{value}" if verification.ok else f"DOES NOT HOLD: {verification.reason}"))
+        around = "" if verification.radius is None else f" within {verification.radius!r} of its point"
+        print(f"{path}: " + (f"holds{value}{around}" if verification.ok else f"DOES NOT HOLD: {verification.reason}"))
     if failed:
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ from certlip.base.record import Kind, Record, Status
 from certlip.certify.proving import Expected, accuracies_flaws, accuracy_flaw
 from certlip.collect import COLUMNS, check, collect, read
 from certlip.proof import certificate as certificates
-from certlip.proof.certificate import LowerCertificate
+from certlip.proof.certificate import LowerCertificate, UpperCertificate
 from certlip.verify import verify
 
 Pair = tuple[str, str]
@@ -85,7 +85,7 @@ def _row_flaw(results: Path, row: Pair, sha256: str | None) -> str:
         certificate = certificates.load(path)
     except CertlipError as error:
         return str(error)
-    if isinstance(certificate, LowerCertificate) != (record.kind == Kind.LOWER):
+    if not isinstance(certificate, LowerCertificate if record.kind == Kind.LOWER else UpperCertificate):
         return f"{path}: not the proof of a {record.kind} value"
     if not certificate.network.sha256 == record.weights_sha256 == sha256:
         return f"{path}: it proves something of other weights than those of its record and of {row[0]}.pt"

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certlip.proof import certificate as certificates
-from certlip.proof.certificate import Certificate
+from certlip.proof.certificate import Certificate, LocalCertificate
 from certlip.proof.proofs import certificate_flaw
 
 
 @dataclass(frozen=True)
 class Verification:
     """ok: whether all that was claimed is proved; value: of the network's constant, None for a file of solved blocks;
-    reason: the first thing that does not hold."""
+    reason: the first thing that does not hold; radius: around a point, where the constant is of increments from that
+    point alone, None where it is of the whole space."""
 
     ok: bool
     value: float | None
     reason: str = ""
+    radius: float | None = None
 
     def __bool__(self) -> bool:
         return self.ok
@@ -34,7 +36,8 @@ def verify(certificate: Certificate | str | Path) -> Verification:
             return Verification(not reason, None, reason)
         certificate = certificates.load(certificate)
     reason = certificate_flaw(certificate)
-    return Verification(not reason, certificate.value, reason)
+    radius = certificate.radius if isinstance(certificate, LocalCertificate) else None
+    return Verification(not reason, certificate.value, reason, radius)
 
 
 def _blocks_flaw(path: str | Path) -> str:

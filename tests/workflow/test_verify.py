@@ -22,9 +22,11 @@ from certlip.base.record import Record
 from certlip.completeness import prove
 from certlip.entries import load_module
 from certlip.network import Network
-from certlip.proof.certificate import SegmentProof, UpperCertificate
+from certlip.proof.certificate import LocalCertificate, SegmentProof, UpperCertificate
+from certlip.proof.local import inequality, slopes_around
 from certlip.pytorch.export import export_network
 from certlip.pytorch.weights import save_weights
+from certlip.sdp import solve_lmi
 from certlip.solving.evaluate import save_result
 from certlip.untrained import build
 
@@ -87,6 +89,18 @@ def use_another_seed(results: Path) -> None:
     collect.save(collect.collect(records, {}), results / "bounds.csv")
 
 
+def claim_everywhere_what_holds_around_a_point(results: Path) -> None:
+    """A proof that holds, of increments from one point within a radius."""
+    network = Network.load(results / "networks/block.npz")
+    point = np.random.default_rng(0).standard_normal(network.input_shape)
+    slopes = slopes_around(network, point, 0.1)
+    solved = solve_lmi(inequality(network, slopes))
+    local = LocalCertificate(network, point, 0.1, slopes, solved.rho, solved.multipliers)
+    assert certlip.verify(local).ok
+    local.save(results / "certificates/block/lipsdp.npz")
+    edit_record(results, "block/lipsdp", value=local.value)
+
+
 def edit_table(results: Path) -> None:
     path = results / "bounds.csv"
     value = repr(json.loads((results / "bounds/digits/gram.json").read_text())["value"])
@@ -129,6 +143,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: shutil.copy(r / "certificates/block/lower.npz", r / "certificates/block/gram.npz"),
         "not the proof of a certified value",
     ),
+    "a constant around a point": (claim_everywhere_what_holds_around_a_point, "not the proof of a certified value"),
     "other weights": (edit_weights, r"block\.npz is not what .*block\.pt exports to"),
     "a refusal instead of a network": (refuse, r"block\.npz is not what .*block\.pt exports to"),
     "a graph of nothing": (prove_without_layers, r"block\.npz is not what .*block\.pt exports to"),

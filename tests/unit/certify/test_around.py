@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classifiers import classifier, convolutional, pictures
+from typer.testing import CliRunner
 
 import certlip
 from certlip.certify.attack import Effort, attack
+from certlip.cli import app
 from certlip.network import Array, MaxPool, Network
 from certlip.proof.certificate import LocalCertificate
 
@@ -47,7 +49,10 @@ def test_every_certificate_proves_what_is_said_of_its_image(tmp_path: Path) -> N
     local = {name: c for name, c in found.certificates.items() if isinstance(c, LocalCertificate)}
     assert local
     for name, certificate in local.items():
-        assert certlip.verify(tmp_path / f"{name}.npz").value == certificate.value
+        verification = certlip.verify(tmp_path / f"{name}.npz")
+        assert (verification.value, verification.radius) == (certificate.value, 0.2)
+        printed = CliRunner().invoke(app, ["verify", str(tmp_path / f"{name}.npz")]).stdout
+        assert f"holds {certificate.value!r} within 0.2 of its point" in printed.replace("\n", " ")
         _, image, _, label, other = name.split("-")
         assert (certificate.point == images[int(image)]).all()
         assert labels[int(image)] == int(label) != int(other)
