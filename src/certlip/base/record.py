@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from certlip.base.errors import DamagedFile, DataError
-from certlip.base.files import write_atomically
+from certlip.base.model import FileModel
 
 
 class Kind(StrEnum):
@@ -35,7 +34,7 @@ class Status(StrEnum):
     NO_DATA = "no_data"
 
 
-class Record(BaseModel):
+class Record(FileModel):
     """One row of the comparison.
 
     value: the bound, None unless status is ok; reason: one sentence where something needs saying; certificate: the
@@ -46,11 +45,13 @@ class Record(BaseModel):
     ran it; n_sdps, n_distinct_sdps, max_order: of the semidefinite programs, None without any.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    noun: ClassVar = "record"
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     network: str
     method: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = {}
     kind: Kind
     value: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     status: Status = Status.OK
@@ -70,10 +71,10 @@ class Record(BaseModel):
     iterations: int | None = None
     solver: str | None = None
     solver_version: str | None = None
-    details: dict[str, Any] = {}
+    details: Mapping[str, Any] = {}
     weights_sha256: str | None = None
     code: str = ""
-    versions: dict[str, str] = {}
+    versions: Mapping[str, str] = {}
     host: str = ""
     started_at: str = ""
 
@@ -91,18 +92,3 @@ class Record(BaseModel):
 
     def __repr__(self) -> str:
         return f"<{self}>"
-
-    def save(self, path: str | Path) -> None:
-        """Write the record as JSON; the certificate is saved on its own."""
-        with write_atomically(path, "w") as handle:
-            handle.write(self.model_dump_json(indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Record:
-        """Read a record; raises DataError if the file is missing or not one."""
-        try:
-            return cls.model_validate_json(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise DataError(f"{path} does not exist") from error
-        except ValueError as error:
-            raise DamagedFile(f"{path} is not a certlip record", path) from error

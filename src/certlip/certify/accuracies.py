@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from certlip.base.errors import DamagedFile, DataError, Refusal
-from certlip.base.files import floats, number, read_npz, write_atomically, write_npz
+from certlip.base.errors import DamagedFile, Refusal
+from certlip.base.files import floats, number, read_npz, write_npz
+from certlip.base.model import FileModel
 from certlip.base.record import Status
 from certlip.base.rounding import coarsen_down, coarsen_up, up
 from certlip.certify.attack import distances_up
@@ -76,7 +76,7 @@ def sha256_of(images: Array, labels: Labels) -> str:
     return digest.hexdigest()
 
 
-class Accuracy(BaseModel):
+class Accuracy(FileModel):
     """What a method certifies of the predictions of a network, or why it certifies nothing.
 
     unit: of the network's input, in pixels; wanted: radii asked for, in that unit as all others; right: of each image,
@@ -86,11 +86,11 @@ class Accuracy(BaseModel):
     needs and the budget left out; seconds: for all constants; attack_seconds: of the attack, which all methods share.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    noun: ClassVar = "record of certified accuracy"
 
     network: str
     method: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = {}
     status: Status = Status.OK
     reason: str = ""
     unit: float = 1.0
@@ -106,7 +106,7 @@ class Accuracy(BaseModel):
     weights_sha256: str | None = None
     images_sha256: str | None = None
     code: str = ""
-    versions: dict[str, str] = {}
+    versions: Mapping[str, str] = {}
     host: str = ""
     started_at: str = ""
 
@@ -152,21 +152,6 @@ class Accuracy(BaseModel):
     def attacked(self, radius: float) -> float:
         """Share of images for which no wrong point is known within a radius: at or above the truth."""
         return sum(distance is None or distance > radius for distance in self.nearest) / len(self.right)
-
-    def save(self, path: str | Path) -> None:
-        """Write the record as JSON; the certificates are saved on their own."""
-        with write_atomically(path, "w") as handle:
-            handle.write(self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Accuracy:
-        """Read a record; raises DataError if the file is missing or not one."""
-        try:
-            return cls.model_validate_json(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise DataError(f"{path} does not exist") from error
-        except ValueError as error:
-            raise DamagedFile(f"{path} is not a record of certified accuracy", path) from error
 
 
 COLUMNS = [

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from certlip.base.errors import Refusal
-from certlip.partition.model import FileModel, Model
+from certlip.base.model import FileModel, Model
 from certlip.partition.plan import BlockPlan, Job, Plan
 from certlip.sdp import Lmi, folded, solvers
 

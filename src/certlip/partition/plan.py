@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 from certlip.base.errors import Refusal
+from certlip.base.model import FileModel, Model
 from certlip.network import Pair
 from certlip.network.window import Window
 from certlip.partition.merges import RULES, Merge, MergeRule
-from certlip.partition.model import FileModel, Model
 
 Place = tuple[int, int]
 """(segment, block) of a plan."""

@@ -140,7 +140,10 @@ def edit_table(results: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing record": (lambda r: (r / "accuracies/net/lipsdp.json").unlink(), "does not exist"),
-    "a truncated record": (lambda r: os.truncate(r / "accuracies/net/lipsdp.json", 60), "is not a record of certified"),
+    "a truncated record": (
+        lambda r: os.truncate(r / "accuracies/net/lipsdp.json", 60),
+        "is not a certlip record of certified",
+    ),
     "another's record": (lambda r: edited(r, method="torus"), "is that of net/torus"),
     "other radii asked for": (lambda r: edited(r, wanted=[0.1]), "not of those of the configuration"),
     "another unit": (lambda r: edited(r, unit=1.0), "not of those of the configuration"),
